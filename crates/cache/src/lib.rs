@@ -1,0 +1,1 @@
+//! The request engine: lookup, judge, coalesce, fetch, store and stream, respond. flow decides, drive performs.

@@ -1,0 +1,1 @@
+//! The caching HTTP edge node.

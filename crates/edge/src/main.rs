@@ -1,0 +1,3 @@
+//! The caching HTTP edge node.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Authoritative DNS that answers with the nearest healthy edge.

@@ -1,0 +1,3 @@
+//! Authoritative DNS that answers with the nearest healthy edge.
+
+fn main() {}

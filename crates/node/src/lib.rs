@@ -1,0 +1,1 @@
+//! What every process needs: runtimes, listeners, admin API, metrics, logs, reload, drain, signals, probes.

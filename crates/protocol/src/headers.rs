@@ -1,0 +1,21 @@
+//! Names of the header fields that tiers send each other. Stripped from clients and origins; believed only beside a
+//! valid [`crate::proof`].
+
+use http::HeaderName;
+
+/// Every internal field begins so.
+pub const INTERNAL_PREFIX: &str = "perigee-";
+
+/// Proves that the sender holds the fleet's secret; see [`crate::proof`]. On requests and on responses.
+pub const PROOF: HeaderName = HeaderName::from_static("perigee-proof");
+/// Request: the site that the edge routed to, so that the shield need not know the client's host.
+pub const SITE: HeaderName = HeaderName::from_static("perigee-site");
+/// Request: the authority of the cache key, when it is not the request's own Host.
+pub const KEY_AUTHORITY: HeaderName = HeaderName::from_static("perigee-key-authority");
+/// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
+pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
+
+/// Whether a field is ours alone. Header names in `http` are lower-case already.
+pub fn is_internal(name: &HeaderName) -> bool {
+    name.as_str().starts_with(INTERNAL_PREFIX)
+}

@@ -1,0 +1,1 @@
+//! The shared origin-shield tier: the edge's engine with another upstream and policy.

@@ -1,0 +1,1 @@
+//! Objects in memory and on disk over foyer: heads, segments, commit.

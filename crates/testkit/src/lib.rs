@@ -1,0 +1,1 @@
+//! For tests only: scripted origins and clients, free ports, processes under test, MMDB fixtures.

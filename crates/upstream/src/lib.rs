@@ -1,0 +1,1 @@
+//! Fetching from a shield or an origin over hyper's client connections: pools, selection, retries, time-outs.
