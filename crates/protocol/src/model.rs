@@ -45,6 +45,11 @@ impl Document {
     pub fn site_name(&self, site: &Site) -> String {
         format!("{}.{}", site.id, self.cdn.zone)
     }
+    /// Every host that a site answers to: its own, its steered name, and the zone's apex where that is the site's.
+    pub fn site_hosts<'a>(&'a self, site: &'a Site) -> impl Iterator<Item = String> + 'a {
+        let apex = (self.cdn.apex_site.as_ref() == Some(&site.id)).then(|| self.cdn.zone.clone());
+        site.hosts.iter().cloned().chain([self.site_name(site)]).chain(apex)
+    }
 }
 
 /// `[cdn]`

@@ -1,0 +1,77 @@
+//! What a document may say and a node of this version cannot do: the node refuses to start, naming the key.
+
+use std::fmt;
+
+use crate::model::{ControlEngine, Document, Scheme};
+
+/// Which kind of node asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeKind {
+    /// `perigee-edge`
+    Edge,
+    /// `perigee-shield`
+    Shield,
+    /// `perigee-geodns`
+    Geodns,
+}
+
+/// A key that a node cannot enforce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// `site.www.tls`
+    pub key: String,
+    /// What this version does not do: `TLS towards clients`.
+    pub what: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: this version does not do {}; {}", self.key, self.what, self.remedy)
+    }
+}
+
+/// The keys of `document` that a node of this kind cannot enforce yet; empty when it may start.
+///
+/// Only keys that would change what this kind of node does are named: an edge does not care about `cdn.dnssec`.
+pub fn unsupported(document: &Document, node: NodeKind) -> Vec<Unsupported> {
+    let mut found = Vec::new();
+    let mut add = |key: String, what, remedy| found.push(Unsupported { key, what, remedy });
+    if document.control.engine == ControlEngine::Nats {
+        add("control.engine".into(), "the control log over NATS", "use engine = \"embedded\"");
+    }
+    match node {
+        NodeKind::Geodns => {
+            if document.cdn.dnssec.is_some() {
+                add("cdn.dnssec".into(), "DNSSEC", "remove [cdn.dnssec]: the zone is then unsigned");
+            }
+            if document.geo.asn_database.is_some() {
+                add("geo.asn_database".into(), "steering by autonomous system", "remove the line");
+            }
+        }
+        NodeKind::Edge => {
+            for site in document.sites.iter().filter(|site| site.tls.is_some()) {
+                add(format!("site.{}.tls", site.id), "TLS towards clients", "remove the key: the site is then served over http");
+            }
+            for shield in document.shields.iter().filter(|shield| shield.url.scheme == Scheme::Https) {
+                add(format!("shield.{}.url", shield.id), UPSTREAM_TLS, "use an http:// URL");
+            }
+            add_https_origins(document, &mut add);
+        }
+        NodeKind::Shield => add_https_origins(document, &mut add),
+    }
+    found
+}
+
+const UPSTREAM_TLS: &str = "TLS towards upstreams";
+
+fn add_https_origins(document: &Document, add: &mut impl FnMut(String, &'static str, &'static str)) {
+    for site in &document.sites {
+        for (index, origin) in site.origins.iter().enumerate() {
+            if origin.url.scheme == Scheme::Https {
+                add(format!("site.{}.origins[{index}].url", site.id), UPSTREAM_TLS, "use an http:// URL");
+            }
+        }
+    }
+}
