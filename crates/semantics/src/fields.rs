@@ -1,0 +1,1 @@
+//! Small parsers that several rooms share: lists, tokens, quoted strings.

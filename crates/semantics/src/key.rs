@@ -1,0 +1,147 @@
+//! The cache key (RFC 9111 §2): site, scheme, authority, path and normalised query. It cannot be built without the
+//! authority, so responses of two hosts never meet.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use perigee_protocol::{
+    id::SiteId,
+    model::{QueryPolicy, Scheme},
+};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+use crate::policy::Policy;
+
+/// First byte of the key of a URL, and of one stored variant of it.
+const PRIMARY: u8 = 0;
+const VARIANT: u8 = 1;
+
+/// Names what is stored for one URL, or one variant of it. Cheap to clone; equal bytes, equal keys.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey(Arc<[u8]>);
+
+impl CacheKey {
+    /// The key of a URL: authority in lower case without the scheme's default port, query in normal form.
+    pub fn new(site: &SiteId, scheme: Scheme, authority: &str, path: &str, query: Option<&str>, policy: &Policy<'_>) -> Self {
+        let query = normalise_query(query, policy);
+        let authority = strip_default_port(authority, scheme);
+        let query_bytes = query.as_ref().map_or(0, |q| q.len() + 1);
+        let mut key =
+            Vec::with_capacity(4 + site.as_str().len() + scheme.as_str().len() + authority.len() + path.len() + query_bytes);
+        key.push(PRIMARY);
+        // NUL occurs in none of the parts (http::Uri and header values refuse it), so it separates them.
+        key.extend_from_slice(site.as_str().as_bytes());
+        key.push(0);
+        key.extend_from_slice(scheme.as_str().as_bytes());
+        key.push(0);
+        key.extend(authority.bytes().map(|b| b.to_ascii_lowercase()));
+        key.push(0);
+        key.extend_from_slice(path.as_bytes());
+        if let Some(query) = query {
+            key.push(b'?');
+            key.extend_from_slice(query.as_bytes());
+        }
+        Self(key.into())
+    }
+
+    /// The key of one stored variant of this URL.
+    #[must_use]
+    pub fn variant(&self, id: u64) -> Self {
+        let primary = self.0.get(1..).unwrap_or_default();
+        let mut key = Vec::with_capacity(primary.len() + 9);
+        key.push(VARIANT);
+        key.extend_from_slice(&id.to_be_bytes());
+        key.extend_from_slice(primary);
+        Self(key.into())
+    }
+
+    /// The key again, from [`Self::as_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// All of it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// XXH3, 64 bits. Seed it per fleet: collisions of the unseeded hash can be crafted.
+    pub fn hash64(&self, seed: u64) -> u64 {
+        xxh3_64_with_seed(&self.0, seed)
+    }
+
+    /// XXH3, 128 bits.
+    pub fn hash128(&self, seed: u64) -> u128 {
+        xxh3_128_with_seed(&self.0, seed)
+    }
+}
+
+impl fmt::Display for CacheKey {
+    /// `site scheme://authority/path?query`, with `#id` for a variant. For people; not parsed by anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, rest) = match self.0.split_first() {
+            Some((&VARIANT, rest)) => match rest.split_first_chunk::<8>() {
+                Some((id, rest)) => (Some(u64::from_be_bytes(*id)), rest),
+                None => (None, rest),
+            },
+            Some((_, rest)) => (None, rest),
+            None => (None, &[][..]),
+        };
+        let mut parts = rest.splitn(4, |b| *b == 0).map(String::from_utf8_lossy);
+        let mut part = || parts.next().unwrap_or_default();
+        write!(f, "{} {}://{}{}", part(), part(), part(), part())?;
+        id.map_or(Ok(()), |id| write!(f, "#{id}"))
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+/// The query as it is keyed. Forward this form, so that what is not keyed cannot shape the response.
+///
+/// Verbatim policies hand back what came, an empty query included; others drop an empty one. Parameter names are compared
+/// byte for byte, not percent-decoded. Sorting is by name and keeps the order of values of one name.
+pub fn normalise_query<'a>(query: Option<&'a str>, policy: &Policy<'_>) -> Option<Cow<'a, str>> {
+    let query = query?;
+    if policy.ignores_query() {
+        return None;
+    }
+    let rules = &policy.cache.query;
+    if rules.is_verbatim() {
+        return Some(Cow::Borrowed(query));
+    }
+    let mut parameters: Vec<&str> = query.split('&').filter(|p| !p.is_empty() && is_kept(p, rules)).collect();
+    if parameters.is_empty() {
+        return None;
+    }
+    if rules.sort {
+        parameters.sort_by_key(|parameter| name_of(parameter));
+    }
+    Some(Cow::Owned(parameters.join("&")))
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
+}
+
+fn is_kept(parameter: &str, rules: &QueryPolicy) -> bool {
+    let name = name_of(parameter);
+    let matches = |patterns: &[String]| {
+        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        })
+    };
+    matches(&rules.keep) && !matches(&rules.drop)
+}
+
+fn strip_default_port(authority: &str, scheme: Scheme) -> &str {
+    let port = match scheme {
+        Scheme::Http => ":80",
+        Scheme::Https => ":443",
+    };
+    // An empty port is the default one too (RFC 9110 §4.2.3).
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
+}
