@@ -1,0 +1,35 @@
+//! What one nameserver is told.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use perigee_protocol::model::Document;
+
+/// The port of DNS (RFC 1035 §4.2).
+pub const DNS_PORT: u16 = 53;
+
+/// Where the document comes from.
+#[derive(Clone, Debug)]
+pub enum DocumentSource {
+    /// Read now and followed: a changed file is swapped in, a bad one is refused and the old one goes on.
+    File(PathBuf),
+    /// Given, for good. Files that it names are relative to `folder`.
+    Given {
+        /// The validated document.
+        document: Arc<Document>,
+        /// Where its databases are.
+        folder: PathBuf,
+    },
+}
+
+/// What one nameserver is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// For logs and status: `ns1`.
+    pub name: String,
+    /// The fleet.
+    pub document: DocumentSource,
+    /// UDP and TCP addresses to answer on; port 0 takes a free one, the same for both.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
+    pub admin: Option<SocketAddr>,
+}
