@@ -1,1 +1,31 @@
 //! Objects in memory and on disk over foyer: heads, segments, commit.
+//!
+//! One [`Store`] keeps, under one key, either an [`Object`] (its head, and its body inline or as segments of
+//! [`SEGMENT_BYTES`]) or the [`VariantIndex`](perigee_semantics::vary::VariantIndex) of a URL that varies. A fill writes its
+//! segments under a [`FillId`] nobody else has, then the head that names them: the head is the commit, and until it is
+//! written nothing of the fill can be seen. Whatever is missing or damaged reads as a miss; the caller fetches again.
+//!
+//! Memory is bounded by [`StoreConfig`], buffers of the disk included, and writes wait for the disk
+//! ([`Store::put_segment`]) instead of being dropped by it.
+//!
+//! Deliberately absent: every caching rule (freshness, reuse and Vary are `semantics`), coalescing (`cache`), and the clock.
+//! Two more are to come: the canary that notices a disk gone bad and reopens it, and the purge ledger.
+
+mod config;
+mod engine;
+mod error;
+mod folder;
+mod metrics;
+mod object;
+mod record;
+mod removed;
+mod store;
+mod window;
+
+pub use config::{
+    Budget, DISK_BYTES_MIN, DiskConfig, MEMORY_BYTES_MIN, MEMORY_BYTES_MIN_WITH_DISK, StoreConfig, disk_buffer_bytes,
+    inflight_bytes_reserve,
+};
+pub use error::{ConfigError, StoreError};
+pub use object::{Body, DiskStats, Entry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES, Stats, Tier};
+pub use store::Store;

@@ -1,0 +1,135 @@
+//! What a store counts. Sizes are read at scrape time from the store itself.
+
+use std::{fmt, sync::Weak};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
+    registry::Registry,
+};
+
+use crate::store::Inner;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Kind {
+    Head,
+    Segment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Found {
+    Memory,
+    Disk,
+    Nowhere,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lookup {
+    kind: Kind,
+    found: Found,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's value is the name")]
+enum Fate {
+    disk,
+    memory_only,
+    refused,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    kind: Kind,
+    fate: Fate,
+}
+
+/// Counters of one kind of entry, resolved once.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) memory: Counter,
+    pub(crate) disk: Counter,
+    pub(crate) nowhere: Counter,
+    /// Written to memory and, with a disk, handed to it.
+    pub(crate) written: Counter,
+    /// Kept in memory only, because the disk did not keep up.
+    pub(crate) memory_only: Counter,
+    /// Too large, or undone by a removal.
+    pub(crate) refused: Counter,
+}
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) heads: Counts,
+    pub(crate) segments: Counts,
+    pub(crate) read_errors: Counter,
+    pub(crate) write_waits: Counter,
+    pub(crate) removed: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let lookups = Family::<Lookup, Counter>::default();
+        let writes = Family::<Write, Counter>::default();
+        let counts = |kind: Kind| {
+            let lookup = |found| lookups.get_or_create(&Lookup { kind, found }).clone();
+            let write = |fate| writes.get_or_create(&Write { kind, fate }).clone();
+            Counts {
+                memory: lookup(Found::Memory),
+                disk: lookup(Found::Disk),
+                nowhere: lookup(Found::Nowhere),
+                written: write(Fate::disk),
+                memory_only: write(Fate::memory_only),
+                refused: write(Fate::refused),
+            }
+        };
+        let metrics = Self {
+            heads: counts(Kind::Head),
+            segments: counts(Kind::Segment),
+            read_errors: Counter::default(),
+            write_waits: Counter::default(),
+            removed: Counter::default(),
+        };
+        registry.register("perigee_store_lookups", "Lookups by kind of entry and where it was found", lookups);
+        registry.register("perigee_store_writes", "Writes by kind of entry and where it went", writes);
+        registry.register("perigee_store_read_errors", "Reads that the disk failed", metrics.read_errors.clone());
+        registry.register("perigee_store_write_waits", "Segments that waited for the disk", metrics.write_waits.clone());
+        registry.register("perigee_store_removed", "Keys removed", metrics.removed.clone());
+        metrics
+    }
+}
+
+/// Sizes, read from the store when somebody scrapes; nothing once the store is gone.
+pub(crate) struct Sizes(pub(crate) Weak<Inner>);
+
+impl fmt::Debug for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sizes")
+    }
+}
+
+impl Collector for Sizes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(stats) = self.0.upgrade().map(|inner| inner.stats()) else { return Ok(()) };
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge("perigee_store_memory_bytes", "Bytes of entries in memory", stats.memory_used)?;
+        gauge("perigee_store_memory_capacity_bytes", "Bytes that entries may take in memory", stats.memory_capacity)?;
+        gauge("perigee_store_memory_entries", "Entries in memory", stats.memory_entries)?;
+        let Some(disk) = stats.disk else { return Ok(()) };
+        gauge("perigee_store_disk_capacity_bytes", "Bytes of the disk cache", disk.capacity)?;
+        gauge("perigee_store_disk_outstanding_bytes", "Bytes on their way to the disk", disk.outstanding)?;
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        counter("perigee_store_disk_written_bytes", "Bytes written to the disk", disk.written)?;
+        counter("perigee_store_disk_read_bytes", "Bytes read from the disk", disk.read)
+    }
+}

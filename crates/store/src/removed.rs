@@ -1,0 +1,98 @@
+//! Which keys were removed lately.
+//!
+//! foyer removes asynchronously: an entry still in its write queue, or just being read from disk, can come back for a moment.
+//! And a fill that was under way when its key was removed must not bring the old response back. Both are caught by one
+//! rule: what a fill brought that began before its key's removal is not there.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use perigee_semantics::key::CacheKey;
+
+use crate::object::FillId;
+
+/// Removals remembered. An older one has long been carried out on disk too.
+const REMEMBERED_MAX: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Removed {
+    seed: u64,
+    /// Nothing was ever removed: nobody needs the lock.
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    floors: HashMap<u128, FillId>,
+    order: VecDeque<(u128, FillId)>,
+}
+
+impl Removed {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, any: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    /// From now on what came before `floor` under `key` is gone.
+    pub(crate) fn note(&self, key: &CacheKey, floor: FillId) {
+        let hash = key.hash128(self.seed);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.floors.insert(hash, floor);
+        state.order.push_back((hash, floor));
+        if state.order.len() > REMEMBERED_MAX
+            && let Some((oldest, floor)) = state.order.pop_front()
+            && state.floors.get(&oldest) == Some(&floor)
+        {
+            state.floors.remove(&oldest);
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Whether `key` was removed after `stamp`.
+    pub(crate) fn since(&self, key: &CacheKey, stamp: FillId) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.floors.get(&key.hash128(self.seed)).is_some_and(|floor| stamp < *floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> CacheKey {
+        CacheKey::from_bytes(name.as_bytes())
+    }
+
+    #[test]
+    fn a_removal_undoes_what_began_before_it() {
+        let removed = Removed::new(7);
+        assert!(!removed.since(&key("a"), FillId(1)));
+        removed.note(&key("a"), FillId(5));
+        let check = |name: &str, stamp: u64, gone: bool| assert_eq!(removed.since(&key(name), FillId(stamp)), gone);
+        check("a", 4, true);
+        check("a", 5, false);
+        check("b", 4, false);
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let removed = Removed::new(7);
+        removed.note(&key("first"), FillId(9));
+        removed.note(&key("again"), FillId(9));
+        (0..REMEMBERED_MAX - 2).for_each(|i| removed.note(&key(&i.to_string()), FillId(9)));
+        assert!(removed.since(&key("first"), FillId(1)), "exactly as many are kept");
+        removed.note(&key("again"), FillId(10));
+        assert!(!removed.since(&key("first"), FillId(1)), "one more forgets the oldest");
+        removed.note(&key("more"), FillId(11));
+        assert!(removed.since(&key("again"), FillId(1)), "its later removal counts, not its first");
+        assert_eq!(removed.state.lock().unwrap().order.len(), REMEMBERED_MAX);
+    }
+}

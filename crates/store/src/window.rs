@@ -1,0 +1,171 @@
+//! Back-pressure from the disk.
+//!
+//! foyer takes entries without waiting and drops them in silence when its queue or buffer is full. So every write first takes
+//! a ticket for its bytes, and tickets come back when foyer says that everything handed to it is written: at most
+//! [`OUTSTANDING_BYTES_MAX`] are ever on their way, which its buffer always holds. Segments wait for their ticket; heads, which
+//! cannot wait, have tickets of their own and stay in memory only when there is none.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+use crate::record::DISK_PAGE;
+
+/// Segment bytes that may be on their way to the disk.
+const SEGMENT_LANE_BYTES: usize = 16 * 1024 * 1024;
+/// Head bytes that may be on their way to the disk.
+const HEAD_LANE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that may be on their way to the disk.
+pub(crate) const OUTSTANDING_BYTES_MAX: usize = SEGMENT_LANE_BYTES + HEAD_LANE_BYTES;
+/// Each of foyer's two flush buffers: all that is outstanding fits into one.
+pub(crate) const BUFFER_BYTES: usize = OUTSTANDING_BYTES_MAX;
+/// The longest that a segment waits for the disk; then it stays in memory only.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Window {
+    segments: Arc<Semaphore>,
+    heads: Arc<Semaphore>,
+    /// A wait was in vain: until the next tickets come back nobody waits, else every segment of every stream would take
+    /// [`WAIT_MAX`].
+    stalled: Arc<AtomicBool>,
+    sent: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+}
+
+/// The right to hand some bytes to the disk. Dropping it unused gives them back.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    permit: OwnedSemaphorePermit,
+    sent: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+}
+
+impl Ticket {
+    /// The bytes are in foyer's queue.
+    pub(crate) fn sent(self) {
+        // The clock lives as long as the runtime; without it nothing is written any more and the bytes are free at once.
+        drop(self.sent.send(self.permit));
+    }
+}
+
+impl Window {
+    /// `flushed` resolves when all that foyer was handed before is written.
+    pub(crate) fn new<F>(runtime: &Handle, flushed: impl Fn() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let (sent, mut tickets) = mpsc::unbounded_channel::<OwnedSemaphorePermit>();
+        let stalled = Arc::new(AtomicBool::new(false));
+        let clock_stalled = Arc::clone(&stalled);
+        // Ends when the window and its last ticket are gone.
+        runtime.spawn(async move {
+            let mut batch = Vec::new();
+            while tickets.recv_many(&mut batch, OUTSTANDING_BYTES_MAX / DISK_PAGE).await > 0 {
+                flushed().await;
+                batch.clear();
+                clock_stalled.store(false, Ordering::Relaxed);
+            }
+        });
+        Self {
+            segments: Arc::new(Semaphore::new(SEGMENT_LANE_BYTES / DISK_PAGE)),
+            heads: Arc::new(Semaphore::new(HEAD_LANE_BYTES / DISK_PAGE)),
+            stalled,
+            sent,
+        }
+    }
+
+    fn ticket(&self, permit: OwnedSemaphorePermit) -> Ticket {
+        Ticket { permit, sent: self.sent.clone() }
+    }
+
+    /// A ticket for a segment of `bytes` on disk, if there is one now.
+    pub(crate) fn try_segment(&self, bytes: usize) -> Option<Ticket> {
+        Arc::clone(&self.segments).try_acquire_many_owned(pages(bytes)).ok().map(|permit| self.ticket(permit))
+    }
+
+    /// A ticket for a segment of `bytes` on disk; waits for the disk, but not longer than [`WAIT_MAX`].
+    pub(crate) async fn segment(&self, bytes: usize) -> Option<Ticket> {
+        let pages = pages(bytes);
+        if self.stalled.load(Ordering::Relaxed) {
+            return None;
+        }
+        match tokio::time::timeout(WAIT_MAX, Arc::clone(&self.segments).acquire_many_owned(pages)).await {
+            Ok(permit) => permit.ok().map(|permit| self.ticket(permit)),
+            Err(_) => {
+                self.stalled.store(true, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// A ticket for a head of `bytes` on disk, if there is one.
+    pub(crate) fn head(&self, bytes: usize) -> Option<Ticket> {
+        Arc::clone(&self.heads).try_acquire_many_owned(pages(bytes)).ok().map(|permit| self.ticket(permit))
+    }
+
+    /// Bytes on their way to the disk.
+    pub(crate) fn outstanding(&self) -> u64 {
+        let free = self.segments.available_permits() + self.heads.available_permits();
+        (OUTSTANDING_BYTES_MAX.saturating_sub(free * DISK_PAGE)) as u64
+    }
+}
+
+fn pages(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(DISK_PAGE)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn fill(window: &Window) -> usize {
+        std::iter::from_fn(|| window.head(1024 * 1024)).map(Ticket::sent).count()
+    }
+
+    /// With the clock stopped, a disk that never answers costs one wait, and its recovery ends the stall.
+    #[tokio::test(start_paused = true)]
+    async fn tickets_come_back_when_the_disk_has_written() {
+        let flush = Arc::new(Notify::new());
+        let disk = Arc::clone(&flush);
+        let window = Window::new(&Handle::current(), move || {
+            let disk = Arc::clone(&disk);
+            async move { disk.notified().await }
+        });
+        assert_eq!(fill(&window), HEAD_LANE_BYTES / (1024 * 1024));
+        assert_eq!(window.outstanding(), HEAD_LANE_BYTES as u64);
+        assert!(window.head(1).is_none());
+
+        let whole = window.segment(SEGMENT_LANE_BYTES).await.expect("the other lane is free");
+        whole.sent();
+        assert_eq!(window.outstanding(), OUTSTANDING_BYTES_MAX as u64);
+        let start = tokio::time::Instant::now();
+        assert!(window.segment(1).await.is_none());
+        assert_eq!(start.elapsed(), WAIT_MAX);
+        assert!(window.segment(1).await.is_none());
+        assert_eq!(start.elapsed(), WAIT_MAX, "a stalled disk is not waited for again");
+
+        while window.outstanding() > 0 {
+            flush.notify_one();
+            tokio::task::yield_now().await;
+        }
+        assert!(window.segment(1).await.is_some());
+        assert!(window.head(1).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_unused_ticket_gives_its_bytes_back() {
+        let window = Window::new(&Handle::current(), std::future::pending);
+        drop(window.segment(SEGMENT_LANE_BYTES).await.expect("free"));
+        assert_eq!(window.outstanding(), 0);
+    }
+}
