@@ -1,0 +1,132 @@
+//! From candidates to addresses: rank, replace the dead, take the first n.
+
+use std::net::IpAddr;
+
+use super::{
+    Addresses, ClientPrefix, Family, Located, SteerReason, Steering,
+    rank::{self, Choice},
+};
+use crate::health::HealthView;
+
+/// What is left of a question when its candidates are known.
+pub(super) struct Question<'a> {
+    /// At least one; each has an address of the family.
+    pub(super) candidates: &'a [usize],
+    pub(super) located: &'a Located,
+    pub(super) client: &'a ClientPrefix,
+    pub(super) family: Family,
+}
+
+/// What is answered.
+pub(super) struct Picked {
+    pub(super) addresses: Addresses,
+    /// The PoP of the first address.
+    pub(super) first: Option<usize>,
+    pub(super) reason: SteerReason,
+    /// Whether the client's share decided anything, so that it holds for its /24 or /48 only.
+    pub(super) by_share: bool,
+}
+
+impl Steering {
+    pub(super) fn pick(&self, question: &Question<'_>, health: &HealthView) -> Picked {
+        let forced = question.located.forced;
+        // An override that names a reserve means it.
+        let is_regular = |pop: usize| forced == Some(pop) || self.ranked.get(pop).is_some_and(|pop| pop.weight > 0);
+        let (regular, reserve): (Vec<usize>, Vec<usize>) = question.candidates.iter().partition(|pop| is_regular(**pop));
+        let ranking = self.ranking(&regular, question);
+        let picked = self.collect(&ranking, question, health);
+        if !picked.addresses.is_empty() {
+            return picked;
+        }
+        let reserve = self.ranking(&reserve, question);
+        let picked = self.collect(&reserve, question, health);
+        if !picked.addresses.is_empty() {
+            return Picked { reason: SteerReason::Reserve, ..picked };
+        }
+        let ranking = if ranking.is_empty() { reserve } else { ranking };
+        let picked = self.collect(&ranking, question, &HealthView::default());
+        Picked { reason: SteerReason::AllDown, ..picked }
+    }
+
+    fn ranking(&self, pops: &[usize], question: &Question<'_>) -> Vec<Choice> {
+        let mut ranking = rank::rank(&self.ranked, pops, question.located.point, question.client);
+        let forced = ranking.iter().position(|choice| Some(choice.pop) == question.located.forced);
+        if let Some(first) = forced.and_then(|at| ranking.get_mut(..=at)) {
+            first.rotate_right(1);
+        }
+        ranking
+    }
+
+    /// Walks down a ranking until the answer is full.
+    fn collect(&self, ranking: &[Choice], question: &Question<'_>, health: &HealthView) -> Picked {
+        let mut picked =
+            Picked { addresses: Addresses::new(), first: None, reason: SteerReason::Nearest, by_share: false };
+        let mut taken: Vec<usize> = Vec::with_capacity(self.answers);
+        for choice in ranking {
+            if picked.addresses.len() >= self.answers {
+                break;
+            }
+            // Also of the dead: their place in the ranking is that of their fallbacks.
+            picked.by_share |= choice.by_share;
+            for pop in self.replacements(choice.pop, question, health) {
+                if !taken.contains(pop) && question.candidates.contains(pop) && self.is_up(*pop, question.family, health) {
+                    if picked.first.is_none() {
+                        picked.first = Some(*pop);
+                        picked.reason = self.reason(ranking, *pop, question);
+                    }
+                    taken.push(*pop);
+                    self.take(*pop, question, health, &mut picked);
+                }
+            }
+        }
+        picked
+    }
+
+    /// The PoP itself, or when it is down its fallbacks.
+    fn replacements<'a>(&'a self, pop: usize, question: &Question<'_>, health: &HealthView) -> &'a [usize] {
+        let Some(known) = self.pops.get(pop) else { return &[] };
+        if self.is_up(pop, question.family, health) { std::slice::from_ref(&known.index) } else { &known.fallback }
+    }
+
+    fn is_up(&self, pop: usize, family: Family, health: &HealthView) -> bool {
+        self.pops.get(pop).is_some_and(|pop| pop.addresses(family).iter().any(|address| health.is_up(*address)))
+    }
+
+    /// Adds a PoP's living addresses: those of several nodes in the order of the client's shares, so that each node gets
+    /// its part of the clients and a client keeps its node.
+    fn take(&self, pop: usize, question: &Question<'_>, health: &HealthView, picked: &mut Picked) {
+        let Some(pop) = self.pops.get(pop) else { return };
+        let mut living = pop.addresses(question.family).iter().copied().filter(|address| health.is_up(*address));
+        let (Some(first), second) = (living.next(), living.next()) else { return };
+        let room = self.answers.saturating_sub(picked.addresses.len());
+        let Some(second) = second else {
+            if room > 0 {
+                picked.addresses.push(first);
+            }
+            return;
+        };
+        picked.by_share |= room > 0;
+        let mut shared: Vec<(u64, IpAddr)> =
+            [first, second].into_iter().chain(living).map(|address| (question.client.share(tag(address)), address)).collect();
+        shared.sort_unstable();
+        for (_, address) in shared.into_iter().take(room) {
+            picked.addresses.push(address);
+        }
+    }
+
+    fn reason(&self, ranking: &[Choice], chosen: usize, question: &Question<'_>) -> SteerReason {
+        let preferred = ranking.first().map(|choice| choice.pop);
+        let fallback = preferred.and_then(|pop| self.pops.get(pop)).map_or(&[][..], |pop| &pop.fallback);
+        if preferred != Some(chosen) {
+            return if fallback.contains(&chosen) { SteerReason::Fallback } else { SteerReason::NextNearest };
+        }
+        if question.located.forced == preferred { SteerReason::Override } else { SteerReason::Nearest }
+    }
+}
+
+fn tag(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits() as u64 ^ ((v6.to_bits() >> 64) as u64).rotate_left(29),
+    }
+}
