@@ -1,40 +1,148 @@
-//! The text of a CDN document → the validated [`model::Document`], or **every** mistake in it. No file is opened.
+//! The text of a CDN document → the validated [`crate::model::Document`], or **every** mistake in it. No file is opened.
+//!
+//! TOML's own syntax is read by the toml crate, which recovers and keeps spans; the rest is a walk over the spanned tree,
+//! section by section, that records each mistake and goes on. There is no serde here: it would stop at the first.
 
+mod cache;
+mod fleet;
+mod geo;
+pub mod limits;
 mod mistake;
+pub(crate) mod names;
+mod policy;
+mod pops;
+mod read;
+mod site;
+mod syntax;
+mod units;
 mod unsupported;
+mod zone;
 
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+pub use policy::policy_from_pairs;
+pub use read::TEXT_BYTES_MAX;
+pub use syntax::KEY_PARTS_MAX;
+pub use units::{parse_duration, parse_size, render_duration, render_size};
 pub use unsupported::{NodeKind, Unsupported, unsupported};
 
-use crate::model::{CachePolicy, Document};
+use std::collections::BTreeSet;
 
-/// The longest document, in bytes.
-pub const DOCUMENT_BYTES_MAX: usize = 8 << 20;
+use crate::model::{Admin, Control, ControlEngine, Document};
+use limits::{DOCUMENT_BYTES_MAX, POPS_MAX, SHIELDS_MAX, SITES_MAX};
+use read::{Found, Report, Table, Value};
+use syntax::{Lines, SyntaxError};
 
 /// Reads and validates a document. `file_name` is only told in mistakes.
 ///
-/// Pure and complete: no file that the document names is opened, and one mistake hides no other.
+/// Pure and complete: no file that the document names is opened, and one mistake hides no other. Only where the text is
+/// no TOML in some places, what may be the shadow of that (missing keys, names of PoPs that could not be read) is not
+/// reported beside it.
 pub fn load(file_name: &str, text: &str) -> Result<Document, Mistakes> {
-    let _ = text;
-    Err(not_yet(file_name))
+    if text.len() > DOCUMENT_BYTES_MAX {
+        let law = format!("has {} bytes; a document has at most {DOCUMENT_BYTES_MAX}", text.len());
+        return Err(Mistakes::new(vec![place(file_name, &Lines::new(""), Found::whole(law))]));
+    }
+    let (tree, errors) = syntax::parse(text);
+    let report = Report::new(text);
+    let document = tree.as_ref().and_then(|tree| document(report.root(tree)));
+    let mistakes = gather(file_name, text, errors, report.into_found());
+    match (document, mistakes.is_empty()) {
+        (Some(document), true) => Ok(document),
+        (None, true) => Err(Mistakes::new(vec![place(file_name, &Lines::new(""), Found::whole("cannot be read".into()))])),
+        (_, false) => Err(Mistakes::new(mistakes)),
+    }
 }
 
-/// The cache policy that `--policy KEY=VALUE` pairs make, over the defaults of `[site.cache]`.
-///
-/// A value is TOML where it parses as TOML (`60`, `{404="5s"}`, `["utm_*"]`), else a bare string (`store`, `60s`).
-/// Mistakes are placed at `--policy` with the pair's number as the line.
-pub fn policy_from_pairs(pairs: &[(String, String)]) -> Result<CachePolicy, Mistakes> {
-    if pairs.is_empty() { Ok(CachePolicy::default()) } else { Err(not_yet("--policy")) }
+/// Syntax errors first, and what is no shadow of them.
+fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -> Vec<Mistake> {
+    let lines = Lines::new(text);
+    let mut broken = BTreeSet::new();
+    let mut mistakes = Vec::new();
+    for error in errors {
+        let (line, column) = lines.place(error.at);
+        // One broken line often breaks several rules of the grammar: the first says enough.
+        if broken.insert(line) {
+            let whole = lines.line(line);
+            let said = Some(syntax::excerpt(whole, 0..whole.len()));
+            let remedy = "correct this line first".to_owned();
+            mistakes.push(Mistake { file: file.into(), line, column, path: String::new(), said, law: error.law, remedy });
+        }
+    }
+    let syntax_errors = !mistakes.is_empty();
+    let more = found.into_iter().filter(|found| !(syntax_errors && found.shadow)).map(|found| place(file, &lines, found));
+    mistakes.extend(more.filter(|mistake| !broken.contains(&mistake.line)));
+    mistakes
 }
 
-fn not_yet(file: &str) -> Mistakes {
-    Mistakes::new(vec![Mistake {
-        file: file.into(),
-        line: 1,
-        column: 1,
-        path: String::new(),
-        said: None,
-        law: "documents cannot be read yet".into(),
-        remedy: String::new(),
-    }])
+fn place(file: &str, lines: &Lines<'_>, found: Found) -> Mistake {
+    let (line, column) = lines.place(found.at);
+    Mistake { file: file.into(), line, column, path: found.path, said: found.said, law: found.law, remedy: found.remedy }
 }
+
+/// Every section is read, whatever is wrong with the others.
+fn document(mut root: Table<'_>) -> Option<Document> {
+    let version = root.or("version", 1, "1", |value| value.integer(1..=1));
+    let pop_values = root.tables("pop", 1..=POPS_MAX);
+    let shield_values = root.tables("shield", 0..=SHIELDS_MAX);
+    let site_values = root.tables("site", 1..=SITES_MAX);
+    let known = fleet::KnownPops::new(&pop_values);
+
+    let cdn_value = root.required_table("cdn", "zone = \"cdn.example\"");
+    let cdn = cdn_value.as_ref().and_then(fleet::cdn);
+    let geo = root.or("geo", geo::nowhere(), "every client at the first PoP", |value| geo::geo(value, &known));
+    let control = root.or("control", control_default(), "engine = \"embedded\"", fleet::control);
+    let admin = root.or("admin", Admin::default(), "no tokens", fleet::admin);
+
+    let mut seen = pops::PopsSeen::default();
+    let pops: Vec<_> = pop_values.iter().map(|value| pops::pop(value, &known, &mut seen)).collect();
+    let mut seen = pops::ShieldsSeen::default();
+    let shields: Vec<_> = shield_values.iter().map(|value| pops::shield(value, &known, &mut seen)).collect();
+    let taken = cdn_value.as_ref().and_then(|cdn| zone::Taken::new(cdn, &site_values));
+    let around = site::Around { pops: &known, taken: taken.as_ref() };
+    let mut seen = site::SitesSeen::default();
+    let sites: Vec<_> = site_values.iter().map(|value| site::site(value, &around, &mut seen)).collect();
+
+    if let (Some(cdn), Some(taken)) = (&cdn_value, &taken) {
+        check_cdn_names(cdn, taken);
+    }
+    let records = root.or("zone", Vec::new(), "no records", |value| zone::records(value, taken.as_ref()));
+    version?;
+    Some(Document {
+        cdn: cdn?,
+        geo: geo?,
+        control: control?,
+        admin: admin?,
+        pops: pops.into_iter().collect::<Option<_>>()?,
+        shields: shields.into_iter().collect::<Option<_>>()?,
+        sites: sites.into_iter().collect::<Option<_>>()?,
+        records: records?,
+    })
+}
+
+fn control_default() -> Control {
+    Control { engine: ControlEngine::Embedded, url: None, credentials: None }
+}
+
+/// What `[cdn]` says of sites.
+fn check_cdn_names(cdn: &Value<'_>, taken: &zone::Taken<'_>) {
+    if let Some(value) = cdn.peek("apex_site")
+        && let Some(apex) = value.text()
+        && !taken.sites.contains(apex)
+    {
+        let remedy = match read::nearest(apex, taken.sites.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "name a site, or remove it".to_owned(),
+        };
+        value.wrong_beside_others("must be the id of a site of this document", remedy);
+    }
+    for nameserver in cdn.peek("nameservers").into_iter().flat_map(|list| list.peek_all()) {
+        let Some(host) = nameserver.peek("host") else { continue };
+        let name = host.text().and_then(names::domain_name);
+        if let Some(site) = name.and_then(|name| taken.steered(&name)) {
+            host.wrong(format!("is the steered name of site {site}, whose addresses change"), "name the nameserver otherwise");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

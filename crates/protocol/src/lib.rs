@@ -8,3 +8,4 @@ pub mod headers;
 pub mod id;
 pub mod model;
 pub mod proof;
+pub mod rdata;

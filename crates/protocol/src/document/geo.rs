@@ -1,0 +1,129 @@
+//! `[geo]`: prefixes, places, steering.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::{
+    fleet::{KnownPops, path},
+    limits::{ANSWERS_MAX, OVERRIDE_PREFIXES_MAX, OVERRIDES_MAX, POPS_MAX},
+    names,
+    read::{Seen, Table, Value},
+};
+use crate::{
+    id::PopId,
+    model::{Geo, GeoOverride, Location, OverrideTarget, Steering},
+};
+
+/// What holds where the document has no `[geo]`.
+pub(crate) fn nowhere() -> Geo {
+    Geo { database: None, asn_database: None, default_location: None, overrides: Vec::new(), steering: steering_default() }
+}
+
+const ANSWERS_DEFAULT: u64 = 2;
+
+fn steering_default() -> Steering {
+    Steering { answers: ANSWERS_DEFAULT as usize, bias: BTreeMap::new(), fence: BTreeMap::new() }
+}
+
+pub(crate) fn geo(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Geo> {
+    let mut table = value.table()?;
+    let database = table.maybe("database", path);
+    let asn_database = table.maybe("asn_database", path);
+    let default_location = table.maybe("default_location", |value| location(&mut value.table()?));
+    let mut seen = Seen::default();
+    let overrides: Vec<_> = table.tables("override", 0..=OVERRIDES_MAX).iter().map(|value| one_override(value, pops, &mut seen)).collect();
+    let steering = table.or("steering", steering_default(), "answers = 2", |value| steering(value, pops));
+    Some(Geo {
+        database: database?,
+        asn_database: asn_database?,
+        default_location: default_location?,
+        overrides: overrides.into_iter().collect::<Option<_>>()?,
+        steering: steering?,
+    })
+}
+
+/// `latitude` and `longitude` of a table.
+pub(crate) fn location(table: &mut Table<'_>) -> Option<Location> {
+    let latitude = table.must("latitude", "50.11", |value| value.number("-90 to 90 degrees", |degrees| degrees.abs() <= 90.0));
+    let longitude = table.must("longitude", "8.68", |value| value.number("-180 to 180 degrees", |degrees| degrees.abs() <= 180.0));
+    Some(Location { latitude: latitude?, longitude: longitude? })
+}
+
+fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut Seen<IpNet>) -> Option<GeoOverride> {
+    let mut table = value.table()?;
+    let prefixes = table.must("prefixes", "[\"203.0.113.0/24\"]", |value| {
+        let read: Vec<_> = value
+            .list(1..=OVERRIDE_PREFIXES_MAX)?
+            .iter()
+            .map(|value| prefix(value).filter(|prefix| seen.is_new(*prefix, value)))
+            .collect();
+        read.into_iter().collect::<Option<Vec<_>>>()
+    });
+    let pop = table.maybe("pop", |value| pops.id(value));
+    let place = table.maybe("location", |value| location(&mut value.table()?));
+    let target = match (pop?, place?) {
+        (Some(pop), None) => OverrideTarget::Pop(pop),
+        (None, Some(place)) => OverrideTarget::Location(place),
+        (Some(_), Some(_)) => {
+            table.refuse("must have pop or location, not both", "remove one of them");
+            return None;
+        }
+        (None, None) => {
+            table.refuse("must have a pop or a location", "add pop = \"ID\"");
+            return None;
+        }
+    };
+    Some(GeoOverride { prefixes: prefixes?, target })
+}
+
+fn prefix(value: &Value<'_>) -> Option<IpNet> {
+    let prefix = value.parse("must be a prefix like 203.0.113.0/24 or 2001:db8::/48", |text| text.parse::<IpNet>().ok())?;
+    if prefix.trunc() != prefix {
+        value.wrong("must have no bits set after its length", format!("write \"{}\"", prefix.trunc()));
+        return None;
+    }
+    Some(prefix)
+}
+
+fn steering(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Steering> {
+    let mut table = value.table()?;
+    let answers = table.integer_or("answers", ANSWERS_DEFAULT, 1..=ANSWERS_MAX);
+    let bias = table.or("bias", BTreeMap::new(), "1.0 for all", |value| bias(value, pops));
+    let fence = table.or("fence", BTreeMap::new(), "any PoP for all", |value| fence(value, pops));
+    Some(Steering { answers: usize::try_from(answers?).ok()?, bias: bias?, fence: fence? })
+}
+
+/// Divides a distance: so far from 1 that it means something, so near that distances stay finite.
+const BIAS_MAX: f64 = 1_000.0;
+
+fn bias(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<BTreeMap<PopId, f64>> {
+    let read: Vec<_> = value
+        .table()?
+        .entries()
+        .into_iter()
+        .map(|(pop, value)| {
+            let pop = pops.key(pop, &value);
+            let bias = value.number("0.001 to 1000", |bias| (1.0 / BIAS_MAX..=BIAS_MAX).contains(&bias));
+            Some((pop?, bias?))
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn fence(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<BTreeMap<String, Vec<PopId>>> {
+    let read: Vec<_> = value
+        .table()?
+        .entries()
+        .into_iter()
+        .map(|(country, value)| {
+            let name = if country == "*" { Some("*".to_owned()) } else { names::country(country) };
+            if name.is_none() {
+                value.refuse("must be under a country code of two capital letters, or \"*\"");
+            }
+            let list = value.set(0..=POPS_MAX, |value| pops.id(value));
+            Some((name?, list?))
+        })
+        .collect();
+    read.into_iter().collect()
+}

@@ -1,0 +1,164 @@
+//! `[[zone.record]]`, and that no name of the zone says two things.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    fleet::ttl,
+    limits::{RECORD_VALUES_MAX, RECORDS_MAX},
+    names,
+    read::{Seen, Value},
+};
+use crate::{
+    model::{Cdn, StaticRecord},
+    rdata::{KINDS, RecordData},
+};
+
+/// The names of the zone that the document's other sections make; as far as they can be read, whatever else is wrong there.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    pub(crate) zone: String,
+    pub(crate) apex_site: Option<&'a str>,
+    /// The steered names' labels, that is, the sites' ids.
+    pub(crate) sites: BTreeSet<&'a str>,
+    nameservers: BTreeSet<String>,
+}
+
+impl<'a> Taken<'a> {
+    /// None where there is no zone to speak of.
+    pub(crate) fn new(cdn: &Value<'a>, sites: &[Value<'a>]) -> Option<Self> {
+        let nameservers = cdn.peek("nameservers").map_or_else(Vec::new, |list| list.peek_all());
+        Some(Self {
+            zone: cdn.peek("zone")?.text().and_then(names::domain_name)?,
+            apex_site: cdn.peek("apex_site").and_then(|value| value.text()),
+            sites: sites.iter().filter_map(Value::raw_id).collect(),
+            nameservers: nameservers.iter().filter_map(|value| names::domain_name(value.peek("host")?.text()?)).collect(),
+        })
+    }
+
+    /// The site whose steered addresses `name` has.
+    pub(crate) fn steered(&self, name: &str) -> Option<&'a str> {
+        if name == self.zone {
+            return self.apex_site;
+        }
+        let label = name.strip_suffix(&*self.zone)?.strip_suffix('.')?;
+        self.sites.get(label).copied()
+    }
+
+    /// Whether `name` has the glue of a nameserver.
+    fn is_nameserver(&self, name: &str) -> bool {
+        self.nameservers.contains(name) && names::is_in_zone(name, &self.zone)
+    }
+}
+
+/// `[zone]`, which holds nothing but records.
+pub(crate) fn records(zone: &Value<'_>, taken: Option<&Taken<'_>>) -> Option<Vec<StaticRecord>> {
+    let mut table = zone.table()?;
+    let mut seen = Seen::default();
+    let elements = table.tables("record", 0..=RECORDS_MAX);
+    let read: Vec<_> = elements.iter().map(|value| record(value, taken, &mut seen)).collect();
+    if let Some(taken) = taken {
+        let good = elements.iter().zip(&read).filter_map(|(value, record)| record.as_ref().map(|record| (value, record)));
+        check_names(&good.collect::<Vec<_>>(), taken);
+    }
+    read.into_iter().collect()
+}
+
+fn record(value: &Value<'_>, taken: Option<&Taken<'_>>, seen: &mut Seen<(String, String)>) -> Option<StaticRecord> {
+    let mut table = value.table()?;
+    // Without a zone there is nothing that a name could be right or wrong in.
+    let name = table.must("name", "\"@\"", |value| owner(value, &taken?.zone));
+    let kinds = KINDS.map(|kind| (kind, kind));
+    let kind = table.must("type", "\"TXT\"", |value| value.choice(&kinds));
+    let ttl = table.must("ttl", "\"5m\"", ttl);
+    let values = table.must("values", "[\"…\"]", |list| values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone)));
+    let (name, kind) = (name?, kind?);
+    if !seen.is_new((name.clone(), kind.to_owned()), value) {
+        return None;
+    }
+    Some(StaticRecord { name, kind: kind.to_owned(), ttl: ttl?, values: values? })
+}
+
+/// `@`, labels below the zone, or a full name inside the zone with its final dot.
+fn owner(value: &Value<'_>, zone: &str) -> Option<String> {
+    let text = value.string()?;
+    if names::is_in_zone(&text.to_ascii_lowercase(), zone) {
+        value.wrong("is below the zone already without it: names are relative", format!("write \"{}.\" for the full name, with its final dot", text));
+        return None;
+    }
+    let name = match text.strip_suffix('.') {
+        Some(full) => names::owner_name(full).filter(|name| names::is_in_zone(name, zone)),
+        None if text == "@" => Some(zone.to_owned()),
+        None => names::owner_name(&format!("{text}.{zone}")),
+    };
+    if name.is_none() {
+        value.refuse("must be @, a name below the zone, or a full name inside the zone that ends with a dot");
+    }
+    name
+}
+
+fn values(list: &Value<'_>, kind: &str, zone: &str) -> Option<Vec<String>> {
+    let values = list.set(1..=RECORD_VALUES_MAX, |value| match RecordData::parse(kind, value.string()?, zone) {
+        Ok(data) => Some(data.to_string()),
+        Err(error) => {
+            value.refuse(error.to_string());
+            None
+        }
+    })?;
+    if kind == "CNAME" && values.len() > 1 {
+        // RFC 2181 §10.1
+        list.wrong("must be one name: a CNAME has one target", "remove the others");
+        return None;
+    }
+    Some(values)
+}
+
+fn check_names(records: &[(&Value<'_>, &StaticRecord)], taken: &Taken<'_>) {
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (_, record) in records {
+        kinds.entry(&record.name).or_default().insert(&record.kind);
+    }
+    let delegated = |name: &str| {
+        let mut above = name.split_once('.').map(|(_, rest)| rest);
+        while let Some(name) = above.filter(|name| names::is_in_zone(name, &taken.zone) && *name != taken.zone) {
+            if kinds.get(name).is_some_and(|kinds| kinds.contains("NS")) {
+                return true;
+            }
+            above = name.split_once('.').map(|(_, rest)| rest);
+        }
+        false
+    };
+    for (value, record) in records {
+        let (name, kind) = (record.name.as_str(), record.kind.as_str());
+        let others = kinds.get(name).map_or(0, BTreeSet::len) > 1;
+        if let Some((law, remedy)) = collision(name, kind, others, taken) {
+            value.wrong(law, remedy);
+        } else if delegated(name) && !matches!(kind, "A" | "AAAA") {
+            // RFC 1034 §4.2.1: below a cut there is only glue.
+            value.wrong(format!("{name} is delegated to other nameservers, and only glue (A, AAAA) may lie there"), "remove it, or the NS record above it");
+        }
+    }
+}
+
+/// Why a record cannot stand at its name, and what to do.
+fn collision(name: &str, kind: &str, beside_others: bool, taken: &Taken<'_>) -> Option<(String, &'static str)> {
+    let steers = matches!(kind, "A" | "AAAA" | "CNAME" | "NS");
+    if kind == "NS" && name == taken.zone {
+        return Some(("the zone's own nameservers stand in cdn.nameservers".to_owned(), "move them there"));
+    }
+    if kind == "NS" && name.starts_with("*.") {
+        // RFC 4592 §4.2
+        return Some(("a wildcard cannot be delegated".to_owned(), "name the delegated zone"));
+    }
+    if steers && let Some(site) = taken.steered(name) {
+        return Some((format!("{name} is the steered name of site {site}: its addresses are chosen for each client"), "remove it, or rename one of them"));
+    }
+    if steers && taken.is_nameserver(name) {
+        return Some((format!("{name} is a nameserver: its addresses stand in cdn.nameservers"), "remove it"));
+    }
+    if kind == "CNAME" && (name == taken.zone || beside_others) {
+        // RFC 1034 §3.6.2
+        let what = if name == taken.zone { "the zone's apex has SOA and NS" } else { "there are other records" };
+        return Some((format!("a CNAME stands alone at its name, and at {name} {what}"), "remove it or the others"));
+    }
+    None
+}
