@@ -1,1 +1,26 @@
-//! The request engine: lookup, judge, coalesce, fetch, store and stream, respond. flow decides, drive performs.
+//! The request engine: lookup, judge, coalesce, fetch, store and stream, respond. `flow` decides, `drive` performs.
+//!
+//! [`Engine::handle`] takes a request and gives its response; edge and shield are this engine with another upstream and
+//! another [`perigee_semantics::policy::Tier`]. Deliberately absent: sockets and HTTP framing (`node`), caching rules
+//! (`semantics`), where bytes are kept (`store`), whom to ask (`upstream`), and the clock (an argument).
+
+mod answer;
+mod ask;
+mod body;
+mod drive;
+mod engine;
+mod error;
+mod fill;
+mod flight;
+mod flow;
+mod metrics;
+mod record;
+mod segments;
+mod serve;
+mod snapshot;
+
+pub use body::{Body, BodyError};
+pub use engine::{Clock, Config, Engine, HEALTH_PATH};
+pub use metrics::{Metrics, Totals};
+pub use record::{NoRecorder, Record, Recorder};
+pub use snapshot::{Site, Snapshot, host_of};

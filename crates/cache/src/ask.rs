@@ -1,0 +1,229 @@
+//! One request as the engine sees it: guarded, routed, keyed, and cleaned for its way upstream.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts, uri::PathAndQuery};
+use perigee_protocol::{
+    headers::{AGE_MS, KEY_AUTHORITY, PROOF, SITE},
+    model::{HeaderRules, Rule, RuleCache, Scheme},
+};
+use perigee_semantics::{
+    headers as fields, invalidate,
+    key::CacheKey,
+    policy::{Policy, Tier},
+    request::{RequestView, guard},
+    time::Timestamp,
+};
+use perigee_upstream::{Claims, FetchRequest, RequestBody};
+
+use crate::{engine::Engine, snapshot::Site};
+
+/// A request that may be served.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) site: Arc<Site>,
+    /// Index into the site's rules.
+    rule: Option<usize>,
+    pub(crate) tier: Tier,
+    pub(crate) key: CacheKey,
+    pub(crate) key_hash: u64,
+    key_authority: String,
+    pub(crate) method: Method,
+    /// As the client sent them, without hop-by-hop and internal fields, with Via, CDN-Loop and who the client is.
+    pub(crate) headers: HeaderMap,
+    target: PathAndQuery,
+    host: HeaderValue,
+    pub(crate) now: Timestamp,
+    pub(crate) generation: u64,
+    /// The proof that a peer sent; `None` for clients.
+    pub(crate) peer_proof: Option<String>,
+}
+
+/// A request that is answered at once, and why.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: &'static str,
+    pub(crate) site: Option<Arc<Site>>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, site: None }
+    }
+}
+
+/// Members of CDN-Loop, of any CDN, after which a request is taken for a loop.
+const CDN_LOOP_MAX: usize = 16;
+
+/// Request fields that ask something of a cache's stored response, so that a fetch for the cache goes without them.
+const CONDITIONS: [HeaderName; 6] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+];
+
+impl Ask {
+    pub(crate) fn new(engine: &Engine, parts: Parts, client: SocketAddr, now: Timestamp) -> Result<Self, Refusal> {
+        let normal = guard(&parts).map_err(|error| Refusal::new(error.status, error.reason))?;
+        let (authority, path, query) =
+            (normal.authority.into_owned(), normal.path.to_owned(), normal.query.map(ToOwned::to_owned));
+        let config = &engine.config;
+        let snapshot = engine.snapshot();
+        let peer = verify_peer(engine, &parts, now);
+
+        let site = match &peer {
+            Some(peer) => snapshot.by_id(&peer.site).or_else(|| snapshot.by_authority(&authority)),
+            None => snapshot.by_authority(&authority),
+        };
+        let Some(site) = site.cloned() else {
+            // RFC 9110 §15.5.20: this server does not answer for that authority.
+            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host"));
+        };
+        // RFC 8586 §2: our own id in CDN-Loop means that the request came round.
+        if fields::check_cdn_loop(&parts.headers, &config.loop_id, CDN_LOOP_MAX).is_err() {
+            return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: "cdn-loop", site: Some(site) });
+        }
+
+        let Parts { method, mut headers, version, .. } = parts;
+        fields::strip_hop_by_hop(&mut headers);
+        fields::strip_internal(&mut headers);
+        headers.remove(header::HOST);
+
+        let rule = site.model.rules.iter().position(|rule| rule.path.matches(&path));
+        let key_authority = match (&peer, &site.model.host_header) {
+            (Some(peer), _) => peer.key_authority.clone(),
+            (None, Some(host)) => host.clone(),
+            (None, None) => authority.clone(),
+        };
+        let host = site.model.host_header.as_deref().unwrap_or(&authority);
+        let host = HeaderValue::from_str(host).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "invalid-host"))?;
+        let target = target(&path, query.as_deref())?;
+
+        fields::append_via(&mut headers, version, &config.name);
+        fields::append_cdn_loop(&mut headers, &config.loop_id);
+        fields::append_forwarded(&mut headers, client.ip(), &authority, Scheme::Http, peer.is_some());
+        let policy = Policy {
+            cache: &site.model.cache,
+            rule: rule.and_then(|index| site.model.rules.get(index)).map(|rule| &rule.cache),
+            tier: config.tier,
+        };
+        let key = CacheKey::new(&site.model.id, Scheme::Http, &key_authority, &path, query.as_deref(), &policy);
+        Ok(Self {
+            key_hash: key.hash64(engine.config.hash_seed),
+            key,
+            rule,
+            tier: config.tier,
+            key_authority,
+            method,
+            headers,
+            target,
+            host,
+            now,
+            generation: snapshot.generation,
+            peer_proof: peer.map(|peer| peer.proof),
+            site,
+        })
+    }
+
+    fn rule(&self) -> Option<&Rule> {
+        self.site.model.rules.get(self.rule?)
+    }
+
+    pub(crate) fn rule_cache(&self) -> Option<&RuleCache> {
+        self.rule().map(|rule| &rule.cache)
+    }
+
+    pub(crate) fn header_rules(&self) -> Option<&HeaderRules> {
+        self.rule().map(|rule| &rule.headers)
+    }
+
+    pub(crate) fn policy(&self) -> Policy<'_> {
+        Policy { cache: &self.site.model.cache, rule: self.rule_cache(), tier: self.tier }
+    }
+
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView { method: &self.method, headers: &self.headers }
+    }
+
+    /// The URL that an unsafe method may have changed.
+    pub(crate) fn invalidation(&self) -> invalidate::Target<'_> {
+        invalidate::Target {
+            site: &self.site.model.id,
+            scheme: Scheme::Http,
+            authority: &self.key_authority,
+            path: self.target.path(),
+            query: self.target.query(),
+        }
+    }
+
+    /// The request for what the cache will store: a GET without the client's own conditions and range.
+    pub(crate) fn fetch_whole(&self, conditions: Vec<(HeaderName, HeaderValue)>) -> FetchRequest {
+        let mut headers = self.headers.clone();
+        for name in &CONDITIONS {
+            headers.remove(name);
+        }
+        for (name, value) in conditions {
+            headers.insert(name, value);
+        }
+        self.fetch(Method::GET, headers, None)
+    }
+
+    /// The client's request as it stands.
+    pub(crate) fn fetch_as_asked(&self, body: Option<RequestBody>) -> FetchRequest {
+        self.fetch(self.method.clone(), self.headers.clone(), body)
+    }
+
+    fn fetch(&self, method: Method, headers: HeaderMap, body: Option<RequestBody>) -> FetchRequest {
+        FetchRequest {
+            method,
+            target: self.target.clone(),
+            host: self.host.clone(),
+            headers,
+            body,
+            key_hash: self.key_hash,
+            shield_claims: Some(Claims { site: self.site.model.id.clone(), key_authority: self.key_authority.clone() }),
+        }
+    }
+}
+
+struct PeerClaims {
+    site: String,
+    key_authority: String,
+    proof: String,
+}
+
+/// A peer's claims, if the request proves the fleet's secret; see `perigee_protocol::proof`.
+fn verify_peer(engine: &Engine, parts: &Parts, now: Timestamp) -> Option<PeerClaims> {
+    let secret = engine.config.secret.as_ref()?;
+    let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let (proof, site, key_authority) = (text(&PROOF)?, text(&SITE)?, text(&KEY_AUTHORITY)?);
+    let target = parts.uri.path_and_query()?.as_str();
+    secret
+        .verify_request(proof, now.as_millis(), parts.method.as_str(), target, &[site, key_authority])
+        .then(|| PeerClaims { site: site.into(), key_authority: key_authority.into(), proof: proof.into() })
+}
+
+fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::try_from(text).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "invalid-target"))
+}
+
+/// Says a peer how old the response is, in milliseconds, and proves it.
+pub(crate) fn vouch(engine: &Engine, ask: &Ask, age_ms: u64, headers: &mut HeaderMap) {
+    let (Some(secret), Some(proof)) = (&engine.config.secret, &ask.peer_proof) else {
+        return;
+    };
+    let age = age_ms.to_string();
+    let answer = secret.prove_response(proof, &[&age]);
+    if let (Ok(age), Ok(answer)) = (HeaderValue::from_str(&age), HeaderValue::from_str(&answer)) {
+        headers.insert(AGE_MS, age);
+        headers.insert(PROOF, answer);
+    }
+}

@@ -1,0 +1,155 @@
+//! The body of a response on its way to the connection: from memory, from the store, from a flight or from upstream.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Frame, SizeHint};
+use perigee_upstream::UpstreamBody;
+
+use crate::record::Recording;
+
+/// A stream of body bytes.
+pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
+
+/// Why a response is cut: the connection must not look as if it were complete.
+#[derive(Debug, thiserror::Error)]
+#[error("response cut: {0}")]
+pub struct BodyError(pub &'static str);
+
+/// A response's body. Dropping it completes the request's record.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    /// Bytes still to come, where known.
+    remaining: Option<u64>,
+    failure: Option<BodyError>,
+    recording: Option<Box<Recording>>,
+}
+
+enum Source {
+    Empty,
+    Whole(Bytes),
+    Stream(ByteStream),
+    Upstream(Box<UpstreamBody>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Whole(_) => "Whole",
+            Self::Stream(_) => "Stream",
+            Self::Upstream(_) => "Upstream",
+        })
+    }
+}
+
+impl Body {
+    fn new(source: Source, remaining: Option<u64>) -> Self {
+        Self { source, remaining, failure: None, recording: None }
+    }
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::new(Source::Empty, Some(0))
+    }
+    /// These bytes.
+    pub fn whole(bytes: Bytes) -> Self {
+        let length = bytes.len() as u64;
+        Self::new(Source::Whole(bytes), Some(length))
+    }
+    /// What the stream yields; exactly `length` bytes where given.
+    pub fn stream(stream: ByteStream, length: Option<u64>) -> Self {
+        Self::new(Source::Stream(stream), length)
+    }
+    /// What the upstream sends, untouched.
+    pub fn upstream(body: UpstreamBody) -> Self {
+        let length = http_body::Body::size_hint(&body).exact();
+        Self::new(Source::Upstream(Box::new(body)), length)
+    }
+    pub(crate) fn recorded(mut self, recording: Box<Recording>) -> Self {
+        self.recording = Some(recording);
+        self
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Whole(_) => match std::mem::replace(&mut self.source, Source::Empty) {
+                Source::Whole(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(bytes))),
+                _ => Poll::Ready(None),
+            },
+            Source::Stream(stream) => stream.as_mut().poll_next(cx),
+            Source::Upstream(body) => loop {
+                return match ready!(Pin::new(&mut **body).poll_frame(cx)) {
+                    None => Poll::Ready(None),
+                    Some(Err(error)) => Poll::Ready(Some(Err(BodyError(error.as_str())))),
+                    // Trailers are not passed on (RFC 9110 §6.5.1 lets an intermediary drop them).
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
+                        Err(_) => continue,
+                    },
+                };
+            },
+        }
+    }
+}
+
+use http_body::Body as _;
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Some(failure) = this.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        match ready!(this.poll_source(cx)) {
+            Some(Ok(bytes)) => {
+                let length = bytes.len() as u64;
+                this.remaining = this.remaining.map(|left| left.saturating_sub(length));
+                if let Some(recording) = &mut this.recording {
+                    recording.record.bytes += length;
+                    recording.complete = this.remaining == Some(0);
+                }
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Err(failure)) => {
+                // One turn later, so that the connection first flushes what it holds: a cut client keeps what arrived.
+                this.failure = Some(failure);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                if let Some(recording) = &mut this.recording {
+                    recording.complete = true;
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Empty) && self.failure.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // A body that never had bytes to send is complete without being polled (HEAD, 304, 204).
+        if self.remaining == Some(0)
+            && let Some(recording) = &mut self.recording
+        {
+            recording.complete = true;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The engine: what one tier's requests share.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use perigee_protocol::proof::FleetSecret;
+use perigee_semantics::{policy::Tier, time::Timestamp};
+use perigee_store::Store;
+use perigee_upstream::RequestBody;
+
+use crate::{
+    answer::Answer,
+    ask::{Ask, Refusal},
+    body::Body,
+    flight::Flights,
+    metrics::Metrics,
+    record::{Record, Recorder, Recording, elapsed_us},
+    snapshot::Snapshot,
+};
+
+/// Where the data listener says that it serves.
+pub const HEALTH_PATH: &str = "/.perigee/healthz";
+const USER_AGENT_BYTES_MAX: usize = 256;
+const INDEX_TURNS: usize = 64;
+
+/// Reads the wall clock, once per request.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Who this tier is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// In Cache-Status (RFC 9211 §2) and Via (RFC 9110 §7.6.3): a token.
+    pub name: Arc<str>,
+    /// In CDN-Loop (RFC 8586): unique per node of the fleet.
+    pub loop_id: String,
+    /// Which rules hold.
+    pub tier: Tier,
+    /// Believes internal headers of peers that prove it, and proves itself to them.
+    pub secret: Option<FleetSecret>,
+    /// Seeds the hashes that choose among upstreams; the same on all nodes of a fleet.
+    pub hash_seed: u64,
+}
+
+/// One tier's cache: routes, looks up, coalesces, fetches, stores, answers.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) flights: Arc<Flights>,
+    /// Writers of variant indexes take turns, per shard of keys.
+    index_turns: [tokio::sync::Mutex<()>; INDEX_TURNS],
+    snapshot: ArcSwap<Snapshot>,
+    clock: Clock,
+    recorder: Arc<dyn Recorder>,
+    pub(crate) metrics: Metrics,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that serves `snapshot`.
+    pub fn new(
+        config: Config,
+        store: Store,
+        snapshot: Snapshot,
+        clock: Clock,
+        recorder: Arc<dyn Recorder>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        let index_turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
+        Arc::new(Self { config, store, flights: Arc::default(), index_turns, snapshot, clock, recorder, metrics })
+    }
+
+    /// The sites that requests are served by now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Serves another generation from the next request on; requests under way keep theirs.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The engine's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Fetches under way.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The objects.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) async fn index_turn(&self, key_hash: u64) -> tokio::sync::MutexGuard<'_, ()> {
+        let turn = self.index_turns.get(key_hash as usize % INDEX_TURNS).unwrap_or(&self.index_turns[0]);
+        turn.lock().await
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Answers one request. Never fails: whatever goes wrong is a response, or a body that is cut.
+    ///
+    /// Must be called on a tokio runtime: a fetch goes on there when its client leaves.
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>, client: SocketAddr) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let began = Instant::now();
+        let now = self.now();
+        let (parts, body) = request.into_parts();
+        if parts.uri.path() == HEALTH_PATH {
+            return health(&parts.method);
+        }
+        self.metrics.began();
+        let mut record = self.record(&parts, client, now);
+        let answer = match Ask::new(self, parts, client, now) {
+            Ok(ask) => {
+                let ask = Arc::new(ask);
+                record.site = Arc::clone(&ask.site.label);
+                record.generation = ask.generation;
+                record.key = format!("{:016x}", ask.key_hash);
+                let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
+                self.drive(ask, body).await
+            }
+            Err(refusal) => self.refuse(refusal, &mut record),
+        };
+        self.complete(answer, record, began)
+    }
+
+    fn complete(&self, answer: Answer, mut record: Record, began: Instant) -> Response<Body> {
+        record.status = answer.response.status().as_u16();
+        record.cache = answer.cache;
+        record.reason = answer.reason;
+        record.tier = answer.tier;
+        record.upstream = answer.upstream;
+        record.head_us = elapsed_us(began);
+        let recording = Recording {
+            record,
+            began,
+            recorder: Arc::clone(&self.recorder),
+            metrics: self.metrics.clone(),
+            complete: false,
+        };
+        answer.response.map(|body| body.recorded(Box::new(recording)))
+    }
+
+    fn record(&self, parts: &http::request::Parts, client: SocketAddr, now: Timestamp) -> Record {
+        let text = |name| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut user_agent = text(header::USER_AGENT).unwrap_or_default().into_owned();
+        let mut end = user_agent.len().min(USER_AGENT_BYTES_MAX);
+        while !user_agent.is_char_boundary(end) {
+            end -= 1;
+        }
+        user_agent.truncate(end);
+        Record {
+            time: now.as_millis(),
+            node: Arc::clone(&self.config.name),
+            site: Arc::default(),
+            client: client.ip(),
+            method: parts.method.to_string(),
+            host: text(header::HOST)
+                .map(|host| host.into_owned())
+                .or_else(|| parts.uri.authority().map(ToString::to_string))
+                .unwrap_or_default(),
+            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            protocol: if parts.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: 0,
+            bytes: 0,
+            cut: false,
+            cache: "",
+            reason: "",
+            tier: "",
+            upstream: String::new(),
+            key: String::new(),
+            generation: 0,
+            head_us: 0,
+            total_us: 0,
+            user_agent,
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, record: &mut Record) -> Answer {
+        if let Some(site) = &refusal.site {
+            record.site = Arc::clone(&site.label);
+        }
+        Answer::plain(&self.config.name, refusal.status, "error", refusal.reason)
+    }
+}
+
+fn health(method: &Method) -> Response<Body> {
+    let mut response = Response::new(match *method {
+        Method::HEAD => Body::empty(),
+        _ => Body::whole(Bytes::from_static(b"ok\n")),
+    });
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        *response.body_mut() = Body::empty();
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,34 @@
+//! Why a flight brought no response, and what its followers are told.
+
+use http::StatusCode;
+use perigee_upstream::FetchErrorKind;
+
+/// Why no usable response came from upstream. `Copy`, so that all followers of a flight can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The fetch failed.
+    Fetch(FetchErrorKind),
+    /// The upstream answered with this server error, and something stale is better (RFC 5861 §4).
+    ServerError(u16),
+    /// The task that fetched for all ended early.
+    LeaderGone,
+}
+
+impl Failure {
+    /// The reason, as it stands in logs, metrics and Cache-Status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch(kind) => kind.as_str(),
+            Self::ServerError(_) => "server-error",
+            Self::LeaderGone => "leader-gone",
+        }
+    }
+
+    /// What the client gets when there is nothing stale to serve.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Fetch(kind) => kind.status(),
+            Self::ServerError(_) | Self::LeaderGone => StatusCode::BAD_GATEWAY,
+        }
+    }
+}

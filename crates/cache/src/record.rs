@@ -1,0 +1,87 @@
+//! What one request came to: the line of the access log, and what the counters count.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use serde::Serialize;
+
+/// One line of the access log. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// When the request arrived, milliseconds since the Unix epoch.
+    pub time: u64,
+    /// The node.
+    pub node: Arc<str>,
+    /// The site; empty when none matched.
+    pub site: Arc<str>,
+    /// The client's address (of the connection).
+    pub client: IpAddr,
+    /// The method.
+    pub method: String,
+    /// The authority as asked.
+    pub host: String,
+    /// Path and query as asked.
+    pub target: String,
+    /// `HTTP/1.0` or `HTTP/1.1`.
+    pub protocol: &'static str,
+    /// What was answered.
+    pub status: u16,
+    /// Body bytes handed to the connection.
+    pub bytes: u64,
+    /// Whether the body ended before its end.
+    pub cut: bool,
+    /// How the cache handled it: `hit`, `stale`, `validated`, `collapsed`, `miss`, `pass`, `error`.
+    pub cache: &'static str,
+    /// Why, in the words of the decision.
+    pub reason: &'static str,
+    /// Where a hit came from: `memory`, `disk`; empty otherwise.
+    pub tier: &'static str,
+    /// Who was asked, `shield-eu` or an origin; empty for hits.
+    pub upstream: String,
+    /// Hash of the cache key, hexadecimal; empty where there is none.
+    pub key: String,
+    /// Of the document.
+    pub generation: u64,
+    /// From the request's head to the response's, in microseconds.
+    pub head_us: u64,
+    /// To the end of the body, in microseconds.
+    pub total_us: u64,
+    /// As sent by the client, cut at 256 bytes.
+    pub user_agent: String,
+}
+
+/// Takes records; must not block.
+pub trait Recorder: Send + Sync + std::fmt::Debug {
+    /// Called once for each request, when its body has been handed over or given up.
+    fn record(&self, record: &Record);
+}
+
+/// Discards records.
+#[derive(Debug)]
+pub struct NoRecorder;
+
+impl Recorder for NoRecorder {
+    fn record(&self, _record: &Record) {}
+}
+
+/// A record that is completed by the end of its response.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) record: Record,
+    pub(crate) began: Instant,
+    pub(crate) recorder: Arc<dyn Recorder>,
+    pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) complete: bool,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.record.cut = !self.complete;
+        self.record.total_us = elapsed_us(self.began);
+        self.metrics.ended(&self.record);
+        self.recorder.record(&self.record);
+    }
+}
+
+pub(crate) fn elapsed_us(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,100 @@
+//! What requests are served by: the sites of one generation of the document. A request pins one for its life.
+
+use std::{collections::HashMap, sync::Arc};
+
+use perigee_protocol::model;
+use perigee_upstream::Upstream;
+
+/// Sites by host, at one generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Of the document.
+    pub generation: u64,
+    sites: Vec<Arc<Site>>,
+    hosts: HashMap<Box<str>, usize>,
+    any_host: Option<usize>,
+}
+
+/// A site as the engine needs it.
+#[derive(Debug)]
+pub struct Site {
+    /// Policy, rules, names.
+    pub model: model::Site,
+    /// For the log.
+    pub label: Arc<str>,
+    /// Where its misses go.
+    pub upstream: Arc<dyn Upstream>,
+}
+
+impl Site {
+    /// A site and where its misses go.
+    pub fn new(model: model::Site, upstream: Arc<dyn Upstream>) -> Self {
+        Self { label: model.id.as_str().into(), model, upstream }
+    }
+}
+
+impl Snapshot {
+    /// Sites with the hosts that lead to each, lower-case, without port; of two sites with one host the first counts.
+    pub fn new(generation: u64, sites: Vec<(Site, Vec<String>)>) -> Self {
+        let mut hosts = HashMap::new();
+        let mut list = Vec::with_capacity(sites.len());
+        for (index, (site, names)) in sites.into_iter().enumerate() {
+            for name in names {
+                hosts.entry(name.into_boxed_str()).or_insert(index);
+            }
+            list.push(Arc::new(site));
+        }
+        Self { generation, sites: list, hosts, any_host: None }
+    }
+
+    /// One site that answers to every host: the mode without a document.
+    pub fn any_host(site: Site) -> Self {
+        Self { generation: 1, sites: vec![Arc::new(site)], hosts: HashMap::new(), any_host: Some(0) }
+    }
+
+    /// The site for an authority (port ignored).
+    pub fn by_authority(&self, authority: &str) -> Option<&Arc<Site>> {
+        let index = self.hosts.get(host_of(authority)).copied().or(self.any_host)?;
+        self.sites.get(index)
+    }
+
+    /// The site of an id, for peers that say it.
+    pub fn by_id(&self, id: &str) -> Option<&Arc<Site>> {
+        self.sites.iter().find(|site| site.model.id.as_str() == id)
+    }
+
+    /// All sites.
+    pub fn sites(&self) -> &[Arc<Site>] {
+        &self.sites
+    }
+}
+
+/// An authority without its port; the final dot of a name does not count.
+pub fn host_of(authority: &str) -> &str {
+    let host = match authority.rfind(':') {
+        // Within brackets the colon belongs to an IPv6 address.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn hosts_of_authorities() {
+        for (authority, host) in [
+            ("a.example", "a.example"),
+            ("a.example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example.:80", "a.example"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(host_of(authority), host);
+        }
+    }
+}

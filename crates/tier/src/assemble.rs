@@ -1,0 +1,123 @@
+//! Where the document's model meets the engine: sites and their upstreams, for one tier.
+
+use std::{collections::HashMap, sync::Arc};
+
+use perigee_cache::{Site, Snapshot};
+use perigee_protocol::{
+    id::{PopId, ShieldId, SiteId},
+    model::{self, CachePolicy, Document, Origin, Shield, UpstreamPolicy, Url},
+};
+use perigee_upstream::{Fleet, FleetContext, Upstream};
+
+/// Which place of the fleet a node takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An edge of that PoP.
+    Edge(PopId),
+    /// That shield.
+    Shield(ShieldId),
+}
+
+impl Role {
+    /// Why the document has no such place.
+    pub fn missing_from(&self, document: &Document) -> Option<String> {
+        let (kind, id, known) = match self {
+            Self::Edge(pop) => {
+                ("pop", pop.as_str(), document.pops.iter().map(|pop| pop.id.to_string()).collect::<Vec<_>>())
+            }
+            Self::Shield(id) => {
+                ("shield", id.as_str(), document.shields.iter().map(|shield| shield.id.to_string()).collect())
+            }
+        };
+        let found = known.iter().any(|known| known == id);
+        (!found).then(|| format!("the document has no {kind} {id:?}; it has: {}", known.join(", ")))
+    }
+
+    fn pop(&self) -> Option<&PopId> {
+        match self {
+            Self::Edge(pop) => Some(pop),
+            Self::Shield(_) => None,
+        }
+    }
+
+    fn serves(&self, site: &model::Site) -> bool {
+        match (self.pop(), &site.pops) {
+            (Some(pop), Some(pops)) => pops.contains(pop),
+            _ => true,
+        }
+    }
+}
+
+/// Makes snapshots, and keeps the upstreams of sites that did not change: their connections and what is known of their
+/// health outlive a reload.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    context: FleetContext,
+    fleets: HashMap<SiteId, (FleetInputs, Arc<Fleet>)>,
+}
+
+#[derive(Debug, PartialEq)]
+struct FleetInputs {
+    origins: Vec<Origin>,
+    upstream: UpstreamPolicy,
+    shields: Vec<Shield>,
+}
+
+impl Assembler {
+    pub(crate) fn new(context: FleetContext) -> Self {
+        Self { context, fleets: HashMap::new() }
+    }
+
+    pub(crate) fn snapshot(&mut self, document: &Document, role: &Role, generation: u64) -> Snapshot {
+        let shields = match role {
+            Role::Edge(_) => document.shields.clone(),
+            Role::Shield(_) => Vec::new(),
+        };
+        let mut fleets = HashMap::new();
+        let mut sites = Vec::new();
+        for site in document.sites.iter().filter(|site| role.serves(site)) {
+            let inputs = FleetInputs {
+                origins: site.origins.clone(),
+                upstream: site.upstream.clone(),
+                shields: shields.clone(),
+            };
+            let fleet = match self.fleets.remove(&site.id) {
+                Some((known, fleet)) if known == inputs => fleet,
+                _ => Arc::new(Fleet::for_site(site, &shields, role.pop(), &self.context)),
+            };
+            fleets.insert(site.id.clone(), (inputs, Arc::clone(&fleet)));
+            sites.push((Site::new(site.clone(), fleet as Arc<dyn Upstream>), hosts(document, site)));
+        }
+        self.fleets = fleets;
+        Snapshot::new(generation, sites)
+    }
+}
+
+/// Every name that leads to a site.
+fn hosts(document: &Document, site: &model::Site) -> Vec<String> {
+    let mut hosts = site.hosts.clone();
+    hosts.push(document.site_name(site));
+    hosts.extend(site.host_header.as_deref().map(|host| perigee_cache::host_of(host).to_ascii_lowercase()));
+    if document.cdn.apex_site.as_ref() == Some(&site.id) {
+        hosts.push(document.cdn.zone.clone());
+    }
+    hosts
+}
+
+/// The one site of a node without a document.
+pub(crate) fn quick(id: SiteId, origins: Vec<Url>, cache: CachePolicy, context: &FleetContext) -> Snapshot {
+    let origins = origins.into_iter().map(|url| Origin { url, weight: 1, backup: false }).collect();
+    let site = model::Site {
+        id,
+        hosts: Vec::new(),
+        origins,
+        host_header: None,
+        pops: None,
+        tls: None,
+        cache,
+        upstream: UpstreamPolicy::default(),
+        rules: Vec::new(),
+    };
+    let fleet = Arc::new(Fleet::for_site(&site, &[], None, context));
+    Snapshot::any_host(Site::new(site, fleet))
+}
