@@ -49,11 +49,9 @@ impl StoreConfig {
     /// nothing on the disk is found again, so the store starts empty.
     pub fn new(memory_bytes: u64, disk: Option<DiskConfig>, hash_seed: u64) -> Result<Self, ConfigError> {
         match &disk {
-            None if memory_bytes < MEMORY_BYTES_MIN => return Err(ConfigError::Memory { bytes: memory_bytes }),
-            Some(_) if memory_bytes < MEMORY_BYTES_MIN_WITH_DISK => {
-                return Err(ConfigError::MemoryWithDisk { bytes: memory_bytes });
-            }
-            Some(disk) if disk.bytes < DISK_BYTES_MIN => return Err(ConfigError::Disk { bytes: disk.bytes }),
+            None if memory_bytes < MEMORY_BYTES_MIN => Err(ConfigError::Memory { bytes: memory_bytes }),
+            Some(_) if memory_bytes < MEMORY_BYTES_MIN_WITH_DISK => Err(ConfigError::MemoryWithDisk { bytes: memory_bytes }),
+            Some(disk) if disk.bytes < DISK_BYTES_MIN => Err(ConfigError::Disk { bytes: disk.bytes }),
             _ => Ok(Self { memory_bytes, disk, hash_seed }),
         }
     }

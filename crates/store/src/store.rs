@@ -273,14 +273,17 @@ impl Inner {
 
     fn put(&self, key: &CacheKey, record: Record, fits: bool) {
         let counts = &self.metrics.heads;
-        let undone = |record: &Record| record.stamp().is_some_and(|stamp| self.removed.since(key, stamp));
-        if !fits || self.closed.load(Ordering::Acquire) || undone(&record) {
-            counts.refused.inc();
+        if !fits {
             // What was there is older than what cannot be stored.
-            return if fits { () } else { self.remove(key) };
+            self.remove(key);
+        }
+        let stamp = record.stamp();
+        let undone = || stamp.is_some_and(|stamp| self.removed.since(key, stamp));
+        if !fits || self.closed.load(Ordering::Acquire) || undone() {
+            counts.refused.inc();
+            return;
         }
         let name = RecordKey::Head(key.clone());
-        let stamped = record.clone();
         match &self.window {
             None => self.insert_in_memory(counts, name, record),
             Some(window) => match window.head(record.disk_bytes(&name)) {
@@ -297,7 +300,7 @@ impl Inner {
             },
         }
         // A removal may have come between the check and the insertion.
-        if undone(&stamped) {
+        if undone() {
             self.remove(key);
         }
     }
