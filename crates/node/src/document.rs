@@ -1,0 +1,350 @@
+//! The CDN document on disk: read at the start, watched after; a change is validated and swapped in within a second,
+//! a bad one is refused and the old generation goes on.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use perigee_protocol::{
+    document::{self, Mistakes, limits::DOCUMENT_BYTES_MAX},
+    model::Document,
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    metrics::{ReloadMetrics, ReloadResult, Reloaded},
+    watch::{Cause, FileWatcher},
+};
+
+/// The generation of the document that a node starts with; each one that is applied counts one more.
+pub const FIRST_GENERATION: u64 = 1;
+
+/// Why there is no document.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not text.
+    #[error("{}: is not UTF-8 text: is it the right file?", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is too long.
+    #[error("{}: is longer than {DOCUMENT_BYTES_MAX} bytes: is it the right file?", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Every mistake in it, one below the other.
+    #[error("{}", list(.0))]
+    Mistakes(Mistakes),
+}
+
+fn list(mistakes: &Mistakes) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A document and the text that it was read from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the text says.
+    pub document: Arc<Document>,
+    path: PathBuf,
+    text: String,
+}
+
+impl Loaded {
+    /// A path that the document names, relative to the document's folder.
+    pub fn resolve(&self, named: &Path) -> PathBuf {
+        resolve(&self.path, named)
+    }
+}
+
+/// A path that the document at `document` names, relative to the document's folder.
+pub fn resolve(document: &Path, named: &Path) -> PathBuf {
+    document.parent().unwrap_or(Path::new("")).join(named)
+}
+
+/// Reads and validates the document.
+pub fn read(path: &Path) -> Result<Loaded, DocumentError> {
+    let text = read_text(path)?;
+    let document = parse(path, &text)?;
+    Ok(Loaded { document: Arc::new(document), path: path.to_owned(), text })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Document, DocumentError> {
+    document::load(&path.to_string_lossy(), text).map_err(DocumentError::Mistakes)
+}
+
+fn read_text(path: &Path) -> Result<String, DocumentError> {
+    let unreadable = |source| DocumentError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > DOCUMENT_BYTES_MAX {
+        return Err(DocumentError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|_| DocumentError::NotText { path: path.to_owned() })
+}
+
+/// The watch on a document; ends when dropped.
+#[derive(Debug)]
+pub struct DocumentWatcher {
+    file: FileWatcher,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    generation: AtomicU64,
+    refusal: Mutex<Option<String>>,
+}
+
+impl DocumentWatcher {
+    /// Watches the file that `serving` was read from. `apply` gets each new document and the generation that it would
+    /// be; when it fails, or the document is bad, the old generation goes on: the reason is logged and counted.
+    /// `apply` runs on a blocking thread, one call at a time.
+    pub fn start(
+        control: &Handle,
+        serving: &Loaded,
+        metrics: ReloadMetrics,
+        mut apply: impl FnMut(Arc<Document>, u64) -> Result<(), String> + Send + 'static,
+    ) -> Self {
+        let path = serving.path.clone();
+        start(control, &serving.path, serving.text.clone(), metrics, move |text, generation| {
+            let document = parse(&path, text).map_err(|error| error.to_string())?;
+            apply(Arc::new(document), generation)
+        })
+    }
+
+    /// Reads the file again though nothing may have changed, say on SIGHUP; an unchanged document becomes a new
+    /// generation, so that what it names is read again too.
+    pub fn reload(&self) {
+        self.file.trigger();
+    }
+
+    /// Which generation serves.
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// Why the file as it is now does not serve; none when it does. For `/v1/status`.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The watch itself, for any kind of document: `apply` parses and applies.
+fn start(
+    control: &Handle,
+    path: &Path,
+    text: String,
+    metrics: ReloadMetrics,
+    apply: impl FnMut(&str, u64) -> Result<(), String> + Send + 'static,
+) -> DocumentWatcher {
+    let shared = Arc::new(Shared { generation: AtomicU64::new(FIRST_GENERATION), refusal: Mutex::default() });
+    metrics.set_generation(FIRST_GENERATION);
+    let mut reload = Reload {
+        path: path.to_owned(),
+        seen: Some(text.clone()),
+        serving: text,
+        metrics,
+        shared: Arc::clone(&shared),
+        apply,
+    };
+    let file = FileWatcher::start(control, path, move |cause| reload.run(cause));
+    // It may have changed between the first read and the watch.
+    file.check();
+    DocumentWatcher { file, shared }
+}
+
+struct Reload<A> {
+    path: PathBuf,
+    /// The text that serves.
+    serving: String,
+    /// The text that was last tried; None when the file could not be read.
+    seen: Option<String>,
+    metrics: ReloadMetrics,
+    shared: Arc<Shared>,
+    apply: A,
+}
+
+impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
+    fn run(&mut self, cause: Cause) {
+        let text = match read_text(&self.path) {
+            Ok(text) => text,
+            Err(error) => {
+                // Told once, not at every look.
+                if self.seen.take().is_some() || cause == Cause::Asked {
+                    self.refuse(&error.to_string());
+                }
+                return;
+            }
+        };
+        if cause == Cause::Changed && self.seen.as_ref() == Some(&text) {
+            return;
+        }
+        self.seen = Some(text.clone());
+        if cause == Cause::Changed && self.serving == text {
+            tracing::info!(path = %self.path.display(), "the document is what serves again");
+            self.set_refusal(None);
+            return;
+        }
+        let generation = self.shared.generation.load(Ordering::Acquire) + 1;
+        match (self.apply)(&text, generation) {
+            Ok(()) => {
+                self.serving = text;
+                self.shared.generation.store(generation, Ordering::Release);
+                self.metrics.set_generation(generation);
+                self.metrics.count(Reloaded::Document, ReloadResult::Applied);
+                self.set_refusal(None);
+                tracing::info!(path = %self.path.display(), generation, "the document serves");
+            }
+            Err(reason) => self.refuse(&reason),
+        }
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.metrics.count(Reloaded::Document, ReloadResult::Refused);
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        tracing::error!(path = %self.path.display(), generation, "the document is refused, the old one goes on:\n{reason}");
+        self.set_refusal(Some(reason.to_owned()));
+    }
+
+    fn set_refusal(&self, refusal: Option<String>) {
+        *self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        applied: mpsc::UnboundedReceiver<(String, u64)>,
+        metrics: ReloadMetrics,
+        watcher: DocumentWatcher,
+    }
+
+    impl Bench {
+        /// A document is good when it begins with `good`.
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("perigee.toml");
+            fs::write(&path, "good 1").unwrap();
+            let (tell, applied) = mpsc::unbounded_channel();
+            let metrics = ReloadMetrics::default();
+            let apply = move |text: &str, generation| {
+                if !text.starts_with("good") {
+                    return Err(format!("mistake in {text:?}"));
+                }
+                tell.send((text.to_owned(), generation)).map_err(|error| error.to_string())
+            };
+            let watcher = start(&Handle::current(), &path, "good 1".to_owned(), metrics.clone(), apply);
+            Self { folder, applied, metrics, watcher }
+        }
+
+        fn replace(&self, content: &str) {
+            let next = self.folder.path().join(".next");
+            fs::write(&next, content).unwrap();
+            fs::rename(&next, self.folder.path().join("perigee.toml")).unwrap();
+        }
+
+        async fn until_refused(&self, times: u64) {
+            while self.metrics.total(Reloaded::Document, ReloadResult::Refused) < times {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn good_ones_are_applied_and_bad_ones_refused() {
+        let mut bench = Bench::new();
+        bench.replace("good 2");
+        assert_eq!(bench.applied.recv().await, Some(("good 2".to_owned(), 2)));
+        bench.replace("bad");
+        bench.until_refused(1).await;
+        assert_eq!(bench.watcher.generation(), 2);
+        fs::write(bench.folder.path().join("perigee.toml"), "good 3").unwrap();
+        assert_eq!(bench.applied.recv().await, Some(("good 3".to_owned(), 3)));
+        fs::remove_file(bench.folder.path().join("perigee.toml")).unwrap();
+        bench.until_refused(2).await;
+        bench.replace("good 4");
+        assert_eq!(bench.applied.recv().await, Some(("good 4".to_owned(), 4)));
+    }
+
+    #[tokio::test]
+    async fn asked_for_an_unchanged_document_it_becomes_a_new_generation() {
+        let mut bench = Bench::new();
+        bench.watcher.reload();
+        assert_eq!(bench.applied.recv().await, Some(("good 1".to_owned(), 2)));
+    }
+
+    #[test]
+    fn a_text_is_tried_once_and_the_serving_one_needs_no_trial() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("perigee.toml");
+        let tried = std::cell::RefCell::new(Vec::new());
+        let shared = Arc::new(Shared { generation: AtomicU64::new(FIRST_GENERATION), refusal: Mutex::default() });
+        let mut reload = Reload {
+            path: path.clone(),
+            serving: "good".to_owned(),
+            seen: Some("good".to_owned()),
+            metrics: ReloadMetrics::default(),
+            shared: Arc::clone(&shared),
+            apply: |text: &str, generation: u64| {
+                tried.borrow_mut().push((text.to_owned(), generation));
+                if text.starts_with("good") { Ok(()) } else { Err("no".to_owned()) }
+            },
+        };
+        let mut write_and_run = |text: &str, cause| {
+            fs::write(&path, text).unwrap();
+            reload.run(cause);
+            shared.refusal.lock().unwrap().clone()
+        };
+        assert_eq!(write_and_run("good", Cause::Changed), None);
+        assert_eq!(write_and_run("bad", Cause::Changed).as_deref(), Some("no"));
+        assert_eq!(write_and_run("bad", Cause::Changed).as_deref(), Some("no"));
+        assert_eq!(write_and_run("good", Cause::Changed), None);
+        assert_eq!(write_and_run("good b", Cause::Changed), None);
+        assert_eq!(write_and_run("good b", Cause::Asked), None);
+        let expected = [("bad", 2), ("good b", 2), ("good b", 3)].map(|(text, generation)| (text.to_owned(), generation));
+        assert_eq!(*tried.borrow(), expected);
+    }
+
+    #[test]
+    fn what_is_no_document_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |content: &[u8], expected: &str| {
+            let path = folder.path().join("d.toml");
+            fs::write(&path, content).unwrap();
+            let said = read(&path).unwrap_err().to_string();
+            assert!(said.contains("d.toml") && said.contains(expected), "{said}");
+        };
+        check(b"\xff\xfe", "is not UTF-8");
+        check(&vec![b'#'; DOCUMENT_BYTES_MAX + 1], "is longer than");
+        check(b"", "d.toml:1");
+        let said = read(&folder.path().join("absent.toml")).unwrap_err().to_string();
+        assert!(said.contains("absent.toml: cannot be read"), "{said}");
+        assert_eq!(resolve(Path::new("/etc/p.toml"), Path::new("a/b")), Path::new("/etc/a/b"));
+        assert_eq!(resolve(Path::new("p.toml"), Path::new("/a")), Path::new("/a"));
+    }
+}

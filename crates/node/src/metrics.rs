@@ -1,0 +1,251 @@
+//! A node's metrics: its registry, and what every node counts. Engines register theirs through
+//! [`NodeMetrics::register`]; nothing here is process-global, so that the nodes of a `demo` keep their own.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+use crate::{
+    process::ProcessCollector,
+    state::{NodeState, VERSION, tier},
+};
+
+/// The media type of [`NodeMetrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A node's registry, and the metrics that every node has. Every sample carries `node` and `tier` labels.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    registry: Mutex<Registry>,
+    /// Of the data listeners.
+    pub connections: ConnectionMetrics,
+    /// Of the document and the databases.
+    pub reloads: ReloadMetrics,
+}
+
+impl NodeMetrics {
+    /// The registry of that node, with `perigee_build_info`, the process's figures, connections and reloads in it.
+    pub fn new(state: &NodeState) -> Self {
+        let labels = [("node", state.id().to_owned()), ("tier", tier(state.kind()).to_owned())];
+        let mut registry = Registry::with_labels(labels.into_iter().map(|(name, value)| (name.into(), value.into())));
+        registry.register("perigee_build", "What is running", Info::new(vec![("version", VERSION)]));
+        registry.register_collector(Box::new(ProcessCollector));
+        let connections = ConnectionMetrics::register(&mut registry);
+        let reloads = ReloadMetrics::register(&mut registry);
+        Self { registry: Mutex::new(registry), connections, reloads }
+    }
+
+    /// Lets an engine register its metrics: `metrics.register(StoreMetrics::register)`.
+    pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        register(&mut self.lock())
+    }
+
+    /// All metrics in the text that Prometheus reads.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.lock())?;
+        Ok(text)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Client connections.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionMetrics {
+    open: Gauge,
+    total: Counter,
+    at_limit: Counter,
+    accept_errors: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Registers `perigee_connections_*`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("perigee_connections_open", "Client connections open", metrics.open.clone());
+        registry.register("perigee_connections", "Client connections accepted", metrics.total.clone());
+        registry.register(
+            "perigee_connections_at_limit",
+            "Client connections that waited for room under the limit",
+            metrics.at_limit.clone(),
+        );
+        registry.register("perigee_accept_errors", "Accepts that failed", metrics.accept_errors.clone());
+        metrics
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// A connection was accepted. For listeners of the caller's own.
+    pub fn opened(&self) {
+        self.open.inc();
+        self.total.inc();
+    }
+
+    /// A connection ended.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+
+    /// A client had to wait for room.
+    pub fn at_limit(&self) {
+        self.at_limit.inc();
+    }
+
+    /// The system refused an accept.
+    pub fn accept_failed(&self) {
+        self.accept_errors.inc();
+    }
+}
+
+/// What is reloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reloaded {
+    /// The CDN document.
+    Document,
+    /// The geo database.
+    GeoDatabase,
+}
+
+/// How a reload went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReloadResult {
+    /// The new generation serves.
+    Applied,
+    /// The old generation goes on.
+    Refused,
+}
+
+macro_rules! label_value {
+    ($name:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
+        impl $name {
+            /// The word in labels and logs.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+label_value!(Reloaded { Document => "document", GeoDatabase => "geo-database" });
+label_value!(ReloadResult { Applied => "applied", Refused => "refused" });
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: Reloaded,
+    result: ReloadResult,
+}
+
+/// Reloads of the document and the databases.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadMetrics {
+    generation: Gauge<u64, AtomicU64>,
+    total: Family<ReloadLabels, Counter>,
+}
+
+impl ReloadMetrics {
+    /// Registers `perigee_document_generation` and `perigee_reloads_total`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "perigee_document_generation",
+            "Generation of the document that serves; 1 at the start, 0 without a document",
+            metrics.generation.clone(),
+        );
+        registry.register("perigee_reloads", "Reloads", metrics.total.clone());
+        // From the start both outcomes exist, so that an alert can look at the rate of the rare one.
+        for result in [ReloadResult::Applied, ReloadResult::Refused] {
+            drop(metrics.total.get_or_create(&ReloadLabels { what: Reloaded::Document, result }));
+        }
+        metrics
+    }
+
+    /// Which generation of the document serves.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// A generation of the document serves from now on.
+    pub fn set_generation(&self, generation: u64) {
+        self.generation.set(generation);
+    }
+
+    /// Counts a reload.
+    pub fn count(&self, what: Reloaded, result: ReloadResult) {
+        self.total.get_or_create(&ReloadLabels { what, result }).inc();
+    }
+
+    /// How many reloads went so.
+    pub fn total(&self, what: Reloaded, result: ReloadResult) -> u64 {
+        self.total.get_or_create(&ReloadLabels { what, result }).get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::NodeKind;
+
+    #[test]
+    fn the_text_holds_what_every_node_has() {
+        let metrics = NodeMetrics::new(&NodeState::new(NodeKind::Edge, "fra"));
+        metrics.connections.opened();
+        metrics.reloads.set_generation(7);
+        metrics.reloads.count(Reloaded::Document, ReloadResult::Refused);
+        let extra: Counter = metrics.register(|registry| {
+            let extra = Counter::default();
+            registry.register("perigee_extra", "Of an engine", extra.clone());
+            extra
+        });
+        extra.inc();
+        let text = metrics.encode().unwrap();
+        for line in [
+            r#"perigee_build_info{node="fra",tier="edge",version="0.1.0"} 1"#,
+            r#"perigee_connections_open{node="fra",tier="edge"} 1"#,
+            r#"perigee_connections_total{node="fra",tier="edge"} 1"#,
+            r#"perigee_document_generation{node="fra",tier="edge"} 7"#,
+            r#"perigee_reloads_total{what="document",result="refused",node="fra",tier="edge"} 1"#,
+            r#"perigee_reloads_total{what="document",result="applied",node="fra",tier="edge"} 0"#,
+            r#"perigee_extra_total{node="fra",tier="edge"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| same_sample(l, line)), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    /// Equal but for the order of labels.
+    fn same_sample(a: &str, b: &str) -> bool {
+        let parts = |line: &str| {
+            let (name, rest) = line.split_once('{')?;
+            let (labels, value) = rest.split_once("} ")?;
+            let mut labels: Vec<String> = labels.split(',').map(str::to_owned).collect();
+            labels.sort();
+            Some((name.to_owned(), labels, value.to_owned()))
+        };
+        parts(a).is_some() && parts(a) == parts(b)
+    }
+
+    #[test]
+    fn two_nodes_share_nothing() {
+        let (a, b) = (NodeState::new(NodeKind::Edge, "a"), NodeState::new(NodeKind::Edge, "b"));
+        let (a, b) = (NodeMetrics::new(&a), NodeMetrics::new(&b));
+        a.connections.opened();
+        assert_eq!((a.connections.open(), b.connections.open()), (1, 0));
+    }
+}
