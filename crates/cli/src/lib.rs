@@ -1,1 +1,65 @@
-//! The operator's command.
+//! The operator's command, `perigee`: reads documents, builds and asks geo databases, asks nodes how they are, and runs
+//! the whole CDN on loopback.
+//!
+//! Deliberately absent: rules. What is valid, near, fresh or stored is decided by the crates below; this one parses flags,
+//! calls them and prints.
+
+mod args;
+mod check;
+mod cities;
+mod demo;
+mod geo;
+mod origin;
+mod status;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command, GeoCommand};
+
+/// Runs the command that the process was started with.
+///
+/// 0: done. 1: it did not work, or the answer is no. 2: the command line is wrong.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match perform(cli.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is gone.
+            writeln!(io::stderr(), "perigee: {error:#}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> anyhow::Result<bool> {
+    let out = &mut io::stdout();
+    match command {
+        Command::Check(args) => check::check(&args.file, out),
+        Command::Geo(GeoCommand::Build(args)) => geo::build(&args.table, &args.database, out).map(|()| true),
+        Command::Geo(GeoCommand::Lookup(args)) => {
+            let known = geo::lookup(&args.database, args.address, args.json, out)?;
+            if !known {
+                writeln!(io::stderr(), "perigee: {} does not know {}", args.database.display(), args.address)?;
+            }
+            Ok(known)
+        }
+        Command::Status(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(status::status(args.admin, args.json, out)).map(|()| true)
+        }
+        Command::Demo(args) => demo::run(&args).map(|()| true),
+        Command::Origin(args) => origin::command::run(&args).map(|()| true),
+    }
+}
+
+/// `perigee … | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

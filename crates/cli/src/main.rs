@@ -1,3 +1,8 @@
 //! The operator's command.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    perigee_cli::run()
+}

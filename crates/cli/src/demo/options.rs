@@ -1,0 +1,63 @@
+//! The flags of `perigee demo`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use perigee_node::sizes::MemorySize;
+
+/// What the demo is told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Starts an origin, 2 shields, 8 edges in 8 cities and 2 nameservers in this process, on addresses of 127.0.0.0/8. A client's \
+address tells its country by telephone code: 127.49.0.0/16 is Germany, 127.81.0.0/16 Japan, 127.1.0.0/16 the USA. \
+Everybody else is in Frankfurt. Every node reads FOLDER/perigee.toml and follows it when it is edited.
+
+Examples:
+  perigee demo
+  perigee demo --edge-port 8888 --dns-port 5353
+  perigee demo --one-address        # where only 127.0.0.1 exists, as on macOS
+  perigee demo --folder /tmp/cdn --disk 1GiB --memory 256MiB")]
+pub(crate) struct DemoArgs {
+    /// The CDN's DNS zone; its site is www.ZONE
+    #[arg(long, value_name = "NAME", default_value = "cdn.example")]
+    pub(crate) zone: String,
+    /// HTTP port of the edges (with --one-address: of the first; the others take the next seven)
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) edge_port: u16,
+    /// Port of the shields (with --one-address: of the first)
+    #[arg(long, value_name = "PORT", default_value_t = 8180, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) shield_port: u16,
+    /// Port of the origin
+    #[arg(long, value_name = "PORT", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) origin_port: u16,
+    /// Port of the nameservers (with --one-address: of the first)
+    #[arg(long, value_name = "PORT", default_value_t = 5300, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) dns_port: u16,
+    /// Port of every node's admin listener, on the node's address (with --one-address: of the first)
+    #[arg(long, value_name = "PORT", default_value_t = 9100, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) admin_port: u16,
+    /// Address of a nameserver, instead of 127.0.0.53 and 127.0.0.54; may be given several times
+    #[arg(long, value_name = "IP")]
+    pub(crate) nameserver: Vec<std::net::IpAddr>,
+    /// Memory of each of the ten caches; filled only as they are used
+    #[arg(long, value_name = "SIZE", default_value = "96MiB")]
+    pub(crate) memory: MemorySize,
+    /// Disk cache of each edge and shield, in FOLDER; default: memory only
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk: Option<MemorySize>,
+    /// Where the document, the geo database, logs and caches go; default: a temporary folder, removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Threads that serve; default: the cores
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Put everything on 127.0.0.1, each node with a port of its own
+    #[arg(long)]
+    pub(crate) one_address: bool,
+    /// Print lines instead of the live table, as without a terminal
+    #[arg(long)]
+    pub(crate) no_table: bool,
+    /// Which log lines to keep; beside the table they go to FOLDER/demo.log
+    #[arg(long, value_name = "FILTER", env = "PERIGEE_LOG", default_value = "warn")]
+    pub(crate) log: String,
+}
