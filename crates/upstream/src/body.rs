@@ -4,13 +4,16 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::FetchError;
+use crate::{FetchError, FetchErrorKind, Peer, metrics::ServerMetrics, pool::Lease, server::kind_of};
 
 /// A response's content. Yields data frames only (trailers are dropped, RFC 9110 §6.5.1), then ends; a body that did not
 /// arrive whole is an `Err`, never a short body. Dropping it early closes its connection.
@@ -20,6 +23,7 @@ pub struct UpstreamBody {
 
 enum Inner {
     Scripted(Pin<Box<dyn Body<Data = Bytes, Error = FetchError> + Send>>),
+    Network(Box<Network>),
 }
 
 impl UpstreamBody {
@@ -37,6 +41,32 @@ impl UpstreamBody {
     pub fn from_body(body: impl Body<Data = Bytes, Error = FetchError> + Send + 'static) -> Self {
         Self { inner: Inner::Scripted(Box::pin(body)) }
     }
+
+    /// What a connection brings. It is kept for reuse after the body's end, if `reusable`.
+    pub(crate) fn network(
+        incoming: Incoming,
+        lease: Lease,
+        reusable: bool,
+        limit: Duration,
+        peer: &Peer,
+        metrics: &ServerMetrics,
+    ) -> Self {
+        let mut network = Network {
+            incoming,
+            lease: Some(lease),
+            reusable,
+            limit,
+            waiting_since: None,
+            timer: None,
+            peer: peer.clone(),
+            metrics: metrics.clone(),
+            failed: false,
+        };
+        if network.incoming.is_end_stream() {
+            network.finish();
+        }
+        Self { inner: Inner::Network(Box::new(network)) }
+    }
 }
 
 impl fmt::Debug for UpstreamBody {
@@ -52,18 +82,98 @@ impl Body for UpstreamBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
         match &mut self.get_mut().inner {
             Inner::Scripted(body) => body.as_mut().poll_frame(cx),
+            Inner::Network(body) => body.poll_data(cx).map(|piece| piece.map(|data| data.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Scripted(body) => body.is_end_stream(),
+            Inner::Network(body) => !body.failed && body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Scripted(body) => body.size_hint(),
+            Inner::Network(body) => body.incoming.size_hint(),
         }
+    }
+}
+
+struct Network {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    reusable: bool,
+    limit: Duration,
+    /// Since when somebody waits for the next piece: a reader that takes its time is not the upstream's fault.
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    peer: Peer,
+    metrics: ServerMetrics,
+    failed: bool,
+}
+
+impl Network {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FetchError>>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.waiting_since = None;
+                    let Ok(data) = frame.into_data() else { continue };
+                    if self.incoming.is_end_stream() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Poll::Ready(None) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let failure = FetchError::new(kind_of(&error)).because(error);
+                    return Poll::Ready(Some(Err(self.fail(failure))));
+                }
+                Poll::Pending => {
+                    if self.poll_late(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let failure = FetchError::new(FetchErrorKind::BetweenBytesTimeout);
+                    return Poll::Ready(Some(Err(self.fail(failure))));
+                }
+            }
+        }
+    }
+
+    /// Ready when nothing came for `limit`. The timer is left armed while pieces come, and looks again when it fires: cheaper
+    /// than setting it anew for each.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take().filter(|_| self.reusable) {
+            lease.release();
+        }
+    }
+
+    fn fail(&mut self, error: FetchError) -> FetchError {
+        self.failed = true;
+        self.lease = None;
+        self.metrics.body_failed(error.kind());
+        let error = error.at(&self.peer);
+        tracing::debug!(error = &error as &dyn std::error::Error, "body broke off");
+        error
     }
 }

@@ -1,14 +1,29 @@
 //! Who is asked, and who next: a site's shields and origins as one [`Upstream`].
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use perigee_protocol::{
     id::PopId,
-    model::{Shield, Site},
+    model::{Shield, Site, Url},
     proof::FleetSecret,
 };
 
-use crate::{BoxFuture, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Metrics, Resolve, Upstream};
+use crate::{
+    BoxFuture, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Metrics, Peer, Resolve, Upstream,
+    breaker::Breaker,
+    budget::Budget,
+    connect::Connector,
+    pool::Pool,
+    select::{self, Candidate, Tier},
+    server::{Failure, Retry, Server},
+};
+
+/// Before the same servers are asked once more, times the number of rounds so far.
+const ROUND_PAUSE: Duration = Duration::from_millis(50);
 
 /// Milliseconds since the Unix epoch. Circuit breakers and proofs read it; time-outs run on tokio's clock.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -32,21 +47,108 @@ impl fmt::Debug for FleetContext {
     }
 }
 
-/// A site's upstreams: shields first, then the origins themselves.
+/// A site's upstreams: shields first, then the origins themselves. Connections, health and the retry budget are its own,
+/// and go with it.
 #[derive(Debug)]
-pub struct Fleet {}
+pub struct Fleet {
+    candidates: Vec<Candidate>,
+    /// As many as candidates, in their order.
+    servers: Vec<Server>,
+    retries: u32,
+    budget: Budget,
+}
 
 impl Fleet {
     /// The upstreams of `site`. At an edge, `shields` are the document's and `pop` is the edge's own, so that the shields
     /// that list it come first; at a shield, `shields` is empty. Opens nothing.
+    ///
+    /// A server whose URL is `https` fails every connection: nodes refuse such a document at start.
     pub fn for_site(site: &Site, shields: &[Shield], pop: Option<&PopId>, context: &FleetContext) -> Self {
-        let _unused = (site, shields, pop, context);
-        Self {}
+        let mut fleet =
+            Self { candidates: Vec::new(), servers: Vec::new(), retries: site.upstream.retries, budget: Budget::default() };
+        for shield in shields {
+            let home = pop.is_some_and(|pop| shield.pops.contains(pop));
+            let tier = if home { Tier::HomeShield } else { Tier::Shield };
+            let candidate = Candidate::new(tier, shield.id.as_str(), 1);
+            fleet.add(candidate, Peer::Shield(shield.id.clone()), &shield.url, site, context);
+        }
+        for origin in &site.origins {
+            let tier = if origin.backup { Tier::Backup } else { Tier::Origin };
+            let name = origin.url.to_string();
+            let candidate = Candidate::new(tier, &name, origin.weight);
+            fleet.add(candidate, Peer::Origin(name.into()), &origin.url, site, context);
+        }
+        fleet
+    }
+
+    fn add(&mut self, candidate: Candidate, peer: Peer, url: &Url, site: &Site, context: &FleetContext) {
+        let metrics = context.metrics.server(site.id.as_str(), &peer);
+        self.candidates.push(candidate);
+        self.servers.push(Server {
+            peer,
+            policy: site.upstream.clone(),
+            connector: Connector::new(url.clone(), Arc::clone(&context.resolver), Arc::clone(&context.clock)),
+            pool: Pool::new(site.upstream.connections_max, metrics.clone()),
+            clock: Arc::clone(&context.clock),
+            secret: context.secret.clone(),
+            breaker: Mutex::new(Breaker::default()),
+            metrics,
+        });
+    }
+
+    async fn run(&self, mut request: FetchRequest) -> Result<FetchResponse, FetchError> {
+        self.budget.deposit();
+        let mut round = select::order(&self.candidates, request.key_hash);
+        let (mut rounds, mut retries_left) = (0, self.retries);
+        // After a connection that was refused, the first round goes on for free: nothing was sent, so no load is added, and
+        // `retries = 0` must not mean that a dead shield hides a living origin.
+        let mut free = true;
+        let mut last = None;
+        loop {
+            let mut again = Vec::new();
+            for index in round {
+                let Some(server) = self.servers.get(index) else { continue };
+                if !server.admits() {
+                    continue;
+                }
+                if last.is_some() {
+                    if !free {
+                        if retries_left == 0 || !self.budget.withdraw() {
+                            return Err(last.unwrap_or_else(nobody));
+                        }
+                        retries_left -= 1;
+                    }
+                    server.metrics.retries.inc();
+                }
+                let Failure { error, retry } = match server.attempt(&mut request).await {
+                    Ok(response) => return Ok(response),
+                    Err(failure) => failure,
+                };
+                match retry {
+                    Retry::Never => return Err(error),
+                    Retry::Elsewhere => {}
+                    Retry::Anywhere => again.push(index),
+                }
+                free = rounds == 0 && error.kind() == FetchErrorKind::Connect;
+                last = Some(error);
+            }
+            if again.is_empty() || retries_left == 0 {
+                return Err(last.unwrap_or_else(nobody));
+            }
+            round = again;
+            rounds += 1;
+            free = false;
+            tokio::time::sleep(ROUND_PAUSE * rounds).await;
+        }
     }
 }
 
+fn nobody() -> FetchError {
+    FetchError::new(FetchErrorKind::NoUpstream)
+}
+
 impl Upstream for Fleet {
-    fn fetch(&self, _request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, FetchError>> {
-        Box::pin(std::future::ready(Err(FetchError::new(FetchErrorKind::NoUpstream))))
+    fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, FetchError>> {
+        Box::pin(self.run(request))
     }
 }

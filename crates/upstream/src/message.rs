@@ -70,6 +70,10 @@ impl RequestBody {
     {
         Self(Box::pin(body.map_err(Into::into)))
     }
+
+    pub(crate) fn exact_length(&self) -> Option<u64> {
+        self.0.size_hint().exact()
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for RequestBody {

@@ -1,1 +1,256 @@
-//! stub
+//! One attempt at one server: a connection, a request, the head of a response, and what its failure allows next.
+
+use std::{
+    error::Error,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::{body::Incoming, client::conn::TrySendError};
+use perigee_protocol::{model::UpstreamPolicy, proof::FleetSecret};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, UpstreamBody,
+    breaker::Breaker,
+    connect::Connector,
+    fleet::Clock,
+    metrics::ServerMetrics,
+    pool::{Checkout, IDLE_MAX, Lease, Pool},
+    upload::{Upload, Watch},
+    wire,
+};
+
+/// A request that must not be sent twice goes only over a connection that was used so recently that its server has hardly
+/// given it up: RFC 9110 §9.2.2 forbids to repeat it when that goes wrong.
+const IDLE_MAX_UNREPEATABLE: Duration = Duration::from_secs(1);
+
+/// A shield or an origin.
+pub(crate) struct Server {
+    pub(crate) peer: Peer,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) policy: UpstreamPolicy,
+    pub(crate) connector: Connector,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) clock: Clock,
+    pub(crate) secret: Option<FleetSecret>,
+    pub(crate) breaker: Mutex<Breaker>,
+}
+
+/// What may be tried after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Nothing: the request may have had its effect, or is spent.
+    Never,
+    /// Another server: this one would take as long again.
+    Elsewhere,
+    /// Another server, or this one again.
+    Anywhere,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: FetchError,
+    pub(crate) retry: Retry,
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
+
+impl Server {
+    /// Whether health allows to ask it now.
+    pub(crate) fn admits(&self) -> bool {
+        self.with_breaker(|breaker, now_ms| breaker.admits(now_ms))
+    }
+
+    /// One attempt. A body that was not touched is back in `request` after a failure.
+    pub(crate) async fn attempt(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
+        let began = Instant::now();
+        let result = self.exchange(request).await;
+        match &result {
+            Ok(_) => {
+                self.metrics.ok.inc();
+                self.metrics.first_byte.observe(began.elapsed().as_secs_f64());
+                if self.with_breaker(|breaker, _| breaker.succeeded()) {
+                    tracing::info!(peer = %self.peer, "upstream answers again");
+                }
+            }
+            Err(failure) => self.note(failure),
+        }
+        result
+    }
+
+    fn note(&self, failure: &Failure) {
+        use FetchErrorKind::{Connect, ConnectTimeout, FirstByteTimeout, PrematureClose};
+        let kind = failure.error.kind();
+        self.metrics.failed(kind);
+        tracing::debug!(peer = %self.peer, error = &failure.error as &dyn Error, "attempt failed");
+        let ill = matches!(kind, Connect | ConnectTimeout | FirstByteTimeout | PrematureClose);
+        if ill && self.with_breaker(Breaker::failed) {
+            tracing::warn!(peer = %self.peer, error = &failure.error as &dyn Error, "upstream is given up for a while");
+        }
+    }
+
+    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker, u64) -> T) -> T {
+        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner), (self.clock)())
+    }
+
+    async fn exchange(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
+        let mut headers = wire::request_headers(request);
+        let secret = self.secret.as_ref().filter(|_| matches!(self.peer, Peer::Shield(_)));
+        let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
+        let asked = secret.zip(proof.as_deref());
+        let mut idle_max = if repeatable(request) { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
+        loop {
+            let mut lease = self.connection(idle_max).await?;
+            let (upload, watch) = Upload::new(request.body.take());
+            let sending = lease.send(compose(request, headers.clone(), upload));
+            let sent = self.head(sending, watch.as_deref()).await;
+            let mut error = match sent {
+                Ok(Ok(response)) => return self.accept(request, response, lease, asked),
+                Ok(Err(error)) => error,
+                Err(kind) => return Err(self.timed_out(kind, request, watch.as_deref())),
+            };
+            let untouched = error.take_message();
+            let unsent = untouched.is_some();
+            request.body = untouched.and_then(|request| request.into_body().into_body());
+            let error = error.into_error();
+            if let Some(failure) = watch.and_then(|watch| watch.with(|progress| progress.failure.take())) {
+                return Err(self.failure(FetchErrorKind::RequestBody, failure, Retry::Never));
+            }
+            let kind = kind_of(&error);
+            // Nothing reached the server, or it may be asked twice and the body is not spent.
+            let again = unsent || (repeatable(request) && request.body.is_none() && !has_content(&headers));
+            if kind != FetchErrorKind::PrematureClose || !again {
+                return Err(self.failure(kind, error, Retry::Never));
+            }
+            if !lease.reused {
+                return Err(self.failure(kind, error, Retry::Anywhere));
+            }
+            // The server closed a kept connection while the request was on its way: that is no failure of anybody's. The
+            // next connection is a new one, so this happens once.
+            idle_max = Duration::ZERO;
+        }
+    }
+
+    async fn connection(&self, idle_max: Duration) -> Result<Lease, Failure> {
+        let slot = match self.pool.checkout(idle_max, self.policy.connect_timeout).await {
+            Some(Checkout::Reused(lease)) => return Ok(lease),
+            Some(Checkout::Slot(slot)) => slot,
+            None => {
+                let error = FetchError::new(FetchErrorKind::TooManyConnections).at(&self.peer);
+                return Err(Failure { error, retry: Retry::Elsewhere });
+            }
+        };
+        let socket = self.connector.connect(self.policy.connect_timeout).await.map_err(|error| {
+            let retry = if error.kind() == FetchErrorKind::ConnectTimeout { Retry::Elsewhere } else { Retry::Anywhere };
+            Failure { error: error.at(&self.peer), retry }
+        })?;
+        let adopted = self.pool.adopt(socket, slot).await;
+        adopted.map_err(|error| self.failure(FetchErrorKind::Connect, error, Retry::Anywhere))
+    }
+
+    /// Waits for the head, `first_byte_timeout` after the request's content last moved. Err: it did not come, and why.
+    async fn head(&self, sending: impl Future<Output = Sent>, watch: Option<&Watch>) -> Result<Sent, FetchErrorKind> {
+        let limit = self.policy.first_byte_timeout;
+        let mut deadline = Instant::now() + limit;
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut sending => return Ok(sent),
+                () = sleep_until(deadline) => {
+                    let Some(watch) = watch else { return Err(FetchErrorKind::FirstByteTimeout) };
+                    let (moved, source_is_late) = watch.with(|progress| (progress.moved, progress.source_is_late));
+                    if moved + limit > Instant::now() {
+                        deadline = moved + limit;
+                    } else if source_is_late {
+                        return Err(FetchErrorKind::RequestBody);
+                    } else {
+                        return Err(FetchErrorKind::FirstByteTimeout);
+                    }
+                }
+            }
+        }
+    }
+
+    fn timed_out(&self, kind: FetchErrorKind, request: &FetchRequest, watch: Option<&Watch>) -> Failure {
+        let retry = if repeatable(request) && watch.is_none() { Retry::Elsewhere } else { Retry::Never };
+        Failure { error: FetchError::new(kind).at(&self.peer), retry }
+    }
+
+    fn accept(
+        &self,
+        request: &FetchRequest,
+        response: Response<Incoming>,
+        lease: Lease,
+        asked: Option<(&FleetSecret, &str)>,
+    ) -> Result<FetchResponse, Failure> {
+        let (mut parts, incoming) = response.into_parts();
+        let length = http_body::Body::size_hint(&incoming).exact();
+        let head = wire::receive(&request.method, parts.status, &mut parts.headers, length, asked)
+            .map_err(|refusal| self.failure(FetchErrorKind::Protocol, refusal, Retry::Never))?;
+        let connect_reused = lease.reused;
+        let limit = self.policy.between_bytes_timeout;
+        let body = UpstreamBody::network(incoming, lease, head.reusable, limit, &self.peer, &self.metrics);
+        Ok(FetchResponse {
+            status: parts.status,
+            headers: parts.headers,
+            version: parts.version,
+            body,
+            framing: head.framing,
+            peer: self.peer.clone(),
+            trusted_age_ms: head.trusted_age_ms,
+            connect_reused,
+        })
+    }
+
+    fn failure(&self, kind: FetchErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>, retry: Retry) -> Failure {
+        Failure { error: FetchError::new(kind).because(source).at(&self.peer), retry }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("peer", &self.peer).field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+/// RFC 9110 §9.2.2: idempotent, so that a proxy may send it twice by itself.
+fn repeatable(request: &FetchRequest) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+/// Whether the request that these fields were made for had content.
+fn has_content(headers: &HeaderMap) -> bool {
+    headers.contains_key(http::header::TRANSFER_ENCODING)
+        || headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+fn compose(request: &FetchRequest, headers: HeaderMap, upload: Upload) -> Request<Upload> {
+    let mut composed = Request::new(upload);
+    *composed.method_mut() = request.method.clone();
+    *composed.uri_mut() = Uri::from(request.target.clone());
+    *composed.headers_mut() = headers;
+    // Interim responses (1xx) are skipped by hyper; `hyper::ext::on_informational(&mut composed, ..)` would hear them here.
+    composed
+}
+
+/// What an error of hyper's means, before or after the head.
+pub(crate) fn kind_of(error: &hyper::Error) -> FetchErrorKind {
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return FetchErrorKind::PrematureClose;
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+            let closed = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof];
+            return if closed.contains(&io.kind()) { FetchErrorKind::PrematureClose } else { FetchErrorKind::Protocol };
+        }
+        cause = inner.source();
+    }
+    FetchErrorKind::Protocol
+}

@@ -1,1 +1,82 @@
-//! stub
+//! A request's content on its way out, watched, so that a time-out knows whom it waits for.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::{RequestBody, message::BoxError};
+
+/// What hyper sends: nothing, or a watched stream.
+pub(crate) struct Upload(Option<(RequestBody, Arc<Watch>)>);
+
+/// How far an upload is.
+#[derive(Debug)]
+pub(crate) struct Watch(Mutex<Progress>);
+
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// When something last moved.
+    pub(crate) moved: Instant,
+    /// Whether the source was asked and had nothing yet.
+    pub(crate) source_is_late: bool,
+    /// What the source failed with.
+    pub(crate) failure: Option<BoxError>,
+}
+
+impl Watch {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Upload {
+    pub(crate) fn new(body: Option<RequestBody>) -> (Self, Option<Arc<Watch>>) {
+        let Some(body) = body else { return (Self(None), None) };
+        let progress = Progress { moved: Instant::now(), source_is_late: false, failure: None };
+        let watch = Arc::new(Watch(Mutex::new(progress)));
+        (Self(Some((body, Arc::clone(&watch)))), Some(watch))
+    }
+
+    /// The body again, of an upload that hyper handed back untouched.
+    pub(crate) fn into_body(self) -> Option<RequestBody> {
+        self.0.map(|(body, _)| body)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some((body, watch)) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let polled = body.0.as_mut().poll_frame(cx);
+        watch.with(|progress| {
+            progress.source_is_late = polled.is_pending();
+            if polled.is_ready() {
+                progress.moved = Instant::now();
+            }
+        });
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper needs one error and the fetch another; it is not Clone.
+                watch.with(|progress| progress.failure = Some(error));
+                Poll::Ready(Some(Err("the request's content failed".into())))
+            }
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|(body, _)| body.0.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |(body, _)| body.0.size_hint())
+    }
+}
