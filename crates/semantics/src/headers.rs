@@ -1,30 +1,144 @@
 //! Fields that intermediaries remove and add: hop-by-hop, Via, X-Forwarded-*, Forwarded, CDN-Loop.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, Version};
-use perigee_protocol::model::Scheme;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    },
+};
+use perigee_protocol::{
+    headers::is_internal,
+    model::{CachePolicy, Scheme},
+};
+
+use crate::{
+    directives::{CDN_CACHE_CONTROL, PERIGEE_CACHE_CONTROL},
+    fields::{is_token, list, split, trim},
+};
+
+/// RFC 9211
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// RFC 8586
+pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+
+/// RFC 9110 §7.6.1, and RFC 9111 §3.1's of proxies.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Never removed because Connection names them (RFC 9110 §7.6.1: a sender must not): they frame the message, limit its
+/// caching or stop loops.
+const NOT_NOMINABLE: [HeaderName; 11] =
+    [AGE, CACHE_CONTROL, CDN_CACHE_CONTROL, CDN_LOOP, CONTENT_LENGTH, DATE, EXPIRES, HOST, SET_COOKIE, VARY, VIA];
 
 /// Removes hop-by-hop fields and those that Connection nominates (RFC 9110 §7.6.1).
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let _ = headers;
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+        for name in nominated.iter().filter(|name| !NOT_NOMINABLE.contains(name)) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
 }
 
-/// Removes the fields that only tiers may send each other.
+/// Removes the fields that only tiers may send each other. Perigee-Cache-Control is none of them: origins send it.
 pub fn strip_internal(headers: &mut HeaderMap) {
-    let _ = headers;
+    remove_where(headers, |name| is_internal(name) && *name != PERIGEE_CACHE_CONTROL);
 }
 
-/// Appends this hop to Via (RFC 9110 §7.6.3). `version` is the protocol the message was received with.
+/// Removes what is between the origin and the CDN: targeted cache control, surrogate keys, internal fields. For responses
+/// to clients, not to peers. Cache-Groups stays: it is for every cache (RFC 9875).
+pub fn strip_for_client(headers: &mut HeaderMap, policy: &CachePolicy) {
+    remove_where(headers, |name| {
+        is_internal(name) || *name == CDN_CACHE_CONTROL || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
+    });
+}
+
+fn remove_where(headers: &mut HeaderMap, condemned: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| condemned(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Appends this hop to Via (RFC 9110 §7.6.3). `version` is the protocol the message was received with; `pseudonym` a token.
 pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
-    let _ = (headers, version, pseudonym);
+    let version = match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    append(headers, VIA, &format!("{version} {pseudonym}"));
 }
 
-/// Appends the client to X-Forwarded-For and Forwarded (RFC 7239), and sets X-Forwarded-Proto and X-Forwarded-Host.
+/// Appends the client to X-Forwarded-For and Forwarded (RFC 7239), and says X-Forwarded-Proto and X-Forwarded-Host.
 ///
-/// `trusted`: the sender is a peer of the fleet, so that what it said stands and is appended to; else it is replaced.
+/// `trusted`: the sender is a peer of the fleet, so that what it said of scheme and host stands; else it is replaced.
 pub fn append_forwarded(headers: &mut HeaderMap, client: IpAddr, host: &str, scheme: Scheme, trusted: bool) {
-    let _ = (headers, client, host, scheme, trusted);
+    // A client on a dual-stack listener is the IPv4 address that it has.
+    let client = client.to_canonical();
+    append_to_list(headers, &X_FORWARDED_FOR, &client.to_string());
+    for (name, value) in [(X_FORWARDED_PROTO, scheme.as_str()), (X_FORWARDED_HOST, host)] {
+        if trusted && headers.contains_key(&name) {
+            continue;
+        }
+        headers.remove(&name);
+        if !value.is_empty() {
+            append(headers, name, value);
+        }
+    }
+    // RFC 7239 §6: IPv6 addresses in brackets, and so in quotes.
+    let mut element = match client {
+        IpAddr::V4(v4) => format!("for={v4}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
+    };
+    if is_token(host.as_bytes()) {
+        // Writing to a String cannot fail.
+        write!(element, ";host={host}").unwrap_or_default();
+    } else if !host.is_empty() && !host.contains(['"', '\\']) {
+        write!(element, ";host=\"{host}\"").unwrap_or_default();
+    }
+    write!(element, ";proto={}", scheme.as_str()).unwrap_or_default();
+    append_to_list(headers, &FORWARDED, &element);
+}
+
+/// One line in all: some origins read the first line only.
+fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, item: &str) {
+    let mut whole = Vec::new();
+    for line in headers.get_all(name) {
+        whole.extend_from_slice(trim(line.as_bytes()));
+        whole.extend_from_slice(b", ");
+    }
+    whole.extend_from_slice(item.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&whole) {
+        headers.insert(name.clone(), value);
+    }
+}
+
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.append(name, value);
+    }
 }
 
 /// The request was here before, or went through too many CDNs.
@@ -50,11 +164,20 @@ impl LoopError {
 
 /// Refuses a request that `me` has forwarded before (RFC 8586 §2), or that names more than `limit` CDNs.
 pub fn check_cdn_loop(headers: &HeaderMap, me: &str, limit: usize) -> Result<(), LoopError> {
-    let _ = (headers, me, limit);
-    Ok(())
+    let mut count = 0;
+    for info in list(headers, &CDN_LOOP) {
+        // cdn-info = cdn-id *( OWS ";" OWS parameter ); ids are hosts or pseudonyms, so case does not count.
+        if split(info, b';').next().is_some_and(|id| id.eq_ignore_ascii_case(me.as_bytes())) {
+            return Err(LoopError::Loop);
+        }
+        count += 1;
+    }
+    if count > limit { Err(LoopError::TooLong) } else { Ok(()) }
 }
 
 /// Appends `me` to CDN-Loop (RFC 8586 §2).
 pub fn append_cdn_loop(headers: &mut HeaderMap, me: &str) {
-    let _ = (headers, me);
+    append(headers, CDN_LOOP, me);
 }
+
+

@@ -6,8 +6,9 @@
 
 #![warn(missing_docs)]
 
+mod codec;
 pub mod directives;
-pub mod fields;
+mod fields;
 pub mod freshness;
 pub mod head;
 pub mod headers;
@@ -19,6 +20,7 @@ pub mod request;
 pub mod reuse;
 pub mod status;
 pub mod storable;
+mod tags;
 pub mod time;
 pub mod validate;
 pub mod vary;

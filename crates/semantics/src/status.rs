@@ -1,6 +1,13 @@
 //! Cache-Status (RFC 9211): what this cache did, as a list member after those of the caches before it.
 
-use http::HeaderMap;
+use std::fmt::{self, Write as _};
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::{fields::is_token, headers::CACHE_STATUS};
+
+/// The largest Integer of structured fields (RFC 9651 §3.3.1).
+const INTEGER_MAX: i64 = 999_999_999_999_999;
 
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +70,102 @@ pub struct CacheStatus<'a> {
 }
 
 impl CacheStatus<'_> {
-    /// Appends the member to Cache-Status.
+    /// Appends the member to Cache-Status: the cache nearest the client comes last (RFC 9211 §2).
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        let _ = headers;
+        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+            headers.append(CACHE_STATUS, value);
+        }
+    }
+}
+
+impl fmt::Display for CacheStatus<'_> {
+    /// The member as RFC 9651 §3.3 serialises an Item with parameters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_word(f, self.cache)?;
+        if self.hit {
+            f.write_str("; hit")?;
+        }
+        if let Some(fwd) = self.fwd {
+            write!(f, "; fwd={}", fwd.as_str())?;
+        }
+        if let Some(status) = self.fwd_status {
+            write!(f, "; fwd-status={status}")?;
+        }
+        if let Some(ttl) = self.ttl {
+            write!(f, "; ttl={}", ttl.clamp(-INTEGER_MAX, INTEGER_MAX))?;
+        }
+        if self.stored {
+            f.write_str("; stored")?;
+        }
+        if self.collapsed {
+            f.write_str("; collapsed")?;
+        }
+        if let Some(key) = self.key {
+            f.write_str("; key=")?;
+            write_string(f, key)?;
+        }
+        if let Some(detail) = self.detail {
+            f.write_str("; detail=")?;
+            write_word(f, detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// A Token where it is one (RFC 9651 §3.3.4), else a String.
+fn write_word(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
+    let starts = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*');
+    let goes_on = word.bytes().all(|b| b == b':' || b == b'/' || is_token(&[b]));
+    if starts && goes_on { f.write_str(word) } else { write_string(f, word) }
+}
+
+/// RFC 9651 §3.3.3: printable ASCII only; anything else becomes `?`.
+fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            ' '..='~' => f.write_char(c)?,
+            _ => f.write_char('?')?,
+        }
+    }
+    f.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn check(status: CacheStatus<'_>, expected: Expect) {
+        let text = status.to_string();
+        expected.assert_eq(&text);
+        sfv::Parser::new(&text).parse::<sfv::List>().expect("a List that others can read");
+    }
+
+    #[test]
+    fn members() {
+        let none = CacheStatus { cache: "edge-fra", ..CacheStatus::default() };
+        check(CacheStatus { hit: true, ttl: Some(376), ..none }, expect!["edge-fra; hit; ttl=376"]);
+        check(CacheStatus { hit: true, ttl: Some(-5), detail: Some("stale-if-error"), ..none }, expect![
+            "edge-fra; hit; ttl=-5; detail=stale-if-error"
+        ]);
+        check(
+            CacheStatus { fwd: Some(Fwd::Stale), fwd_status: Some(304), stored: true, collapsed: true, ..none },
+            expect!["edge-fra; fwd=stale; fwd-status=304; stored; collapsed"],
+        );
+        check(CacheStatus { cache: "1st cache", key: Some("a\"b\\ü"), ..none }, expect![[r#""1st cache"; key="a\"b\\?""#]]);
+        check(CacheStatus { cache: "", ttl: Some(i64::MIN), ..none }, expect![[r#"""; ttl=-999999999999999"#]]);
+    }
+
+    #[test]
+    fn comes_after_the_caches_before_it() {
+        let mut headers = HeaderMap::new();
+        CacheStatus { cache: "shield", hit: true, ..CacheStatus::default() }.append_to(&mut headers);
+        CacheStatus { cache: "edge", fwd: Some(Fwd::UriMiss), ..CacheStatus::default() }.append_to(&mut headers);
+        let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(lines, ["shield; hit", "edge; fwd=uri-miss"]);
     }
 }
