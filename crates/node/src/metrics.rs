@@ -47,6 +47,14 @@ impl NodeMetrics {
         register(&mut self.lock())
     }
 
+    /// Lets something that opens over several awaits register its metrics. A scrape meanwhile sees none: open before serving.
+    pub async fn register_while<T>(&self, open: impl AsyncFnOnce(&mut Registry) -> T) -> T {
+        let mut registry = std::mem::take(&mut *self.lock());
+        let opened = open(&mut registry).await;
+        *self.lock() = registry;
+        opened
+    }
+
     /// All metrics in the text that Prometheus reads.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();

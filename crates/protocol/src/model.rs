@@ -288,6 +288,18 @@ impl Url {
     }
 }
 
+/// Why a text is no [`Url`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be http://HOST, http://HOST:PORT or the same with https, without user, path or query")]
+pub struct InvalidUrl;
+
+impl std::str::FromStr for Url {
+    type Err = InvalidUrl;
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        crate::document::names::url(text).ok_or(InvalidUrl)
+    }
+}
+
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", self.scheme.as_str(), self.authority())

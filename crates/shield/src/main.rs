@@ -1,3 +1,10 @@
-//! The shared origin-shield tier: the edge's engine with another upstream and policy.
+//! `perigee-shield`: see `perigee_tier`, which it is one of.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    perigee_tier::shield_main()
+}

@@ -68,6 +68,10 @@ impl Assembler {
         Self { context, fleets: HashMap::new() }
     }
 
+    pub(crate) fn context(&self) -> &FleetContext {
+        &self.context
+    }
+
     pub(crate) fn snapshot(&mut self, document: &Document, role: &Role, generation: u64) -> Snapshot {
         let shields = match role {
             Role::Edge(_) => document.shields.clone(),

@@ -1,1 +1,18 @@
-//! An HTTP tier assembled: document to sites, store, upstreams, engine and listeners. What edge and shield share.
+//! An HTTP tier assembled: document to sites, upstreams, store, engine and listeners. What edge and shield share.
+//!
+//! [`start`] makes one tier on runtimes that it is handed, so that `perigee demo` runs ten of them in its process;
+//! [`edge_main`] and [`shield_main`] are one tier and nothing else. Deliberately absent: caching rules (`semantics`),
+//! what happens to a request (`cache`), sockets (`node`).
+
+mod assemble;
+mod flags;
+mod process;
+mod options;
+mod running;
+mod service;
+
+pub use assemble::Role;
+pub use flags::{EdgeFlags, ShieldFlags};
+pub use process::{edge_main, shield_main};
+pub use options::{Options, Source};
+pub use running::{Running, TierStats, start};

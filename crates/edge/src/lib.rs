@@ -1,1 +1,0 @@
-//! The caching HTTP edge node.

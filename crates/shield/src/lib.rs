@@ -1,1 +1,0 @@
-//! The shared origin-shield tier: the edge's engine with another upstream and policy.

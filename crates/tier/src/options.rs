@@ -1,0 +1,76 @@
+//! What one tier is told.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use perigee_node::{flags::AccessLogTarget, sizes::DiskSpec};
+use perigee_protocol::model::{CachePolicy, Document, Url};
+
+use crate::assemble::Role;
+
+/// Memory of a tier that is not told otherwise, in bytes.
+pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
+
+/// What is served.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A document, read now and followed: a changed file is swapped in, a bad one is refused and the old one goes on.
+    File {
+        /// The document.
+        path: PathBuf,
+        /// Which place of the fleet this is.
+        role: Role,
+    },
+    /// A document, given for good. Files that it names are relative to `folder`.
+    Given {
+        /// The validated document.
+        document: Arc<Document>,
+        /// Where its files are.
+        folder: PathBuf,
+        /// Which place of the fleet this is.
+        role: Role,
+    },
+    /// One site for every host, without a document.
+    Quick {
+        /// At least one.
+        origins: Vec<Url>,
+        /// `[site.cache]`
+        cache: CachePolicy,
+    },
+}
+
+/// What one tier is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is served.
+    pub source: Source,
+    /// In Cache-Status, Via, logs and status; none: the PoP's or shield's id, `perigee` without a document.
+    pub name: Option<String>,
+    /// Addresses to serve on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Of everything the tier keeps in memory, in bytes.
+    pub memory_bytes: u64,
+    /// Where it caches on disk.
+    pub disk: Option<DiskSpec>,
+    /// Where each request's line goes.
+    pub access_log: AccessLogTarget,
+    /// Connections served at once.
+    pub connections_max: usize,
+}
+
+impl Options {
+    /// A tier without disk, admin API and access log.
+    pub fn new(source: Source, listen: Vec<SocketAddr>) -> Self {
+        Self {
+            source,
+            name: None,
+            listen,
+            admin: None,
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            disk: None,
+            access_log: AccessLogTarget::Off,
+            connections_max: 10_000,
+        }
+    }
+}

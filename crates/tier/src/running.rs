@@ -1,0 +1,367 @@
+//! One tier from its options to its drain.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use perigee_cache::{Config, Engine, Metrics, Snapshot, Totals};
+use perigee_node::{
+    access_log::{AccessLog, AccessLogMetrics},
+    admin::{AdminBuilder, AdminServing},
+    authorize::Authorizer,
+    clock,
+    document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
+    http::{Limits, Serving, serve},
+    listen::Listeners,
+    metrics::NodeMetrics,
+    runtimes::Runtimes,
+    secret,
+    state::{NodeKind, NodeState, tier},
+};
+use perigee_protocol::{
+    document::unsupported,
+    model::{Admin, Document, Scheme, Url},
+    proof::FleetSecret,
+};
+use perigee_semantics::{policy::Tier, time::Timestamp};
+use perigee_store::{DiskConfig, Store, StoreConfig};
+use perigee_upstream::{FleetContext, SystemResolver};
+
+use crate::{
+    assemble::{Assembler, Role, quick},
+    options::{Options, Source},
+    service::{EngineService, Logged},
+};
+
+/// How long requests in flight may go on after a drain began.
+pub const DRAIN_BOUND: Duration = Duration::from_secs(30);
+
+/// What a tier has done and is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierStats {
+    /// Requests finished.
+    pub requests: u64,
+    /// Of those, answered from the store.
+    pub hits: u64,
+    /// Body bytes sent.
+    pub bytes_sent: u64,
+    /// Requests under way.
+    pub active: u64,
+    /// Connections open.
+    pub connections: usize,
+    /// Of the document.
+    pub generation: u64,
+}
+
+/// A tier at work. Dropped, it cuts its connections; [`Running::drain`] is the gentle way.
+#[derive(Debug)]
+pub struct Running {
+    state: Arc<NodeState>,
+    engine: Arc<Engine>,
+    serving: Serving,
+    admin: Option<AdminServing>,
+    watcher: Option<DocumentWatcher>,
+    access_log: AccessLog,
+}
+
+/// What the source said, ready to be assembled.
+struct Place {
+    kind: NodeKind,
+    tier: Tier,
+    name: String,
+    cdn: String,
+    secret: Option<FleetSecret>,
+    admin: Admin,
+}
+
+/// Starts a tier. Everything that can fail does so here: with an error that names the file, key or address.
+pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
+    let loaded = match &options.source {
+        Source::File { path, role } => {
+            let loaded = document::read(path)?;
+            check_support(&loaded.document, role)?;
+            Some(loaded)
+        }
+        Source::Given { document, role, .. } => {
+            check_support(document, role)?;
+            None
+        }
+        Source::Quick { origins, .. } => {
+            refuse_https(origins)?;
+            None
+        }
+    };
+    let place = place(&options, loaded.as_ref())?;
+    // Ports first: a busy one is said before a cache folder is opened.
+    let listeners = Listeners::bind(&options.listen, runtimes.threads())?;
+    let state = NodeState::new(place.kind, place.name.clone());
+    let metrics = Arc::new(NodeMetrics::new(&state));
+    let access_log = AccessLog::open(&options.access_log, metrics.register(AccessLogMetrics::register))?;
+    let store = open_store(&options, &place, runtimes, &metrics).await?;
+
+    let context = FleetContext {
+        secret: place.secret.clone(),
+        resolver: Arc::new(SystemResolver::from_system()?),
+        clock: Arc::new(clock::now_ms),
+        metrics: metrics.register(perigee_upstream::Metrics::register),
+    };
+    let assembler = Assembler::new(context);
+    let (assembler, snapshot) = first_snapshot(assembler, &options, loaded.as_ref())?;
+    let engine = Engine::new(
+        Config {
+            name: place.name.as_str().into(),
+            loop_id: loop_id(&place),
+            tier: place.tier,
+            secret: place.secret,
+            hash_seed: xxhash_rust::xxh3::xxh3_64(place.cdn.as_bytes()),
+        },
+        store,
+        snapshot,
+        Arc::new(|| Timestamp::from_millis(clock::now_ms())),
+        Arc::new(Logged(access_log.clone())),
+        metrics.register(Metrics::register),
+    );
+    metrics.reloads.set_generation(FIRST_GENERATION);
+    let authorizer = Authorizer::new(place.admin);
+    let watcher = loaded.as_ref().map(|loaded| follow(loaded, &options, assembler, &engine, &authorizer, &metrics, runtimes));
+
+    let admin = match options.admin {
+        Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),
+        None => None,
+    };
+    let limits = Limits { connections_max: options.connections_max, ..Limits::default() };
+    let service = Arc::new(EngineService(Arc::clone(&engine)));
+    let serving = serve(runtimes, listeners, service, &limits, metrics.connections.clone());
+    tracing::info!(
+        node = state.id(),
+        tier = tier(state.kind()),
+        listen = ?serving.local_addrs(),
+        admin = ?admin.as_ref().map(AdminServing::local_addr),
+        sites = engine.snapshot().sites().len(),
+        "serving"
+    );
+    Ok(Running { state, engine, serving, admin, watcher, access_log })
+}
+
+fn place(options: &Options, loaded: Option<&Loaded>) -> anyhow::Result<Place> {
+    let (document, folder, role) = match (&options.source, loaded) {
+        (Source::File { path, role }, Some(loaded)) => (&loaded.document, path.parent().unwrap_or(Path::new("")), role),
+        (Source::Given { document, folder, role }, _) => (document, folder.as_path(), role),
+        (Source::File { path, .. }, None) => bail!("{}: was not read", path.display()),
+        (Source::Quick { .. }, _) => {
+            return Ok(Place {
+                kind: NodeKind::Edge,
+                tier: Tier::Edge,
+                name: options.name.clone().unwrap_or_else(|| "perigee".into()),
+                cdn: String::new(),
+                secret: None,
+                admin: Admin::default(),
+            });
+        }
+    };
+    if let Some(missing) = role.missing_from(document) {
+        bail!("{missing}");
+    }
+    let secret = document.cdn.secret_file.as_ref().map(|file| secret::read(&folder.join(file))).transpose()?;
+    let (kind, tier, id) = match role {
+        Role::Edge(pop) => (NodeKind::Edge, Tier::Edge, pop.as_str()),
+        Role::Shield(shield) => (NodeKind::Shield, Tier::Shield, shield.as_str()),
+    };
+    Ok(Place {
+        kind,
+        tier,
+        name: options.name.clone().unwrap_or_else(|| id.to_owned()),
+        cdn: document.cdn.name.clone(),
+        secret,
+        admin: document.admin.clone(),
+    })
+}
+
+/// Unique per node: a request that comes to a node twice has gone round, one that goes through two nodes has not.
+fn loop_id(place: &Place) -> String {
+    if place.cdn.is_empty() {
+        // Without a document two nodes in a row may have one name; what tells them apart is chance.
+        return format!("{}-{:08x}", place.name, random_u64() as u32);
+    }
+    format!("{}.{}", place.name, place.cdn)
+}
+
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+fn check_support(document: &Document, role: &Role) -> anyhow::Result<()> {
+    let kind = match role {
+        Role::Edge(_) => NodeKind::Edge,
+        Role::Shield(_) => NodeKind::Shield,
+    };
+    let unsupported = unsupported(document, kind);
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = unsupported.iter().map(ToString::to_string).collect();
+    bail!("the document asks for what this node cannot do:\n  {}", list.join("\n  "))
+}
+
+fn refuse_https(origins: &[Url]) -> anyhow::Result<()> {
+    match origins.iter().find(|origin| origin.scheme == Scheme::Https) {
+        Some(origin) => bail!("--origin {origin}: this version does not do TLS towards origins; use an http:// URL"),
+        None => Ok(()),
+    }
+}
+
+async fn open_store(
+    options: &Options,
+    place: &Place,
+    runtimes: &Runtimes,
+    metrics: &NodeMetrics,
+) -> anyhow::Result<Store> {
+    let disk = options.disk.as_ref().map(|disk| DiskConfig { dir: disk.folder.clone(), bytes: disk.size.0 });
+    let seed = if disk.is_some() { disk_seed(place) } else { random_u64() };
+    let config = StoreConfig::new(options.memory_bytes, disk, seed)?;
+    let open = async |registry: &mut _| Store::open(config, &runtimes.store, registry).await;
+    Ok(metrics.register_while(open).await?)
+}
+
+/// The same at every start of a node on a machine, so that what is on its disk is found again; not known to clients.
+fn disk_seed(place: &Place) -> u64 {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let named = xxhash_rust::xxh3::xxh3_64(format!("{}/{}", place.cdn, place.name).as_bytes());
+    xxhash_rust::xxh3::xxh3_64_with_seed(&machine, named)
+}
+
+fn first_snapshot(
+    mut assembler: Assembler,
+    options: &Options,
+    loaded: Option<&Loaded>,
+) -> anyhow::Result<(Assembler, Snapshot)> {
+    let snapshot = match (&options.source, loaded) {
+        (Source::File { role, .. }, Some(loaded)) => assembler.snapshot(&loaded.document, role, FIRST_GENERATION),
+        (Source::Given { document, role, .. }, _) => assembler.snapshot(document, role, FIRST_GENERATION),
+        (Source::Quick { origins, cache }, _) => {
+            let id = "quick".parse().context("the site of a node without a document")?;
+            quick(id, origins.clone(), cache.clone(), assembler.context())
+        }
+        (Source::File { path, .. }, None) => bail!("{}: was not read", path.display()),
+    };
+    Ok((assembler, snapshot))
+}
+
+fn follow(
+    loaded: &Loaded,
+    options: &Options,
+    assembler: Assembler,
+    engine: &Arc<Engine>,
+    authorizer: &Authorizer,
+    metrics: &NodeMetrics,
+    runtimes: &Runtimes,
+) -> DocumentWatcher {
+    let role = match &options.source {
+        Source::File { role, .. } | Source::Given { role, .. } => Some(role.clone()),
+        Source::Quick { .. } => None,
+    };
+    let assembler = Mutex::new(assembler);
+    let (engine, authorizer) = (Arc::clone(engine), authorizer.clone());
+    let first = Arc::clone(&loaded.document);
+    DocumentWatcher::start(&runtimes.control, loaded, metrics.reloads.clone(), move |document, generation| {
+        let Some(role) = &role else { return Ok(()) };
+        if let Some(missing) = role.missing_from(&document) {
+            return Err(missing);
+        }
+        check_support(&document, role).map_err(|error| error.to_string())?;
+        if document.cdn.name != first.cdn.name || document.cdn.secret_file != first.cdn.secret_file {
+            return Err("cdn.name and cdn.secret_file take a restart of the node".into());
+        }
+        let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.publish(assembler.snapshot(&document, role, generation));
+        authorizer.set(document.admin.clone());
+        Ok(())
+    })
+}
+
+fn admin(
+    address: SocketAddr,
+    state: &Arc<NodeState>,
+    metrics: &Arc<NodeMetrics>,
+    authorizer: Authorizer,
+    engine: &Arc<Engine>,
+    runtimes: &Runtimes,
+) -> anyhow::Result<AdminServing> {
+    let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
+    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).status(move |fields| {
+        let Totals { requests, hits, bytes, active } = engine.metrics().totals();
+        let store = engine.store().stats();
+        fields.insert("generation".into(), engine.snapshot().generation.into());
+        fields.insert("requests".into(), requests.into());
+        fields.insert("hits".into(), hits.into());
+        fields.insert("bytes_sent".into(), bytes.into());
+        fields.insert("active".into(), active.into());
+        fields.insert("connections".into(), connections.open().into());
+        fields.insert("flights".into(), engine.flights().into());
+        fields.insert("memory_used".into(), store.memory_used.into());
+        fields.insert("memory_capacity".into(), store.memory_capacity.into());
+        fields.insert("memory_entries".into(), store.memory_entries.into());
+        if let Some(disk) = store.disk {
+            fields.insert("disk_capacity".into(), disk.capacity.into());
+            fields.insert("disk_written".into(), disk.written.into());
+        }
+    });
+    Ok(builder.serve(&runtimes.control, address)?)
+}
+
+impl Running {
+    /// Where it serves, in the order of the options.
+    pub fn listen_addrs(&self) -> &[SocketAddr] {
+        self.serving.local_addrs()
+    }
+
+    /// Where its admin API is.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServing::local_addr)
+    }
+
+    /// Ready, draining, and why.
+    pub fn state(&self) -> &Arc<NodeState> {
+        &self.state
+    }
+
+    /// What it has done and is doing.
+    pub fn stats(&self) -> TierStats {
+        let Totals { requests, hits, bytes, active } = self.engine.metrics().totals();
+        TierStats {
+            requests,
+            hits,
+            bytes_sent: bytes,
+            active,
+            connections: self.serving.connections(),
+            generation: self.engine.snapshot().generation,
+        }
+    }
+
+    /// What SIGHUP asks for: the document is read again, and the access log reopened.
+    pub fn reload(&self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.reload();
+        }
+        self.access_log.reopen();
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `bound`, closes the store and writes the log out.
+    pub async fn drain(self, bound: Duration) {
+        self.state.request_drain();
+        let drained = self.serving.drain(bound).await;
+        if drained.aborted > 0 {
+            tracing::warn!(aborted = drained.aborted, "connections were still at work at the bound");
+        }
+        self.engine.store().close().await;
+        self.access_log.flush().await;
+        if let Some(admin) = self.admin {
+            admin.end().await;
+        }
+    }
+}
