@@ -56,7 +56,7 @@ pub fn load(file_name: &str, text: &str) -> Result<Document, Mistakes> {
 /// Syntax errors first, and what is no shadow of them.
 fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -> Vec<Mistake> {
     let lines = Lines::new(text);
-    let mut broken = BTreeSet::new();
+    let (mut broken, mut orphaned) = (BTreeSet::new(), BTreeSet::new());
     let mut mistakes = Vec::new();
     for error in errors {
         let (line, column) = lines.place(error.at);
@@ -66,17 +66,25 @@ fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -
             let said = Some(syntax::excerpt(whole, 0..whole.len()));
             let remedy = "correct this line first".to_owned();
             mistakes.push(Mistake { file: file.into(), line, column, path: String::new(), said, law: error.law, remedy });
+            if whole.starts_with('[') {
+                // Whose keys the next lines are is not known.
+                orphaned.extend((line + 1..=lines.count()).take_while(|next| !lines.line(*next).starts_with('[')));
+            }
         }
     }
     let syntax_errors = !mistakes.is_empty();
     let more = found.into_iter().filter(|found| !(syntax_errors && found.shadow)).map(|found| place(file, &lines, found));
-    mistakes.extend(more.filter(|mistake| !broken.contains(&mistake.line)));
+    mistakes.extend(more.filter(|mistake| !broken.contains(&mistake.line) && !orphaned.contains(&mistake.line)));
     mistakes
 }
 
 fn place(file: &str, lines: &Lines<'_>, found: Found) -> Mistake {
     let (line, column) = lines.place(found.at);
-    Mistake { file: file.into(), line, column, path: found.path, said: found.said, law: found.law, remedy: found.remedy }
+    let law = match found.other {
+        Some(other) => format!("{} (line {})", found.law, lines.place(other).0),
+        None => found.law,
+    };
+    Mistake { file: file.into(), line, column, path: found.path, said: found.said, law, remedy: found.remedy }
 }
 
 /// Every section is read, whatever is wrong with the others.

@@ -10,7 +10,7 @@ use super::{
     read::{Seen, Table, Value},
 };
 use crate::{
-    id::{InvalidId, NodeId},
+    id::{InvalidId, NodeId, PopId, ShieldId},
     model::{Health, Pop, PopNode, Shield},
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct PopsSeen {
 pub(crate) fn pop(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut PopsSeen) -> Option<Pop> {
     let mut table = value.table()?;
     let id = table.must("id", "\"fra\"", |value| {
-        let id = id::<crate::id::PopId>(value)?;
+        let id = id::<PopId>(value)?;
         seen.pops.is_new(id.to_string(), value).then_some(id)
     });
     let city = table.or("city", String::new(), "none", |value| value.string().map(str::to_owned));
@@ -38,7 +38,7 @@ pub(crate) fn pop(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut PopsSeen)
         value.parse("must be a country code of two capital letters (ISO 3166)", names::country)
     });
     let location = location(&mut table);
-    let nodes = nodes(&mut table, value, seen);
+    let nodes = nodes(&mut table, id.as_ref(), seen, value);
     let health = table.or("health", health_default(), "a GET of /.perigee/healthz every 2s", health);
     let weight = table.integer_or("weight", 100, 0..=WEIGHT_MAX);
     let fallback = table.or("fallback", Vec::new(), "the nearest", |list| {
@@ -63,7 +63,7 @@ pub(crate) fn pop(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut PopsSeen)
 }
 
 /// `addresses` of the PoP itself, or `[[pop.node]]`s with theirs.
-fn nodes(table: &mut Table<'_>, pop: &Value<'_>, seen: &mut PopsSeen) -> Option<Vec<PopNode>> {
+fn nodes(table: &mut Table<'_>, id: Option<&PopId>, seen: &mut PopsSeen, pop: &Value<'_>) -> Option<Vec<PopNode>> {
     let own = table.maybe("addresses", |value| addresses(value, &mut seen.addresses));
     let elements = table.tables("node", 0..=POP_NODES_MAX);
     let nodes: Vec<_> = elements.iter().map(|value| node(value, seen)).collect();
@@ -78,7 +78,7 @@ fn nodes(table: &mut Table<'_>, pop: &Value<'_>, seen: &mut PopsSeen) -> Option<
         }
         (None, false) => nodes.into_iter().collect(),
         (Some(addresses), true) => {
-            let id: NodeId = pop.raw_id()?.parse().ok()?;
+            let id: NodeId = id?.as_str().parse().ok()?;
             seen.nodes.is_new(id.clone(), pop).then(|| vec![PopNode { id, addresses }])
         }
     }
@@ -162,7 +162,7 @@ pub(crate) struct ShieldsSeen {
 pub(crate) fn shield(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut ShieldsSeen) -> Option<Shield> {
     let mut table = value.table()?;
     let id = table.must("id", "\"shield-eu\"", |value| {
-        let id = id::<crate::id::ShieldId>(value)?;
+        let id = id::<ShieldId>(value)?;
         seen.ids.is_new(id.to_string(), value).then_some(id)
     });
     let url = table.must("url", "\"http://198.18.0.80:8080\"", |value| {

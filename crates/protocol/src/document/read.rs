@@ -27,6 +27,8 @@ pub(crate) struct Found {
     pub(crate) said: Option<String>,
     pub(crate) law: String,
     pub(crate) remedy: String,
+    /// The offset of what it collides with.
+    pub(crate) other: Option<usize>,
     /// May be no mistake of its own but the shadow of a syntax error elsewhere: a key that is missing because its line
     /// could not be read.
     pub(crate) shadow: bool,
@@ -35,7 +37,7 @@ pub(crate) struct Found {
 impl Found {
     /// A mistake of the text as a whole.
     pub(crate) fn whole(law: String) -> Self {
-        Self { at: 0, path: "document".into(), said: None, law, remedy: String::new(), shadow: false }
+        Self { at: 0, path: "document".into(), said: None, law, remedy: String::new(), other: None, shadow: false }
     }
 }
 
@@ -174,6 +176,7 @@ impl<'a> Table<'a> {
             said: None,
             law: law.into(),
             remedy: remedy.into(),
+            other: None,
             shadow: true,
         });
     }
@@ -185,6 +188,7 @@ impl<'a> Table<'a> {
             said: None,
             law: law.to_owned(),
             remedy: remedy.to_owned(),
+            other: None,
             shadow: true,
         });
     }
@@ -215,7 +219,7 @@ impl Drop for Table<'_> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
-            self.report.add(Found { at: key.span().start, path: self.below(name), said: None, law: "is no key of this document".into(), remedy, shadow: false });
+            self.report.add(Found { at: key.span().start, path: self.below(name), said: None, law: "is no key of this document".into(), remedy, other: None, shadow: false });
         }
     }
 }
@@ -238,17 +242,17 @@ impl<'a> Value<'a> {
 
     /// Records a mistake.
     pub(crate) fn wrong(&self, law: impl Into<String>, remedy: impl Into<String>) {
-        self.add(law.into(), remedy.into(), false);
+        self.add(law.into(), remedy.into(), None, false);
     }
 
     /// Records a mistake that a syntax error elsewhere may have caused.
     pub(crate) fn wrong_beside_others(&self, law: impl Into<String>, remedy: impl Into<String>) {
-        self.add(law.into(), remedy.into(), true);
+        self.add(law.into(), remedy.into(), None, true);
     }
 
-    fn add(&self, law: String, remedy: String, shadow: bool) {
+    fn add(&self, law: String, remedy: String, other: Option<usize>, shadow: bool) {
         let said = (!self.is_head()).then(|| excerpt(self.report.text, self.span.clone()));
-        self.report.add(Found { at: self.span.start, path: self.path.clone(), said, law, remedy, shadow });
+        self.report.add(Found { at: self.span.start, path: self.path.clone(), said, law, remedy, other, shadow });
     }
 
     /// Whether the span is that of a `[head]` or of a key, rather than that of a value.
@@ -298,6 +302,10 @@ impl<'a> Value<'a> {
 
     fn within(&self, path: String, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
         Value { report: self.report, path, span: value.span(), value: value.get_ref(), remedy: self.remedy.clone() }
+    }
+
+    pub(crate) fn is_table(&self) -> bool {
+        self.value.is_table()
     }
 
     pub(crate) fn is_string(&self) -> bool {
@@ -373,12 +381,9 @@ impl<'a> Value<'a> {
 
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let text = self.string()?;
-        let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-        if chosen.is_none() {
-            self.refuse(format!("must be {}", names.join(" or ")));
-        }
-        chosen
+        self.parse(&format!("must be {}", names.join(" or ")), |text| {
+            choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
+        })
     }
 
     /// The elements of an array, however many of them are wrong. None where it is no array or has too many or too few.
@@ -440,7 +445,8 @@ impl<T: Ord> Seen<T> {
                 true
             }
             Entry::Occupied(entry) => {
-                value.wrong(format!("must be unique, and {} says it too", entry.get().1), "change or remove one of them");
+                let (at, path) = entry.get();
+                value.add(format!("must be unique, and {path} says it too"), "change or remove one of them".into(), Some(*at), false);
                 false
             }
         }

@@ -177,6 +177,10 @@ fn rule_cache(value: &Value<'_>) -> Option<RuleCache> {
     if value.is_string() {
         return value.choice(&[("pass", ())]).map(|()| RuleCache { pass: true, ..RuleCache::default() });
     }
+    if !value.is_table() {
+        value.refuse("must be \"pass\", or a table with ttl or ignore_query");
+        return None;
+    }
     let mut table = value.table()?;
     let ttl = table.maybe("ttl", |value| value.duration(ANY_TTL));
     let ignore_query = table.or("ignore_query", false, "false", Value::boolean);

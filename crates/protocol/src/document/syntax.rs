@@ -104,6 +104,11 @@ impl<'a> Lines<'a> {
         (line, column + 1)
     }
 
+    /// How many lines there are.
+    pub(crate) fn count(&self) -> usize {
+        self.starts.len()
+    }
+
     /// The text of a line counted from 1, without white space around it.
     pub(crate) fn line(&self, line: usize) -> &'a str {
         let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);

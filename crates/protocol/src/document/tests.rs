@@ -1,10 +1,16 @@
 //! Tables of documents and what is said of them. `UPDATE_EXPECT=1` rewrites the expected reports.
 
 use expect_test::{Expect, expect};
-use proptest::prelude::*;
 
-use super::{limits::*, *};
-use crate::model::{OverrideTarget, SetCookie};
+use super::*;
+
+mod cdn;
+mod limits;
+mod policy;
+mod robust;
+mod sites;
+mod syntax;
+mod zone;
 
 const EXAMPLE: &str = include_str!("../../../../deploy/example.toml");
 
@@ -143,7 +149,7 @@ headers = { set = { "X Y" = "a" } }
             perigee.toml:29  site.www.origins
                 is missing; add origins = [{ url = "http://198.18.0.90:8000" }]
             perigee.toml:31  site.www.hosts[1] = "www.example.com"
-                must be unique, and site.www.hosts[0] says it too; change or remove one of them
+                must be unique, and site.www.hosts[0] says it too (line 31); change or remove one of them
             perigee.toml:32  site.www.orgins
                 is no key of this document; did you mean "origins"?
             perigee.toml:35  site.www.cache.set_cookie = "keep"
@@ -159,4 +165,52 @@ headers = { set = { "X Y" = "a" } }
             perigee.toml:42  site.www.rule[0].headers.set."X Y" = "a"
                 must be under the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own; correct it or remove it"#]],
     );
+}
+
+#[test]
+fn every_mistake_has_its_column() {
+    let mistakes = load("f", &SMALL.replace("\"198.18.44.10\"", "\"198.18.44.10\", 7")).unwrap_err();
+    let places: Vec<_> = mistakes.iter().map(|mistake| (mistake.line, mistake.column, mistake.path.as_str())).collect();
+    assert_eq!(places, [(14, 30, "pop.lon.addresses[1]")]);
+    assert_eq!(mistakes.count(), 1);
+}
+
+#[test]
+fn the_examples_values_arrive() {
+    use crate::model::{OverrideTarget, SetCookie};
+    let document = load("example.toml", EXAMPLE).unwrap();
+    assert_eq!(document.cdn.zone, "cdn.example");
+    assert_eq!(document.cdn.nameservers[0].addresses.len(), 2);
+    assert_eq!(document.pops.len(), 5);
+    assert_eq!(document.pop("hkg").unwrap().nodes[1].id.as_str(), "hkg-b");
+    assert_eq!(document.pop("fra").unwrap().nodes[0].id.as_str(), "fra");
+    assert_eq!(document.pop("lon").unwrap().health, document.pop("fra").unwrap().health);
+    assert_eq!(document.geo.overrides[0].target, OverrideTarget::Pop("syd".parse().unwrap()));
+    assert_eq!(document.geo.steering.fence["CN"].len(), 1);
+    assert!(document.geo.steering.fence["*"].is_empty());
+    assert_eq!(document.shield("shield-eu").unwrap().url.to_string(), "http://198.18.0.80:8080");
+    let site = document.site("www").unwrap();
+    assert_eq!(site.cache.negative_ttl[&410], std::time::Duration::from_secs(60));
+    assert_eq!(site.cache.set_cookie, SetCookie::Pass);
+    assert_eq!(site.cache.query.drop, ["utm_*", "fbclid"]);
+    assert_eq!(site.pops, None);
+    assert!(site.origins[1].backup);
+    assert!(site.rule("/api/x").unwrap().cache.pass);
+    let rule = site.rule("/static/x.css").unwrap();
+    assert!(rule.cache.ignore_query && rule.headers.set[0].0 == "x-frame-options" && rule.headers.remove[0] == "server");
+    assert_eq!(document.records[0].name, "cdn.example");
+    assert_eq!(document.records[0].values, ["\"v=spf1 -all\""]);
+    let hosts: Vec<_> = document.site_hosts(site).collect();
+    assert_eq!(hosts, ["www.example.com", "assets.example.com", "www.cdn.example", "cdn.example"]);
+}
+
+#[test]
+fn the_smallest_documents_defaults() {
+    let document = load("small.toml", SMALL).unwrap();
+    assert_eq!(document.cdn.name, "perigee");
+    assert_eq!(document.cdn.contact, "hostmaster@cdn.example");
+    assert_eq!(document.sites[0].cache, crate::model::CachePolicy::default());
+    assert_eq!(document.sites[0].upstream, crate::model::UpstreamPolicy::default());
+    assert_eq!(document.geo.steering.answers, 2);
+    assert!(document.records.is_empty() && document.shields.is_empty() && document.admin.tokens.is_empty());
 }

@@ -9,7 +9,7 @@ use super::{
     read::{Seen, Value},
 };
 use crate::{
-    model::{Cdn, StaticRecord},
+    model::StaticRecord,
     rdata::{KINDS, RecordData},
 };
 
@@ -70,7 +70,7 @@ fn record(value: &Value<'_>, taken: Option<&Taken<'_>>, seen: &mut Seen<(String,
     let kinds = KINDS.map(|kind| (kind, kind));
     let kind = table.must("type", "\"TXT\"", |value| value.choice(&kinds));
     let ttl = table.must("ttl", "\"5m\"", ttl);
-    let values = table.must("values", "[\"…\"]", |list| values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone)));
+    let values = table.must("values", "[\"198.18.0.1\"]", |list| values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone)));
     let (name, kind) = (name?, kind?);
     if !seen.is_new((name.clone(), kind.to_owned()), value) {
         return None;
@@ -100,7 +100,7 @@ fn values(list: &Value<'_>, kind: &str, zone: &str) -> Option<Vec<String>> {
     let values = list.set(1..=RECORD_VALUES_MAX, |value| match RecordData::parse(kind, value.string()?, zone) {
         Ok(data) => Some(data.to_string()),
         Err(error) => {
-            value.refuse(error.to_string());
+            value.wrong(error.to_string(), "correct it");
             None
         }
     })?;
