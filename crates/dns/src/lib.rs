@@ -1,1 +1,30 @@
-//! Authoritative answers, as a function. No sockets, no clock.
+//! Authoritative answers, as a function: a message's bytes in, the reply's bytes out. No sockets, no clock.
+//!
+//! [`answer`] is the one door for every transport and every test. It reads the message ([`query`]), finds the name in the
+//! zone that the document makes ([`zone`]), steers names of sites through `perigee-geo`, and writes the reply once from
+//! front to back ([`writer`]) into a buffer that the caller keeps.
+//!
+//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG, DNSSEC, cookies and response rate limits.
+//! Nothing here waits, and nothing that arrives makes it panic.
+
+mod answer;
+mod code;
+mod ecs;
+mod name;
+mod outcome;
+mod query;
+mod rdata;
+mod snapshot;
+mod writer;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Transport, UDP_BYTES_MAX, answer};
+pub use code::{Rcode, kind_name};
+pub use name::{InvalidName, LABEL_BYTES_MAX, NAME_BYTES_MAX, Name};
+pub use outcome::{Outcome, Reason, SteeredTo};
+pub use query::{Asked, asked};
+pub use snapshot::Snapshot;
+pub use zone::{Zone, ZoneError};

@@ -1,0 +1,290 @@
+//! The one door: a message in, a reply out.
+
+use std::net::IpAddr;
+
+use perigee_geo::{
+    health::HealthView,
+    steer::{ClientPrefix, Family, SiteIndex},
+};
+
+use crate::{
+    code::{OPTION_ECS, Rcode, kind},
+    name::{Name, QueryName},
+    outcome::{Outcome, Reason, SteeredTo},
+    query::{self, Edns, Query, Question},
+    snapshot::Snapshot,
+    writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
+    zone::{Found, Node, Rrset},
+};
+
+/// What came in how; what a reply may measure follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Messages with a length in front, of which neither length is part of what [`answer`] takes and gives.
+    Tcp,
+}
+
+impl Transport {
+    /// The metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The longest reply over UDP, whatever the client offers, and what we offer: it passes every path of IPv6's smallest
+/// MTU unfragmented (RFC 9715 §3.1 recommends a maximum of 1400; 1232 = 1280 - 40 - 8).
+pub const UDP_BYTES_MAX: u16 = 1_232;
+/// What every client takes (RFC 1035 §2.3.4), and the least that an offer counts as (RFC 6891 §6.2.3).
+const UDP_BYTES_MIN: u16 = 512;
+/// OPT without options.
+const OPT_BYTES: usize = 11;
+/// CNAMEs followed for one question.
+const ALIASES_MAX: usize = 8;
+
+const FLAG_RESPONSE: u16 = 0x8000;
+const FLAG_AUTHORITATIVE: u16 = 0x0400;
+const FLAG_TRUNCATED: u16 = 0x0200;
+const FLAG_RECURSION_DESIRED: u16 = 0x0100;
+const EDNS_DNSSEC_OK: u32 = 0x8000;
+
+/// Answers one message. What `out` held is gone; afterwards it holds the reply, or nothing where none must be sent.
+///
+/// `peer` is who sent it: the client that is steered, unless the message tells of one (RFC 7871).
+pub fn answer<'s, S: AsRef<[u8]>>(
+    snapshot: &'s Snapshot<S>,
+    peer: IpAddr,
+    transport: Transport,
+    message: &[u8],
+    health: &HealthView,
+    out: &mut Vec<u8>,
+) -> Outcome<'s> {
+    out.clear();
+    let query = match query::read(message) {
+        Ok(query) => query,
+        Err(reason) => return Outcome { rcode: None, reason, truncated: false, kind: None, steered: None },
+    };
+    let reserved = query.edns.map_or(0, opt_bytes);
+    let raw_question = query.question.as_ref().map(|question| question.raw);
+    let mut reply = Reply {
+        snapshot,
+        health,
+        client: client(peer, query.edns),
+        writer: Writer::new(out, raw_question, limit(transport, query.edns), reserved),
+        verdict: (Rcode::FormErr, Reason::Malformed),
+        authoritative: false,
+        scope: 0,
+        steered: None,
+    };
+    let full = match (query.fault, &query.question) {
+        (Some(fault), _) => {
+            reply.verdict = fault;
+            Ok(())
+        }
+        (None, Some(question)) => reply.resolve(question),
+        (None, None) => Ok(()),
+    };
+    if full.is_err() {
+        // RFC 2181 §9: a record set that does not fit is left out, and TC says so.
+        reply.writer.clear_records();
+    }
+    reply.finish(&query, full.is_err())
+}
+
+fn limit(transport: Transport, edns: Option<Edns>) -> usize {
+    match (transport, edns) {
+        (Transport::Tcp, _) => TCP_BYTES_MAX,
+        (Transport::Udp, None) => UDP_BYTES_MIN.into(),
+        (Transport::Udp, Some(edns)) => edns.payload_bytes.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX).into(),
+    }
+}
+
+fn opt_bytes(edns: Edns) -> usize {
+    OPT_BYTES + edns.subnet.map_or(0, |subnet| 4 + subnet.len())
+}
+
+fn client(peer: IpAddr, edns: Option<Edns>) -> ClientPrefix {
+    match edns.and_then(|edns| edns.subnet).and_then(|subnet| subnet.network()) {
+        Some((address, prefix)) => ClientPrefix::new(address, prefix),
+        None => ClientPrefix::host(peer),
+    }
+}
+
+struct Reply<'a, 's, 'o, S: AsRef<[u8]>> {
+    snapshot: &'s Snapshot<S>,
+    health: &'a HealthView,
+    client: ClientPrefix,
+    writer: Writer<'o>,
+    verdict: (Rcode, Reason),
+    authoritative: bool,
+    scope: u8,
+    steered: Option<SteeredTo<'s>>,
+}
+
+impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
+    /// RFC 1034 §4.3.2, for one zone; sets the verdict before it writes, so that it stands when there is no room.
+    fn resolve(&mut self, question: &Question<'_>) -> Result<(), Full> {
+        let zone = &*self.snapshot.zone;
+        let mut alias: Option<&'s Name> = None;
+        let mut passed: [Option<&'s Node>; ALIASES_MAX] = [None; ALIASES_MAX];
+        let mut name = question.name.clone();
+        for hop in 0..=ALIASES_MAX {
+            let owner = alias.map_or(Owner::Question, Owner::from);
+            let node = match zone.find(&name, question.kind) {
+                Found::Outside if alias.is_none() => {
+                    self.verdict = (Rcode::Refused, Reason::OutOfZone);
+                    return Ok(());
+                }
+                Found::Outside => break,
+                Found::Cut { node, skipped } => return self.refer(node, name.suffix(skipped), alias.is_some()),
+                Found::Nothing => return self.negative(Rcode::NxDomain, Reason::NxDomain),
+                Found::Node { node } => node,
+            };
+            self.authoritative = true;
+            let cname = node.rrset(kind::CNAME).filter(|_| !matches!(question.kind, kind::CNAME | kind::ANY));
+            let Some(cname) = cname else { return self.records(node, owner, question.kind) };
+            self.verdict = (Rcode::NoError, Reason::Alias);
+            // A circle ends where it closes.
+            let is_circle = passed.iter().flatten().any(|passed| std::ptr::eq(*passed, node));
+            let (Some(slot), false) = (passed.get_mut(hop), is_circle) else { break };
+            *slot = Some(node);
+            self.rrset(Section::Answer, owner, cname)?;
+            let target = cname.records.first().and_then(|record| record.names.first());
+            let Some((target, next)) = target.and_then(|target| Some((target, QueryName::of(target)?))) else { break };
+            alias = Some(target);
+            name = next;
+        }
+        self.verdict = (Rcode::NoError, Reason::Alias);
+        Ok(())
+    }
+
+    /// What a name has of the type asked.
+    fn records(&mut self, node: &'s Node, owner: Owner<'_>, asked: u16) -> Result<(), Full> {
+        match (asked, node.site) {
+            (kind::A, Some(site)) => return self.steer(site, owner, Family::V4),
+            (kind::AAAA, Some(site)) => return self.steer(site, owner, Family::V6),
+            (kind::ANY, _) if node.rrset(kind::CNAME).is_none() => {
+                // RFC 8482 §4.2
+                if node.rrsets.is_empty() && node.site.is_none() {
+                    return self.negative(Rcode::NoError, Reason::NoData);
+                }
+                self.verdict = (Rcode::NoError, Reason::Any);
+                return self.rrset(Section::Answer, owner, &self.snapshot.zone.minimal_any);
+            }
+            _ => {}
+        }
+        let asked = if asked == kind::ANY { kind::CNAME } else { asked };
+        let Some(found) = node.rrset(asked) else { return self.negative(Rcode::NoError, Reason::NoData) };
+        self.verdict = (Rcode::NoError, Reason::Static);
+        self.rrset(Section::Answer, owner, found)?;
+        if asked == kind::NS {
+            for host in hosts(found) {
+                // A courtesy: who misses it asks.
+                if self.glue(host).is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn steer(&mut self, site: SiteIndex, owner: Owner<'_>, family: Family) -> Result<(), Full> {
+        let snapshot = self.snapshot;
+        let steered = snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family);
+        self.scope = steered.scope_prefix;
+        self.steered = Some(SteeredTo { pop: steered.pop, country: steered.country, scope: steered.scope_prefix });
+        let reason = Reason::Steered(steered.reason);
+        if steered.addresses.is_empty() {
+            return self.negative(Rcode::NoError, reason);
+        }
+        self.verdict = (Rcode::NoError, reason);
+        let ttl_s = snapshot.zone.steered_ttl_s;
+        for (index, address) in steered.addresses.iter().enumerate() {
+            let written = match address {
+                IpAddr::V4(address) => self.writer.bytes_record(Section::Answer, owner, kind::A, ttl_s, &address.octets()),
+                IpAddr::V6(address) => self.writer.bytes_record(Section::Answer, owner, kind::AAAA, ttl_s, &address.octets()),
+            };
+            match written {
+                // How many there are is ours to choose: the nearest that fit are a whole answer.
+                Err(Full) if index > 0 => break,
+                written => written?,
+            }
+        }
+        Ok(())
+    }
+
+    /// NODATA or NXDOMAIN: RFC 2308 §3.
+    fn negative(&mut self, rcode: Rcode, reason: Reason) -> Result<(), Full> {
+        self.verdict = (rcode, reason);
+        self.authoritative = true;
+        let zone = &*self.snapshot.zone;
+        self.rrset(Section::Authority, zone.apex().into(), &zone.negative_soa)
+    }
+
+    /// Below a delegation: RFC 1034 §4.3.2 step 3b.
+    fn refer(&mut self, cut: &'s Node, owner: &[u8], after_alias: bool) -> Result<(), Full> {
+        self.verdict = (Rcode::NoError, Reason::Referral);
+        self.authoritative = after_alias;
+        let Some(nameservers) = cut.rrset(kind::NS) else { return Ok(()) };
+        self.rrset(Section::Authority, Owner::Wire(owner), nameservers)?;
+        for host in hosts(nameservers) {
+            let glued = self.glue(host);
+            // RFC 9471 §3: without the addresses of nameservers below the cut the referral leads nowhere.
+            if host.is_at_or_below(owner) {
+                glued?;
+            }
+        }
+        Ok(())
+    }
+
+    fn glue(&mut self, host: &'s Name) -> Result<(), Full> {
+        let Some(node) = self.snapshot.zone.glue(host) else { return Ok(()) };
+        for kind in [kind::A, kind::AAAA] {
+            if let Some(rrset) = node.rrset(kind) {
+                self.rrset(Section::Additional, host.into(), rrset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rrset(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset) -> Result<(), Full> {
+        rrset.records.iter().try_for_each(|rdata| self.writer.record(section, owner, rrset.kind, rrset.ttl_s, rdata))
+    }
+
+    fn finish(self, query: &Query<'_>, truncated: bool) -> Outcome<'s> {
+        let (rcode, reason) = self.verdict;
+        let [low, high] = [rcode.number() & 15, rcode.number() >> 4];
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        // AD and CD are clear: RFC 4035 §3.1.6.
+        let flags = FLAG_RESPONSE
+            | u16::from(query.opcode) << 11
+            | flag(self.authoritative, FLAG_AUTHORITATIVE)
+            | flag(truncated, FLAG_TRUNCATED)
+            | flag(query.recursion_desired, FLAG_RECURSION_DESIRED)
+            | low;
+        let opt = query.edns.map(|edns| {
+            let dnssec_ok = if edns.dnssec_ok { EDNS_DNSSEC_OK } else { 0 };
+            (UDP_BYTES_MAX, u32::from(high) << 24 | dnssec_ok)
+        });
+        let scope = self.scope;
+        self.writer.finish(Header { id: query.id, flags }, opt, |out| {
+            if let Some(subnet) = query.edns.and_then(|edns| edns.subnet) {
+                out.extend(OPTION_ECS.to_be_bytes());
+                // At most 20.
+                out.extend(u16::try_from(subnet.len()).unwrap_or(0).to_be_bytes());
+                subnet.write(scope, out);
+            }
+        });
+        let kind = query.question.as_ref().map(|question| question.kind);
+        Outcome { rcode: Some(rcode), reason, truncated, kind, steered: self.steered }
+    }
+}
+
+/// The hosts that an NS record set names.
+fn hosts(rrset: &Rrset) -> impl Iterator<Item = &Name> {
+    rrset.records.iter().flat_map(|record| record.names.iter())
+}

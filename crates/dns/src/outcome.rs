@@ -1,0 +1,102 @@
+//! What became of a message, for metrics and logs.
+
+use perigee_geo::{place::Country, steer::SteerReason};
+use perigee_protocol::id::PopId;
+
+use crate::code::Rcode;
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<'s> {
+    /// None: `out` is empty and nothing must be sent. Else `out` is the answer, which ends so.
+    pub rcode: Option<Rcode>,
+    /// Why.
+    pub reason: Reason,
+    /// The TC bit: the rest is to be had over TCP.
+    pub truncated: bool,
+    /// The type asked for, where the question could be read.
+    pub kind: Option<u16>,
+    /// Of steered answers.
+    pub steered: Option<SteeredTo<'s>>,
+}
+
+/// Where a steered answer sends the client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SteeredTo<'s> {
+    /// Whose address comes first; None: there was none to answer.
+    pub pop: Option<&'s PopId>,
+    /// Of the client, where known.
+    pub country: Option<Country>,
+    /// How many bits of the client's address decided (RFC 7871 §6, SCOPE PREFIX-LENGTH).
+    pub scope: u8,
+}
+
+/// Why a message was answered so; spelled by [`Reason::as_str`] and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A steered name: addresses of edges, or none that the client may use.
+    Steered(SteerReason),
+    /// Records of the document, nameservers and SOA included.
+    Static,
+    /// A CNAME that leaves the zone, or one too many.
+    Alias,
+    /// ANY, minimally (RFC 8482).
+    Any,
+    /// The name is there, records of this type are not.
+    NoData,
+    /// The name is not there.
+    NxDomain,
+    /// Below a delegation.
+    Referral,
+    /// Not in our zone.
+    OutOfZone,
+    /// Not of class IN.
+    Class,
+    /// AXFR or IXFR.
+    Transfer,
+    /// A type that is no question.
+    MetaType,
+    /// Not a QUERY.
+    Opcode,
+    /// Not one question.
+    QuestionCount,
+    /// Not well-formed.
+    Malformed,
+    /// OPT is not well-formed, or there are two.
+    Edns,
+    /// An EDNS version above 0.
+    EdnsVersion,
+    /// ECS is not well-formed.
+    ClientSubnet,
+    /// Dropped: no whole header.
+    TooShort,
+    /// Dropped: itself an answer.
+    IsResponse,
+}
+
+impl Reason {
+    /// The metric's label and the log's field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Steered(reason) => reason.as_str(),
+            Self::Static => "static",
+            Self::Alias => "alias",
+            Self::Any => "any",
+            Self::NoData => "no-data",
+            Self::NxDomain => "nx-domain",
+            Self::Referral => "referral",
+            Self::OutOfZone => "out-of-zone",
+            Self::Class => "class",
+            Self::Transfer => "transfer",
+            Self::MetaType => "meta-type",
+            Self::Opcode => "opcode",
+            Self::QuestionCount => "question-count",
+            Self::Malformed => "malformed",
+            Self::Edns => "edns",
+            Self::EdnsVersion => "edns-version",
+            Self::ClientSubnet => "client-subnet",
+            Self::TooShort => "too-short",
+            Self::IsResponse => "is-response",
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A message from the network → what it asks, or what is wrong with it. Nothing is copied but the name.
+
+use std::net::IpAddr;
+
+use crate::{
+    code::{CLASS_IN, OPTION_ECS, Rcode, kind},
+    ecs::ClientSubnet,
+    name::QueryName,
+    outcome::Reason,
+};
+
+pub(crate) const HEADER_BYTES: usize = 12;
+
+/// A message, as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct Query<'a> {
+    pub(crate) id: [u8; 2],
+    pub(crate) opcode: u8,
+    pub(crate) recursion_desired: bool,
+    pub(crate) question: Option<Question<'a>>,
+    pub(crate) edns: Option<Edns>,
+    /// What the answer must say instead of an answer.
+    pub(crate) fault: Option<(Rcode, Reason)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// As sent, to be echoed byte for byte: resolvers check the case of letters that they chose at random.
+    pub(crate) raw: &'a [u8],
+    pub(crate) name: QueryName,
+    pub(crate) kind: u16,
+    pub(crate) class: u16,
+}
+
+/// What the OPT record says (RFC 6891 §6.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edns {
+    pub(crate) payload_bytes: u16,
+    pub(crate) dnssec_ok: bool,
+    pub(crate) subnet: Option<ClientSubnet>,
+}
+
+/// Reads a message. `Err` is one that must not be answered at all.
+pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
+    let mut reader = Reader { message, at: 0 };
+    let header: [u8; HEADER_BYTES] = reader.array().ok_or(Reason::TooShort)?;
+    let [id_high, id_low, flags, _, q1, q2, rest @ ..] = header;
+    // A response that is answered makes two servers talk to each other for ever.
+    if flags & 0x80 != 0 {
+        return Err(Reason::IsResponse);
+    }
+    let mut query = Query {
+        id: [id_high, id_low],
+        opcode: (flags >> 3) & 15,
+        recursion_desired: flags & 1 != 0,
+        question: None,
+        edns: None,
+        fault: None,
+    };
+    let [a1, a2, n1, n2, r1, r2] = rest;
+    let [questions, answers, authorities, additionals] =
+        [[q1, q2], [a1, a2], [n1, n2], [r1, r2]].map(u16::from_be_bytes);
+    query.fault = if query.opcode != 0 {
+        // Other opcodes lay the rest out as they like; the question is echoed where it looks like one.
+        query.question = (questions == 1).then(|| reader.question()).flatten();
+        Some((Rcode::NotImp, Reason::Opcode))
+    } else if questions != 1 {
+        // RFC 9619: a query has one question.
+        Some((Rcode::FormErr, Reason::QuestionCount))
+    } else {
+        query.question = reader.question();
+        match query.question {
+            None => Some(MALFORMED),
+            Some(_) => {
+                let others = u32::from(answers) + u32::from(authorities);
+                let records = reader.skip_records(others).and_then(|()| reader.additionals(additionals));
+                match records {
+                    None => Some(MALFORMED),
+                    Some(Additionals { edns, fault }) => {
+                        query.edns = edns;
+                        fault
+                    }
+                }
+            }
+        }
+    };
+    if query.fault.is_none() {
+        query.fault = query.question.as_ref().and_then(refusal);
+    }
+    Ok(query)
+}
+
+const MALFORMED: (Rcode, Reason) = (Rcode::FormErr, Reason::Malformed);
+
+/// Questions that no zone can answer.
+fn refusal(question: &Question<'_>) -> Option<(Rcode, Reason)> {
+    match (question.kind, question.class) {
+        (kind::AXFR | kind::IXFR, _) => Some((Rcode::Refused, Reason::Transfer)),
+        // RFC 6895 §3.1: 0 is reserved and 128 to 255 are for queries and metadata, of which ANY alone is a question
+        // for us; MAILB, MAILA and TKEY are questions for others. RFC 9824 §3.4: NXNAME (128) is FORMERR.
+        (249 | 253 | 254, _) => Some((Rcode::NotImp, Reason::MetaType)),
+        (0 | kind::OPT | 128..=254, _) => Some((Rcode::FormErr, Reason::MetaType)),
+        (_, class) if class != CLASS_IN => Some((Rcode::Refused, Reason::Class)),
+        _ => None,
+    }
+}
+
+#[derive(Default)]
+struct Additionals {
+    edns: Option<Edns>,
+    fault: Option<(Rcode, Reason)>,
+}
+
+struct Reader<'a> {
+    message: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(count)?;
+        let bytes = self.message.get(self.at..end)?;
+        self.at = end;
+        Some(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn question(&mut self) -> Option<Question<'a>> {
+        let start = self.at;
+        let (name, taken) = QueryName::read(self.message.get(start..)?)?;
+        self.bytes(taken)?;
+        let (kind, class) = (self.u16()?, self.u16()?);
+        Some(Question { raw: self.message.get(start..self.at)?, name, kind, class })
+    }
+
+    /// Passes a name that may be compressed; says whether it is the root.
+    fn skip_name(&mut self) -> Option<bool> {
+        let start = self.at;
+        loop {
+            let length = usize::from(*self.bytes(1)?.first()?);
+            match length {
+                0 => return Some(self.at == start + 1),
+                1..=63 => drop(self.bytes(length)?),
+                0xc0..=0xff => {
+                    // RFC 1035 §4.1.4: a pointer points to a prior occurrence.
+                    let low = usize::from(*self.bytes(1)?.first()?);
+                    return ((length & 0x3f) << 8 | low < start).then_some(false);
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Passes records. Their number is a claim: the first that is not there ends it.
+    fn skip_records(&mut self, count: u32) -> Option<()> {
+        for _ in 0..count {
+            self.skip_name()?;
+            let kind = self.u16()?;
+            self.bytes(6)?;
+            let length = self.u16()?;
+            self.bytes(usize::from(length))?;
+            // RFC 6891 §6.1.1: OPT belongs to the additional section.
+            if kind == kind::OPT {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Reads the additional section to the message's end; None where it, or what follows it, is not well-formed.
+    fn additionals(&mut self, count: u16) -> Option<Additionals> {
+        let mut found = Additionals::default();
+        for _ in 0..count {
+            let is_root = self.skip_name()?;
+            let (kind, class) = (self.u16()?, self.u16()?);
+            let [extended_rcode, version, flags, _] = self.array()?;
+            let length = self.u16()?;
+            let data = self.bytes(usize::from(length))?;
+            if kind != kind::OPT {
+                continue;
+            }
+            let _ = extended_rcode;
+            if found.edns.is_some() || !is_root {
+                // RFC 6891 §6.1.1: more than one OPT is FORMERR.
+                found.fault = Some((Rcode::FormErr, Reason::Edns));
+                continue;
+            }
+            let mut edns = Edns { payload_bytes: class, dnssec_ok: flags & 0x80 != 0, subnet: None };
+            found.fault = if version != 0 {
+                // RFC 6891 §6.1.3; the options of another version are not ours to read.
+                Some((Rcode::BadVers, Reason::EdnsVersion))
+            } else {
+                read_options(data, &mut edns).err().map(|reason| (Rcode::FormErr, reason))
+            };
+            found.edns = Some(edns);
+        }
+        (self.at == self.message.len()).then_some(found)
+    }
+}
+
+/// Reads OPT's options; unknown ones are ignored (RFC 6891 §6.1.2).
+fn read_options(data: &[u8], edns: &mut Edns) -> Result<(), Reason> {
+    let mut reader = Reader { message: data, at: 0 };
+    while reader.at < data.len() {
+        let code = reader.u16().ok_or(Reason::Edns)?;
+        let length = reader.u16().ok_or(Reason::Edns)?;
+        let value = reader.bytes(usize::from(length)).ok_or(Reason::Edns)?;
+        if code == OPTION_ECS {
+            let subnet = ClientSubnet::read(value).filter(|_| edns.subnet.is_none());
+            edns.subnet = Some(subnet.ok_or(Reason::ClientSubnet)?);
+        }
+    }
+    Ok(())
+}
+
+/// What a message asks, in words: for logs, not for answering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Lower-case, without the trailing dot.
+    pub name: String,
+    /// See [`crate::kind_name`].
+    pub kind: u16,
+    /// The client's network by ECS, unless it opted out.
+    pub subnet: Option<(IpAddr, u8)>,
+}
+
+/// What a message asks; None where its question cannot be read.
+pub fn asked(message: &[u8]) -> Option<Asked> {
+    let query = read(message).ok()?;
+    let question = query.question?;
+    let subnet = query.edns.and_then(|edns| edns.subnet).and_then(|subnet| subnet.network());
+    Some(Asked { name: question.name.to_string(), kind: question.kind, subnet })
+}

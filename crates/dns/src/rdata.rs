@@ -1,0 +1,112 @@
+//! Record data on the wire, with names apart so that they can be compressed.
+
+use std::net::IpAddr;
+
+use perigee_protocol::rdata::RecordData;
+
+use crate::{
+    code::kind,
+    name::{InvalidName, Name},
+};
+
+/// The data of one record: bytes, then names that may be compressed, then bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rdata {
+    pub(crate) head: Box<[u8]>,
+    pub(crate) names: Box<[Name]>,
+    pub(crate) tail: Box<[u8]>,
+}
+
+impl Rdata {
+    fn bytes(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self { head: bytes.into(), names: Box::default(), tail: Box::default() }
+    }
+
+    /// A or AAAA.
+    pub(crate) fn address(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::bytes(address.octets()),
+            IpAddr::V6(address) => Self::bytes(address.octets()),
+        }
+    }
+
+    /// NS, CNAME or PTR.
+    pub(crate) fn name(name: Name) -> Self {
+        Self { head: Box::default(), names: Box::new([name]), tail: Box::default() }
+    }
+
+    /// SOA; `numbers` are serial, refresh, retry, expire and minimum (RFC 1035 §3.3.13).
+    pub(crate) fn soa(primary: Name, contact: Name, numbers: [u32; 5]) -> Self {
+        let tail: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        Self { head: Box::default(), names: Box::new([primary, contact]), tail: tail.into() }
+    }
+
+    /// The minimal answer to ANY (RFC 8482 §4.2): CPU `RFC8482`, no OS.
+    pub(crate) fn minimal_any() -> Self {
+        Self::bytes(*b"\x07RFC8482\x00")
+    }
+
+    /// A record of the document: its type and data. Fails on a name or a string that does not fit the wire.
+    pub(crate) fn of(data: &RecordData) -> Result<(u16, Self), InvalidName> {
+        Ok(match data {
+            RecordData::A(address) => (kind::A, Self::address((*address).into())),
+            RecordData::Aaaa(address) => (kind::AAAA, Self::address((*address).into())),
+            RecordData::Cname(target) => (kind::CNAME, Self::name(host(target)?)),
+            RecordData::Ns(target) => (kind::NS, Self::name(host(target)?)),
+            RecordData::Ptr(target) => (kind::PTR, Self::name(host(target)?)),
+            RecordData::Mx { preference, exchange } => {
+                let names = Box::new([host(exchange)?]);
+                (kind::MX, Self { head: preference.to_be_bytes().into(), names, tail: Box::default() })
+            }
+            RecordData::Srv { priority, weight, port, target } => {
+                let numbers = [priority, weight, port].map(|number| number.to_be_bytes()).concat();
+                // RFC 2782: the target is not compressed.
+                (kind::SRV, Self::bytes([&numbers, host(target)?.as_wire()].concat()))
+            }
+            RecordData::Caa { flags, tag, value } => {
+                (kind::CAA, Self::bytes([&[*flags], character_string(tag.as_bytes())?.as_slice(), value].concat()))
+            }
+            RecordData::Txt(strings) => {
+                let strings = strings.iter().map(|string| character_string(string)).collect::<Result<Vec<_>, _>>()?;
+                (kind::TXT, Self::bytes(strings.concat()))
+            }
+        })
+    }
+}
+
+/// A name of the document, whose root is the empty text.
+fn host(text: &str) -> Result<Name, InvalidName> {
+    Name::parse(if text.is_empty() { "." } else { text })
+}
+
+/// RFC 1035 §3.3: a length byte and that many bytes.
+fn character_string(bytes: &[u8]) -> Result<Vec<u8>, InvalidName> {
+    let length = u8::try_from(bytes.len()).map_err(|_| InvalidName)?;
+    Ok([&[length], bytes].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(mnemonic: &str, text: &str, kind: u16, expected: &[u8]) {
+        let data = RecordData::parse(mnemonic, text, "b").unwrap();
+        let (got_kind, rdata) = Rdata::of(&data).unwrap();
+        let names: Vec<u8> = rdata.names.iter().flat_map(|name| name.as_wire().to_vec()).collect();
+        assert_eq!((got_kind, [&rdata.head[..], &names, &rdata.tail].concat()), (kind, expected.to_vec()), "{mnemonic} {text}");
+    }
+
+    #[test]
+    fn every_type() {
+        check("A", "192.0.2.1", 1, &[192, 0, 2, 1]);
+        check("AAAA", "::1", 28, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        check("CNAME", "A.c.", 5, b"\x01a\x01c\x00");
+        check("NS", "a", 2, b"\x01a\x01b\x00");
+        check("PTR", "@", 12, b"\x01b\x00");
+        check("MX", "10 mail", 15, b"\x00\x0a\x04mail\x01b\x00");
+        check("MX", "0 .", 15, b"\x00\x00\x00");
+        check("SRV", "1 2 443 a", 33, b"\x00\x01\x00\x02\x01\xbb\x01a\x01b\x00");
+        check("CAA", "0 issue \"letsencrypt.org\"", 257, b"\x00\x05issueletsencrypt.org");
+        check("TXT", "\"v=spf1 -all\" \"\"", 16, b"\x0bv=spf1 -all\x00");
+    }
+}

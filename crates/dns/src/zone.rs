@@ -1,0 +1,305 @@
+//! The zone that a document makes: nameservers, static records, and names that are steered.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use perigee_geo::steer::{SiteIndex, Steering};
+use perigee_protocol::{
+    model::{Document, StaticRecord},
+    rdata::{InvalidData, RecordData},
+};
+
+use crate::{
+    code::kind,
+    name::{InvalidName, Name, QueryName},
+    rdata::Rdata,
+};
+
+/// TTL of SOA, NS and glue, in seconds: they change with the document only.
+const INFRASTRUCTURE_TTL_S: u32 = 3_600;
+/// SOA refresh, retry and expire, in seconds. Nobody transfers this zone: customary figures for those who read them.
+const SOA_REFRESH_RETRY_EXPIRE_S: [u32; 3] = [3_600, 600, 604_800];
+/// The longest time to live (RFC 2181 §8).
+const TTL_MAX_S: u32 = i32::MAX as u32;
+
+/// Why a document makes no zone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// A name of the document.
+    #[error("{name} {source}")]
+    Name {
+        /// As the document has it.
+        name: String,
+        /// The law.
+        source: InvalidName,
+    },
+    /// A record's data.
+    #[error("the {kind} record of {name}, {value:?}, {source}")]
+    Record {
+        /// The owner.
+        name: String,
+        /// The mnemonic.
+        kind: String,
+        /// As the document has it.
+        value: String,
+        /// The law.
+        source: InvalidData,
+    },
+    /// A record outside the zone.
+    #[error("{name} is not in the zone {zone}")]
+    OutOfZone {
+        /// The owner.
+        name: String,
+        /// The apex.
+        zone: String,
+    },
+    /// RFC 1034 §3.6.2.
+    #[error("{name} has a CNAME beside other records, or two of them")]
+    CnameAndOthers {
+        /// The owner.
+        name: Name,
+    },
+    /// Addresses at a steered name.
+    #[error("{name} is the name of a site, whose addresses are steered: it can have no {kind} record")]
+    Steered {
+        /// The owner.
+        name: String,
+        /// The mnemonic.
+        kind: String,
+    },
+}
+
+/// Records of one name and type.
+#[derive(Clone, Debug)]
+pub(crate) struct Rrset {
+    pub(crate) kind: u16,
+    pub(crate) ttl_s: u32,
+    pub(crate) records: Vec<Rdata>,
+}
+
+/// A name of the zone. One without records and site exists because of names below it (an empty non-terminal).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) rrsets: Vec<Rrset>,
+    pub(crate) site: Option<SiteIndex>,
+}
+
+impl Node {
+    pub(crate) fn rrset(&self, kind: u16) -> Option<&Rrset> {
+        self.rrsets.iter().find(|rrset| rrset.kind == kind)
+    }
+}
+
+/// A document's zone.
+#[derive(Debug)]
+pub struct Zone {
+    apex: Name,
+    apex_labels: usize,
+    nodes: HashMap<Name, Node>,
+    /// TTL of steered answers, in seconds.
+    pub(crate) steered_ttl_s: u32,
+    /// SOA with the TTL of negative answers (RFC 2308 §5: the lower of its own and its minimum).
+    pub(crate) negative_soa: Rrset,
+    pub(crate) minimal_any: Rrset,
+}
+
+/// What the zone has for a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found<'z> {
+    /// Not in the zone.
+    Outside,
+    /// The name itself, or the wildcard that stands for it (RFC 4592).
+    Node { node: &'z Node },
+    /// The name is at or below a delegation: its owner, and how many labels of the name come before that.
+    Cut { node: &'z Node, skipped: usize },
+    /// Not there.
+    Nothing,
+}
+
+impl Zone {
+    /// Makes the zone. `serial` is the SOA's: nameservers of one fleet should give the same for the same document.
+    pub fn new(document: &Document, steering: &Steering, serial: u32) -> Result<Self, ZoneError> {
+        let apex = name(&document.cdn.zone)?;
+        let primary = document.cdn.nameservers.first().map_or(Ok(apex.clone()), |server| name(&server.host))?;
+        let negative_ttl_s = seconds(document.cdn.negative_ttl);
+        let [refresh, retry, expire] = SOA_REFRESH_RETRY_EXPIRE_S;
+        let soa = Rdata::soa(primary, contact(&document.cdn.contact)?, [serial, refresh, retry, expire, negative_ttl_s]);
+        let rrset = |kind, ttl_s, rdata: &Rdata| Rrset { kind, ttl_s, records: vec![rdata.clone()] };
+        let mut zone = Self {
+            apex_labels: QueryName::of(&apex).map_or(0, |name| name.count()),
+            nodes: HashMap::new(),
+            steered_ttl_s: seconds(document.cdn.ttl),
+            negative_soa: rrset(kind::SOA, negative_ttl_s.min(INFRASTRUCTURE_TTL_S), &soa),
+            minimal_any: rrset(kind::HINFO, INFRASTRUCTURE_TTL_S, &Rdata::minimal_any()),
+            apex: apex.clone(),
+        };
+        zone.add(&apex, kind::SOA, INFRASTRUCTURE_TTL_S, soa);
+        zone.add_nameservers(document)?;
+        zone.add_sites(document, steering)?;
+        for record in &document.records {
+            zone.add_static(record)?;
+        }
+        zone.check()?;
+        zone.add_empty_non_terminals();
+        Ok(zone)
+    }
+
+    fn add_nameservers(&mut self, document: &Document) -> Result<(), ZoneError> {
+        let apex = self.apex.clone();
+        if document.cdn.nameservers.is_empty() {
+            self.add(&apex, kind::NS, INFRASTRUCTURE_TTL_S, Rdata::name(apex.clone()));
+        }
+        for server in &document.cdn.nameservers {
+            let host = name(&server.host)?;
+            self.add(&apex, kind::NS, INFRASTRUCTURE_TTL_S, Rdata::name(host.clone()));
+            let in_zone = self.contains(&host);
+            for address in server.addresses.iter().filter(|_| in_zone) {
+                self.add(&host, address_kind(*address), INFRASTRUCTURE_TTL_S, Rdata::address(*address));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_sites(&mut self, document: &Document, steering: &Steering) -> Result<(), ZoneError> {
+        for site in &document.sites {
+            let index = steering.site(site.id.as_str());
+            let steered = name(&document.site_name(site))?;
+            let apex = (document.cdn.apex_site.as_ref() == Some(&site.id)).then(|| self.apex.clone());
+            for owner in [steered].into_iter().chain(apex) {
+                let node = self.nodes.entry(owner.clone()).or_default();
+                node.site = index;
+                if node.rrset(kind::A).is_some() || node.rrset(kind::AAAA).is_some() {
+                    return Err(ZoneError::Steered { name: owner.to_string(), kind: "A or AAAA".into() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_static(&mut self, record: &StaticRecord) -> Result<(), ZoneError> {
+        let owner = name(&record.name)?;
+        if !self.contains(&owner) {
+            return Err(ZoneError::OutOfZone { name: record.name.clone(), zone: self.apex.to_string() });
+        }
+        let zone = self.apex.to_string();
+        for value in &record.values {
+            let data = RecordData::parse(&record.kind, value, &zone).map_err(|source| ZoneError::Record {
+                name: record.name.clone(),
+                kind: record.kind.clone(),
+                value: value.clone(),
+                source,
+            })?;
+            let (kind, rdata) = Rdata::of(&data).map_err(|source| ZoneError::Name { name: value.clone(), source })?;
+            let is_steered = self.nodes.get(&owner).is_some_and(|node| node.site.is_some());
+            if is_steered && matches!(kind, kind::A | kind::AAAA | kind::CNAME) {
+                return Err(ZoneError::Steered { name: record.name.clone(), kind: record.kind.clone() });
+            }
+            self.add(&owner, kind, seconds(record.ttl), rdata);
+        }
+        Ok(())
+    }
+
+    /// Adds a record; the first one's TTL is the set's (RFC 2181 §5.2 wants one), and what is there is not added twice.
+    fn add(&mut self, owner: &Name, kind: u16, ttl_s: u32, rdata: Rdata) {
+        let node = self.nodes.entry(owner.clone()).or_default();
+        match node.rrsets.iter_mut().find(|rrset| rrset.kind == kind) {
+            Some(rrset) if rrset.records.contains(&rdata) => {}
+            Some(rrset) => rrset.records.push(rdata),
+            None => node.rrsets.push(Rrset { kind, ttl_s, records: vec![rdata] }),
+        }
+    }
+
+    fn check(&self) -> Result<(), ZoneError> {
+        for (owner, node) in &self.nodes {
+            let is_lonely = node.rrsets.len() == 1 && node.site.is_none();
+            if node.rrset(kind::CNAME).is_some_and(|cname| !is_lonely || cname.records.len() > 1) {
+                return Err(ZoneError::CnameAndOthers { name: owner.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_empty_non_terminals(&mut self) {
+        let owners: Vec<QueryName> = self.nodes.keys().filter_map(QueryName::of).collect();
+        for owner in owners {
+            for skipped in 1..owner.count().saturating_sub(self.apex_labels) {
+                if let Some((above, _)) = QueryName::read(owner.suffix(skipped))
+                    && let Ok(above) = Name::from_labels(crate::name::labels(above.suffix(0)))
+                {
+                    self.nodes.entry(above).or_default();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    fn contains(&self, name: &Name) -> bool {
+        QueryName::of(name).is_some_and(|name| self.labels_above_apex(&name).is_some())
+    }
+
+    /// How many labels a name of the zone has more than the apex.
+    fn labels_above_apex(&self, name: &QueryName) -> Option<usize> {
+        let above = name.count().checked_sub(self.apex_labels)?;
+        (name.suffix(above) == self.apex.as_wire()).then_some(above)
+    }
+
+    /// Looks a name up: from the apex down, so that delegations and the closest encloser are met on the way
+    /// (RFC 1034 §4.3.2).
+    pub(crate) fn find(&self, name: &QueryName, asked: u16) -> Found<'_> {
+        let Some(above) = self.labels_above_apex(name) else { return Found::Outside };
+        let mut found = None;
+        for skipped in (0..=above).rev() {
+            let Some(node) = self.nodes.get(name.suffix(skipped)) else {
+                return self.wildcard(name.suffix(skipped + 1));
+            };
+            // RFC 4035 §3.1.4.1: the DS of a delegation belongs to this side of it.
+            let is_our_side = skipped == above || (skipped == 0 && asked == kind::DS);
+            if !is_our_side && node.rrset(kind::NS).is_some() {
+                return Found::Cut { node, skipped };
+            }
+            found = Some(node);
+        }
+        found.map_or(Found::Outside, |node| Found::Node { node })
+    }
+
+    /// What stands for the names missing right below `encloser` (RFC 4592 §3.3.1).
+    fn wildcard(&self, encloser: &[u8]) -> Found<'_> {
+        let mut owner = [0; crate::name::NAME_BYTES_MAX];
+        let len = encloser.len() + 2;
+        if let Some((label, rest)) = owner.get_mut(..len).and_then(|owner| owner.split_at_mut_checked(2)) {
+            label.copy_from_slice(b"\x01*");
+            rest.copy_from_slice(encloser);
+        }
+        // Where it does not fit it is not found.
+        match owner.get(..len).and_then(|owner| self.nodes.get(owner)) {
+            Some(node) => Found::Node { node },
+            None => Found::Nothing,
+        }
+    }
+
+    /// A name's own records, without wildcards and delegations: glue.
+    pub(crate) fn glue(&self, host: &Name) -> Option<&Node> {
+        self.nodes.get(host)
+    }
+}
+
+fn address_kind(address: IpAddr) -> u16 {
+    if address.is_ipv4() { kind::A } else { kind::AAAA }
+}
+
+fn name(text: &str) -> Result<Name, ZoneError> {
+    Name::parse(text).map_err(|source| ZoneError::Name { name: text.to_owned(), source })
+}
+
+/// A mail address as a name (RFC 1035 §8): the local part is one label, dots included.
+fn contact(address: &str) -> Result<Name, ZoneError> {
+    let invalid = |source| ZoneError::Name { name: address.to_owned(), source };
+    let (local, domain) = address.rsplit_once('@').ok_or(invalid(InvalidName))?;
+    Name::from_labels([local.as_bytes()].into_iter().chain(domain.trim_end_matches('.').split('.').map(str::as_bytes))).map_err(invalid)
+}
+
+fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).unwrap_or(TTL_MAX_S).min(TTL_MAX_S)
+}
