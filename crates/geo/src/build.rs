@@ -1,7 +1,8 @@
 //! CSV → a database of MaxMind's City shape, for worlds of one's own.
 //!
 //! The first line names the columns, in any order: `prefix`, `country`, `city`, `lat`, `lon`, `asn`. Only `prefix` must
-//! hold a value in every line; `lat` and `lon` come together. Of nested prefixes the longer one holds, wherever it stands.
+//! hold a value in every line; `lat` and `lon` come together. Of nested prefixes the longer one holds, wherever it
+//! stands. Empty lines and those that begin with `#` are skipped.
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,9 @@ use crate::place::{Country, on_the_globe};
 
 /// `database_type` of what is built.
 pub const DATABASE_TYPE: &str = "Perigee-City";
+
+#[cfg(test)]
+mod tests;
 
 const COLUMNS: [&str; 6] = ["prefix", "country", "city", "lat", "lon", "asn"];
 
@@ -103,9 +107,12 @@ impl Row {
 }
 
 /// All rows, the wider prefixes first: later insertions go over earlier ones.
-fn read(csv: impl Read) -> Result<Vec<Row>, BuildErrors> {
-    let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).comment(Some(b'#')).from_reader(csv);
-    let header = reader.headers().map_err(|error| BuildErrors(vec![of_csv(&error)]))?;
+fn read(mut csv: impl Read) -> Result<Vec<Row>, BuildErrors> {
+    let mut text = Vec::new();
+    let whole = |what: String| BuildErrors(vec![LineError { line: 0, what }]);
+    csv.read_to_end(&mut text).map_err(|error| whole(error.to_string()))?;
+    let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).comment(Some(b'#')).from_reader(&text[..]);
+    let header = reader.headers().map_err(|error| BuildErrors(vec![of_csv(&text, &error)]))?;
     let columns = columns(header)?;
     let width = header.len();
     let (mut rows, mut errors): (Vec<Row>, Vec<LineError>) = (Vec::new(), Vec::new());
@@ -114,11 +121,11 @@ fn read(csv: impl Read) -> Result<Vec<Row>, BuildErrors> {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                errors.push(of_csv(&error));
+                errors.push(of_csv(&text, &error));
                 continue;
             }
         };
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |position| line(&text, position));
         let mut faults = Vec::new();
         if record.len() != width {
             faults.push(format!("has {} fields where the header names {width}", record.len()));
@@ -199,10 +206,18 @@ fn value<T: std::str::FromStr>(text: &str, name: &str, law: &str, faults: &mut V
     value
 }
 
-fn of_csv(error: &csv::Error) -> LineError {
+fn of_csv(text: &[u8], error: &csv::Error) -> LineError {
     let what = match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
         _ => error.to_string(),
     };
-    LineError { line: error.position().map_or(0, csv::Position::line), what }
+    LineError { line: error.position().map_or(0, |position| line(text, position)), what }
+}
+
+/// The line where a record begins: its position is before the empty lines and remarks that the reader skipped.
+fn line(text: &[u8], position: &csv::Position) -> u64 {
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let lines = text.get(start..).unwrap_or_default().split(|byte| *byte == b'\n');
+    let skipped = lines.take_while(|line| line.starts_with(b"#") || line.trim_ascii().is_empty());
+    position.line() + skipped.count() as u64
 }

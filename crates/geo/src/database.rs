@@ -17,6 +17,8 @@ use crate::{
 };
 
 mod cache;
+#[cfg(test)]
+mod tests;
 
 use cache::PlaceCache;
 

@@ -28,6 +28,8 @@ mod fence;
 mod pick;
 mod rank;
 mod steered;
+#[cfg(test)]
+mod tests;
 
 pub use client::ClientPrefix;
 pub use rank::ONE_PLACE_KM;

@@ -15,8 +15,13 @@ const SLOTS: usize = 1 << 15;
 
 type Slot = [AtomicU64; 4];
 
-#[derive(Debug)]
 pub(super) struct PlaceCache(Box<[Slot]>);
+
+impl std::fmt::Debug for PlaceCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlaceCache").finish_non_exhaustive()
+    }
+}
 
 impl PlaceCache {
     pub(super) fn new() -> Self {

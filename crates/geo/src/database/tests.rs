@@ -1,0 +1,231 @@
+use mmdb_writer::{IpVersion, RecordSize, Value, Writer};
+use proptest::prelude::*;
+
+use super::*;
+use crate::build::build;
+
+fn writer(kind: &str, version: IpVersion, size: Option<RecordSize>) -> Writer {
+    let builder = Writer::builder(kind).description(&[("en", "test")]).ip_version(version);
+    match size {
+        Some(size) => builder.record_size(size).build(),
+        None => builder.build(),
+    }
+}
+
+fn country(field: &str, code: &str) -> (String, Value) {
+    (field.to_owned(), Value::map([("iso_code", Value::from(code))]))
+}
+
+fn location(latitude: impl Into<Value>, longitude: impl Into<Value>) -> (String, Value) {
+    ("location".to_owned(), Value::map([("latitude", latitude.into()), ("longitude", longitude.into())]))
+}
+
+fn database(records: Vec<(&str, Vec<(String, Value)>)>) -> GeoDatabase<Vec<u8>> {
+    let mut writer = writer("Test-City", IpVersion::V6, None);
+    for (prefix, fields) in records {
+        writer.insert_value(prefix.parse::<IpNet>().unwrap(), Value::map(fields)).unwrap();
+    }
+    GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap()
+}
+
+/// `expected` reads `latitude,longitude country /prefix`, `-` for what is not known. Twice: decoded and remembered.
+fn check(database: &GeoDatabase<Vec<u8>>, address: &str, expected: &str) {
+    for _ in 0..2 {
+        let place = database.lookup(address.parse().unwrap());
+        let location = place.location.map_or("-".to_owned(), |at| format!("{},{}", at.latitude, at.longitude));
+        let country = place.country.map_or("-".to_owned(), |country| country.to_string());
+        assert_eq!(format!("{location} {country} /{}", place.prefix_len), expected, "{address}");
+    }
+}
+
+#[test]
+fn records_of_all_shapes() {
+    let database = database(vec![
+        ("192.0.2.0/24", vec![country("country", "DE"), country("registered_country", "US"), location(52.5, 13.4)]),
+        ("1.1.1.0/24", vec![country("registered_country", "AU")]),
+        ("1.1.2.0/24", vec![country("country", "FR")]),
+        ("1.1.3.0/24", vec![location(1.0, 2.0)]),
+        ("1.1.4.0/24", vec![location(91.0, 2.0), country("country", "de")]),
+        ("1.1.5.0/24", vec![location(f64::NAN, 2.0)]),
+        ("1.1.6.0/24", vec![("location".into(), Value::map([("latitude", Value::from(1.0))])), country("country", "PE")]),
+        ("1.1.7.0/24", vec![("location".into(), Value::from("here")), country("country", "PE")]),
+        ("1.1.8.0/24", vec![location(0.0, 0.0)]),
+        ("2001:db8:5::/48", vec![country("country", "JP"), location(35.7, 139.7)]),
+        ("203.0.113.77/32", vec![country("country", "NZ"), location(-36.85, 174.76)]),
+    ]);
+    check(&database, "192.0.2.1", "52.5,13.4 DE /24");
+    check(&database, "1.1.1.1", "- AU /24");
+    check(&database, "1.1.2.1", "- FR /24");
+    check(&database, "1.1.3.1", "1,2 - /24");
+    check(&database, "1.1.4.1", "- - /24");
+    check(&database, "1.1.5.1", "- - /24");
+    check(&database, "1.1.6.1", "- PE /24");
+    // A field of another type spoils its record, which is then a miss.
+    check(&database, "1.1.7.1", "- - /24");
+    check(&database, "1.1.8.1", "0,0 - /24");
+    check(&database, "203.0.113.77", "-36.85,174.76 NZ /32");
+    check(&database, "203.0.113.76", "- - /32");
+    check(&database, "240.0.0.1", "- - /3");
+    check(&database, "2001:db8:5::1", "35.7,139.7 JP /48");
+    check(&database, "2001:db8:6::1", "- - /47");
+    // IPv4-mapped: the same record, in bits of the IPv6 address.
+    check(&database, "::ffff:192.0.2.1", "52.5,13.4 DE /120");
+    check(&database, "::ffff:240.0.0.1", "- - /99");
+}
+
+#[test]
+fn a_database_of_ipv4_only() {
+    let mut writer = writer("Test-City", IpVersion::V4, None);
+    writer.insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map([country("country", "DE")])).unwrap();
+    let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
+    check(&database, "192.0.2.1", "- DE /24");
+    check(&database, "::ffff:192.0.2.1", "- DE /120");
+    check(&database, "2001:db8::1", "- - /0");
+    assert_eq!(database.describe("2001:db8::1".parse().unwrap()), None);
+}
+
+#[test]
+fn an_ipv6_record_over_all_of_ipv4() {
+    let mut writer = writer("Test-City", IpVersion::V6, None);
+    writer.insert_value("::/8".parse::<IpNet>().unwrap(), Value::map([country("country", "DE")])).unwrap();
+    let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
+    check(&database, "192.0.2.1", "- DE /0");
+}
+
+#[test]
+fn every_record_size() {
+    for size in [RecordSize::Bits24, RecordSize::Bits28, RecordSize::Bits32] {
+        let mut writer = writer("Test-City", IpVersion::V6, Some(size));
+        for n in 0..=255_u8 {
+            let prefix = IpNet::new(IpAddr::from([n, n, 0, 0]), 16).unwrap();
+            writer.insert_value(prefix, Value::map([location(f64::from(n) / 4.0, 1.5)])).unwrap();
+        }
+        let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
+        assert_eq!(database.info().records, 256);
+        for n in 0..=255_u8 {
+            check(&database, &format!("{n}.{n}.1.1"), &format!("{},1.5 - /16", f64::from(n) / 4.0));
+        }
+    }
+}
+
+#[test]
+fn describes_all_fields() {
+    let details = [
+        ("latitude", Value::from(52.5)),
+        ("longitude", Value::from(13.4)),
+        ("accuracy_radius", Value::from(20_u16)),
+        ("time_zone", Value::from("Europe/Berlin")),
+    ];
+    let names = Value::map([("de", Value::from("Berlin!")), ("en", Value::from("Berlin"))]);
+    let database = database(vec![(
+        "192.0.2.0/24",
+        vec![
+            country("country", "DE"),
+            ("city".into(), Value::map([("names", names)])),
+            ("location".into(), Value::map(details)),
+            ("autonomous_system_number".into(), Value::from(64_512_u32)),
+        ],
+    )]);
+    let expected = Description {
+        network: "192.0.2.0/24".parse().unwrap(),
+        country: "DE".parse().ok(),
+        city: Some("Berlin".into()),
+        location: Some(Location { latitude: 52.5, longitude: 13.4 }),
+        accuracy_radius_km: Some(20),
+        time_zone: Some("Europe/Berlin".into()),
+        asn: Some(64_512),
+    };
+    assert_eq!(database.describe("192.0.2.9".parse().unwrap()), Some(expected));
+    assert_eq!(database.describe("192.0.3.9".parse().unwrap()), None);
+}
+
+const CSV: &str = "prefix,country,city,lat,lon,asn\n192.0.2.0/24,DE,Berlin,52.5,13.4,1\n198.51.100.0/24,JP,Tokyo,35.7,139.7,2\n";
+
+fn refusal(bytes: impl AsRef<[u8]>) -> String {
+    GeoDatabase::from_source(bytes).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn refuses_what_is_no_database_of_cities() {
+    let check = |bytes: Vec<u8>, expected: &str| {
+        let refusal = refusal(bytes);
+        assert!(refusal.contains(expected), "{refusal:?} does not say {expected:?}");
+    };
+    let of_kind = |kind: &str| {
+        let mut writer = writer(kind, IpVersion::V6, None);
+        writer.insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map([("asn", Value::from(1_u32))])).unwrap();
+        writer.to_bytes().unwrap()
+    };
+    check(Vec::new(), "no metadata");
+    check(b"<!doctype html>".repeat(20_000), "no metadata");
+    check(of_kind("Test-ASN"), "is a \"Test-ASN\" database");
+    check(of_kind("Flat-City"), "none of 1 sampled records");
+    check(writer("Empty-City", IpVersion::V6, None).to_bytes().unwrap(), "none of 0 sampled records");
+}
+
+#[test]
+fn refuses_every_truncation() {
+    let whole = build(CSV.as_bytes()).unwrap();
+    for len in 0..whole.len() {
+        refusal(&whole[..len]);
+    }
+    // A piece missing in the middle shifts everything after it.
+    for missing in 1..200 {
+        let cut = [&whole[..100], &whole[100 + missing..]].concat();
+        assert!(!refusal(cut).is_empty(), "{missing}");
+    }
+}
+
+#[test]
+fn says_what_is_damaged() {
+    let check = |at: fn(&[u8]) -> usize, byte: u8, expected: &str| {
+        let mut bytes = build(CSV.as_bytes()).unwrap();
+        let at = at(&bytes);
+        bytes[at] = byte;
+        let refusal = refusal(bytes);
+        assert!(refusal.contains(expected), "{refusal:?} does not say {expected:?}");
+    };
+    fn of(bytes: &[u8], text: &[u8]) -> usize {
+        bytes.windows(text.len()).position(|window| window == text).unwrap()
+    }
+    check(|_| 0, 0x7F, "node 0 of its search tree points outside");
+    check(|bytes| of(bytes, b"Berlin"), 0xFF, "a string is not UTF-8");
+    check(|bytes| of(bytes, b"latitude") - 1, 0x0C << 3, "its data is damaged at byte");
+    check(|bytes| of(bytes, b"\xab\xcd\xefMaxMind.com"), 0, "no metadata");
+    check(|bytes| of(bytes, b"node_count") + 11, 0xFF, "search tree extends beyond");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever the bytes, nothing panics and nothing hangs, and what is accepted answers.
+    #[test]
+    fn survives_flipped_bits(flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..6), v4: [u8; 4], v6: [u8; 16]) {
+        let mut bytes = build(CSV.as_bytes()).unwrap();
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        if let Ok(database) = GeoDatabase::from_source(bytes) {
+            for address in [IpAddr::from(v4), IpAddr::from(v6), IpAddr::from([192, 0, 2, 1])] {
+                let place = database.lookup(address);
+                let width = if address.is_ipv4() { 32 } else { 128 };
+                prop_assert!(place.prefix_len <= width);
+                database.describe(address);
+            }
+        }
+    }
+
+    /// The walk and the reader's own verification agree on sound files.
+    #[test]
+    fn accepts_what_the_reader_verifies(prefixes in prop::collection::vec((any::<u32>(), 1..=32_u8, 0..90_u8), 1..40)) {
+        let mut writer = writer("Test-City", IpVersion::V6, None);
+        for (address, len, degrees) in prefixes {
+            let prefix = IpNet::new(std::net::Ipv4Addr::from_bits(address).into(), len).unwrap().trunc();
+            writer.insert_value(prefix, Value::map([location(f64::from(degrees), 1.0)])).unwrap();
+        }
+        let bytes = writer.to_bytes().unwrap();
+        Reader::from_source(&bytes[..]).unwrap().verify().unwrap();
+        prop_assert!(GeoDatabase::from_source(bytes).is_ok());
+    }
+}
