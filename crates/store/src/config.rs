@@ -50,7 +50,9 @@ impl StoreConfig {
     pub fn new(memory_bytes: u64, disk: Option<DiskConfig>, hash_seed: u64) -> Result<Self, ConfigError> {
         match &disk {
             None if memory_bytes < MEMORY_BYTES_MIN => Err(ConfigError::Memory { bytes: memory_bytes }),
-            Some(_) if memory_bytes < MEMORY_BYTES_MIN_WITH_DISK => Err(ConfigError::MemoryWithDisk { bytes: memory_bytes }),
+            Some(_) if memory_bytes < MEMORY_BYTES_MIN_WITH_DISK => {
+                Err(ConfigError::MemoryWithDisk { bytes: memory_bytes })
+            }
             Some(disk) if disk.bytes < DISK_BYTES_MIN => Err(ConfigError::Disk { bytes: disk.bytes }),
             _ => Ok(Self { memory_bytes, disk, hash_seed }),
         }

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use foyer::{
-    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy, PsyncIoEngineConfig,
-    RecoverMode, S3FifoConfig, Spawner,
+    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
+    PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
 };
 use tokio::runtime::Handle;
 

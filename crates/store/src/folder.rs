@@ -73,7 +73,9 @@ impl Folder {
 
     /// Allocates every byte of foyer's files, so that no write can find the disk full.
     pub(crate) fn allocate(&self, bytes: u64) -> Result<(), StoreError> {
-        for path in engine_files(&self.dir).map_err(|source| StoreError::Unwritable { dir: self.dir.clone(), source })? {
+        for path in
+            engine_files(&self.dir).map_err(|source| StoreError::Unwritable { dir: self.dir.clone(), source })?
+        {
             allocate_file(&path).map_err(|source| StoreError::NoRoom { dir: self.dir.clone(), bytes, source })?;
         }
         Ok(())

@@ -11,6 +11,7 @@
 //! Deliberately absent: every caching rule (freshness, reuse and Vary are `semantics`), coalescing (`cache`), and the clock.
 //! Two more are to come: the canary that notices a disk gone bad and reopens it, and the purge ledger.
 
+mod buffer;
 mod config;
 mod engine;
 mod error;

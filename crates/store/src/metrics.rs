@@ -4,7 +4,7 @@ use std::{fmt, sync::Weak};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -13,40 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::store::Inner;
+use crate::{object::Tier, store::Inner};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Kind {
-    Head,
-    Segment,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Found {
-    Memory,
-    Disk,
-    Nowhere,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Lookup {
-    kind: Kind,
-    found: Found,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the label's value is the name")]
-enum Fate {
-    disk,
-    memory_only,
-    refused,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Write {
-    kind: Kind,
-    fate: Fate,
-}
+/// Names and values: of each family all combinations exist from the start.
+type Labels = [(&'static str, &'static str); 2];
 
 /// Counters of one kind of entry, resolved once.
 #[derive(Debug)]
@@ -73,23 +43,23 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let lookups = Family::<Lookup, Counter>::default();
-        let writes = Family::<Write, Counter>::default();
-        let counts = |kind: Kind| {
-            let lookup = |found| lookups.get_or_create(&Lookup { kind, found }).clone();
-            let write = |fate| writes.get_or_create(&Write { kind, fate }).clone();
+        let lookups = Family::<Labels, Counter>::default();
+        let writes = Family::<Labels, Counter>::default();
+        let counts = |kind: &'static str| {
+            let lookup = |found| lookups.get_or_create(&[("kind", kind), ("found", found)]).clone();
+            let write = |fate| writes.get_or_create(&[("kind", kind), ("fate", fate)]).clone();
             Counts {
-                memory: lookup(Found::Memory),
-                disk: lookup(Found::Disk),
-                nowhere: lookup(Found::Nowhere),
-                written: write(Fate::disk),
-                memory_only: write(Fate::memory_only),
-                refused: write(Fate::refused),
+                memory: lookup(Tier::Memory.as_str()),
+                disk: lookup(Tier::Disk.as_str()),
+                nowhere: lookup("nowhere"),
+                written: write("disk"),
+                memory_only: write("memory-only"),
+                refused: write("refused"),
             }
         };
         let metrics = Self {
-            heads: counts(Kind::Head),
-            segments: counts(Kind::Segment),
+            heads: counts("head"),
+            segments: counts("segment"),
             read_errors: Counter::default(),
             write_waits: Counter::default(),
             removed: Counter::default(),
@@ -97,7 +67,11 @@ impl Metrics {
         registry.register("perigee_store_lookups", "Lookups by kind of entry and where it was found", lookups);
         registry.register("perigee_store_writes", "Writes by kind of entry and where it went", writes);
         registry.register("perigee_store_read_errors", "Reads that the disk failed", metrics.read_errors.clone());
-        registry.register("perigee_store_write_waits", "Segments that waited for the disk", metrics.write_waits.clone());
+        registry.register(
+            "perigee_store_write_waits",
+            "Segments that waited for the disk",
+            metrics.write_waits.clone(),
+        );
         registry.register("perigee_store_removed", "Keys removed", metrics.removed.clone());
         metrics
     }

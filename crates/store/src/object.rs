@@ -38,12 +38,16 @@ pub enum Body {
     Inline(Bytes),
     /// Segments `0..segments()` of [`SEGMENT_BYTES`] each, the last one shorter; ask [`Store::segment`](crate::Store::segment).
     Segments {
-        /// The whole body's length in bytes.
+        /// The whole body's length in bytes, or [`Body::LEN_UNKNOWN`].
         len: u64,
     },
 }
 
 impl Body {
+    /// The length in bytes of a body that is still arriving, nobody knows how long: its segments can be read, whatever
+    /// their length, but it cannot be committed.
+    pub const LEN_UNKNOWN: u64 = u64::MAX;
+
     /// The whole body's length in bytes.
     pub fn len(&self) -> u64 {
         match self {

@@ -20,7 +20,10 @@ use foyer::{Code, Error, ErrorKind};
 use perigee_semantics::{head::StoredHead, key::CacheKey, vary::VariantIndex};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::object::{Body, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES};
+use crate::{
+    buffer::Buffer,
+    object::{Body, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES},
+};
 
 /// The largest encoded head or variant index that is stored, in bytes; larger ones are refused.
 pub(crate) const RECORD_BYTES_MAX: usize = 512 * 1024;
@@ -96,6 +99,7 @@ pub(crate) enum Record {
     Head { object: Object, encoded: u32 },
     /// `stamp` tells whether the key was removed since.
     Variants { index: Arc<VariantIndex>, stamp: FillId, encoded: u32 },
+    /// In a [`Buffer`].
     Segment(Bytes),
 }
 
@@ -125,7 +129,7 @@ impl Record {
                 }
                 // An index keeps names and values apart: count them twice.
                 Self::Variants { encoded, .. } => size_of::<VariantIndex>() + 2 * *encoded as usize,
-                Self::Segment(bytes) => bytes.len(),
+                Self::Segment(bytes) => Buffer::capacity_for(bytes.len()),
             }
     }
 
@@ -156,8 +160,14 @@ fn read_bytes(reader: &mut impl Read, len: usize, max: usize) -> foyer::Result<V
         return Err(unreadable("entry is too large"));
     }
     let mut bytes = Vec::with_capacity(len);
-    reader.take(len as u64).read_to_end(&mut bytes).map_err(|_| unreadable("entry ends early"))?;
-    if bytes.len() == len { Ok(bytes) } else { Err(unreadable("entry ends early")) }
+    read_into(reader, len, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// `len` bytes into a vector that is empty and has room for them.
+fn read_into(reader: &mut impl Read, len: usize, bytes: &mut Vec<u8>) -> foyer::Result<()> {
+    reader.take(len as u64).read_to_end(bytes).map_err(|_| unreadable("entry ends early"))?;
+    if bytes.len() == len { Ok(()) } else { Err(unreadable("entry ends early")) }
 }
 
 fn read_u32(reader: &mut impl Read) -> foyer::Result<usize> {
@@ -258,7 +268,12 @@ impl Code for Record {
             }
             [3] => {
                 let len = read_u32(reader)?;
-                Ok(Self::Segment(read_bytes(reader, len, SEGMENT_BYTES)?.into()))
+                if len > SEGMENT_BYTES {
+                    return Err(unreadable("segment is too large"));
+                }
+                let mut buffer = Buffer::take(len);
+                read_into(reader, len, buffer.vec())?;
+                Ok(Self::Segment(buffer.into_bytes()))
             }
             _ => Err(unreadable("unknown entry")),
         }

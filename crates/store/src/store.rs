@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use crate::{
+    buffer::Buffer,
     config::StoreConfig,
     engine::{self, Hybrid},
     error::StoreError,
@@ -111,7 +112,11 @@ impl Store {
         }
         let entry = self.disk_get(key).await;
         let counts = &self.inner.metrics.heads;
-        if entry.is_some() { counts.disk.inc() } else { counts.nowhere.inc() };
+        if entry.is_some() {
+            counts.disk.inc()
+        } else {
+            counts.nowhere.inc()
+        };
         entry.map(|entry| (entry, Tier::Disk))
     }
 
@@ -140,7 +145,8 @@ impl Store {
             Some(found) => segment_of(found.value()).map(|bytes| (bytes, Tier::Memory)),
             None => self.inner.read(&key).await.as_ref().and_then(segment_of).map(|bytes| (bytes, Tier::Disk)),
         };
-        let found = found.filter(|(bytes, _)| bytes.len() == len);
+        let unknown = object.body.len() == Body::LEN_UNKNOWN;
+        let found = found.filter(|(bytes, _)| bytes.len() == len || unknown);
         match &found {
             Some((_, Tier::Memory)) => counts.memory.inc(),
             Some((_, Tier::Disk)) => counts.disk.inc(),
@@ -157,8 +163,7 @@ impl Store {
     /// Stores one segment of a fill's body: [`SEGMENT_BYTES`] bytes, the last segment fewer.
     ///
     /// Waits for the disk, which is what slows a fill down to the disk's speed, but only for seconds: a disk that does not
-    /// keep up costs the segment its disk copy, counted as `memory_only`. `body` should own its memory alone: a slice of a
-    /// larger buffer keeps all of that buffer, uncounted.
+    /// keep up costs the segment its disk copy, counted as `memory-only`. `body` is copied out of whatever buffer it shares.
     pub async fn put_segment(&self, fill: FillId, index: u32, body: Bytes) {
         let inner = &self.inner;
         let counts = &inner.metrics.segments;
@@ -166,7 +171,8 @@ impl Store {
             counts.refused.inc();
             return;
         }
-        let (key, record) = (RecordKey::Segment(fill, index), Record::Segment(body));
+        let (key, record) = (RecordKey::Segment(fill, index), Record::Segment(Buffer::copy(&body)));
+        drop(body);
         let Some(window) = &inner.window else { return inner.insert_in_memory(counts, key, record) };
         let bytes = record.disk_bytes(&key);
         let mut ticket = window.try_segment(bytes);
@@ -199,7 +205,7 @@ impl Store {
         let fits = encoded.len() <= RECORD_BYTES_MAX
             && match &body {
                 Body::Inline(bytes) => bytes.len() <= INLINE_BYTES_MAX,
-                Body::Segments { .. } => true,
+                Body::Segments { len } => *len != Body::LEN_UNKNOWN,
             };
         let object = Object { head: Arc::new(head), fill: object.fill, body };
         self.inner.put(key, Record::Head { object, encoded: encoded.len() as u32 }, fits);
@@ -230,6 +236,11 @@ impl Store {
             tracing::warn!(%error, "the disk cache did not close cleanly");
         }
         drop(self.inner.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Whether `key` was removed after `fill` began: what the fill brought must not be used or stored under it any more.
+    pub fn removed_since(&self, key: &CacheKey, fill: FillId) -> bool {
+        self.inner.removed.since(key, fill)
     }
 
     /// Sizes, now.
