@@ -222,7 +222,12 @@ async fn hang(reader: &mut wire::Reader) -> io::Result<()> {
     Ok(())
 }
 
-async fn send(writer: &mut OwnedWriteHalf, reader: &mut wire::Reader, reply: Reply, head_only: bool) -> io::Result<Then> {
+async fn send(
+    writer: &mut OwnedWriteHalf,
+    reader: &mut wire::Reader,
+    reply: Reply,
+    head_only: bool,
+) -> io::Result<Then> {
     match &reply.content {
         Content::Nothing => return Ok(reply.then),
         Content::Raw(bytes) => {

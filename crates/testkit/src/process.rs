@@ -71,7 +71,9 @@ impl ProcessUnderTest {
             loop {
                 // Asked before the outputs are read, so that what came last is among them.
                 let ended = stdout.borrow().ended && stderr.borrow().ended;
-                let found = [&mut stderr, &mut stdout].into_iter().find_map(|output| line_with(&output.borrow_and_update(), text));
+                let found = [&mut stderr, &mut stdout]
+                    .into_iter()
+                    .find_map(|output| line_with(&output.borrow_and_update(), text));
                 if let Some(line) = found {
                     return line;
                 }
@@ -180,7 +182,9 @@ impl Drop for ProcessUnderTest {
 fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its own path");
     let found = test.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins (and with --release for a release test)"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built; run: cargo build --workspace --bins (and with --release for a release test)")
+    })
 }
 
 #[derive(Debug)]

@@ -23,7 +23,8 @@ impl Budget {
     pub(crate) fn deposit(&self) {
         let full = RETRIES_SAVED_MAX * RETRY;
         // Err means that nothing changed: it is full already.
-        let _full = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < full).then_some(saved + FETCH));
+        let _full =
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < full).then_some(saved + FETCH));
     }
 
     /// Takes one retry, if there is one.

@@ -131,8 +131,14 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_and_unknown_names_are_connect_errors() {
-        assert_eq!(kind(connector("127.0.0.1", free_port(), StaticResolver::default()).connect(LONG).await), FetchErrorKind::Connect);
-        assert_eq!(kind(connector("no.example", 80, StaticResolver::default()).connect(LONG).await), FetchErrorKind::Connect);
+        assert_eq!(
+            kind(connector("127.0.0.1", free_port(), StaticResolver::default()).connect(LONG).await),
+            FetchErrorKind::Connect
+        );
+        assert_eq!(
+            kind(connector("no.example", 80, StaticResolver::default()).connect(LONG).await),
+            FetchErrorKind::Connect
+        );
     }
 
     #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::{
     breaker::Breaker,
     budget::Budget,
     connect::Connector,
-    pool::Pool,
+    pool::{IDLE_MAX, Pool},
     select::{self, Candidate, Tier},
     server::{Failure, Retry, Server},
 };
@@ -43,7 +43,10 @@ pub struct FleetContext {
 
 impl fmt::Debug for FleetContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FleetContext").field("secret", &self.secret).field("resolver", &self.resolver).finish_non_exhaustive()
+        f.debug_struct("FleetContext")
+            .field("secret", &self.secret)
+            .field("resolver", &self.resolver)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,8 +67,12 @@ impl Fleet {
     ///
     /// A server whose URL is `https` fails every connection: nodes refuse such a document at start.
     pub fn for_site(site: &Site, shields: &[Shield], pop: Option<&PopId>, context: &FleetContext) -> Self {
-        let mut fleet =
-            Self { candidates: Vec::new(), servers: Vec::new(), retries: site.upstream.retries, budget: Budget::default() };
+        let mut fleet = Self {
+            candidates: Vec::new(),
+            servers: Vec::new(),
+            retries: site.upstream.retries,
+            budget: Budget::default(),
+        };
         for shield in shields {
             let home = pop.is_some_and(|pop| shield.pops.contains(pop));
             let tier = if home { Tier::HomeShield } else { Tier::Shield };
@@ -88,7 +95,7 @@ impl Fleet {
             peer,
             policy: site.upstream.clone(),
             connector: Connector::new(url.clone(), Arc::clone(&context.resolver), Arc::clone(&context.clock)),
-            pool: Pool::new(site.upstream.connections_max, metrics.clone()),
+            pool: Pool::new(site.upstream.connections_max, IDLE_MAX, metrics.clone()),
             clock: Arc::clone(&context.clock),
             secret: context.secret.clone(),
             breaker: Mutex::new(Breaker::default()),

@@ -33,15 +33,7 @@ pub struct FetchRequest {
 impl FetchRequest {
     /// A GET without fields of its own.
     pub fn get(host: HeaderValue, target: PathAndQuery, key_hash: u64) -> Self {
-        Self {
-            method: Method::GET,
-            target,
-            host,
-            headers: HeaderMap::new(),
-            body: None,
-            key_hash,
-            shield_claims: None,
-        }
+        Self { method: Method::GET, target, host, headers: HeaderMap::new(), body: None, key_hash, shield_claims: None }
     }
 }
 

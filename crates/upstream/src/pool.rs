@@ -49,6 +49,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     shards: Mutex<Vec<Shard>>,
     slots: Arc<Semaphore>,
+    idle_max: Duration,
     /// Askers that wait for a slot, on any core.
     queued: AtomicUsize,
     next_id: AtomicU64,
@@ -94,10 +95,12 @@ pub(crate) enum Checkout {
 }
 
 impl Pool {
-    pub(crate) fn new(connections_max: usize, metrics: ServerMetrics) -> Arc<Self> {
+    /// At most `connections_max` connections, each closed when it was idle for `idle_max`.
+    pub(crate) fn new(connections_max: usize, idle_max: Duration, metrics: ServerMetrics) -> Arc<Self> {
         Arc::new(Self {
             shards: Mutex::default(),
             slots: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            idle_max,
             queued: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
             metrics,
@@ -178,7 +181,10 @@ impl Pool {
 
     fn take_oldest_idle(&self) -> Option<Idle> {
         let mut shards = self.lock();
-        let oldest = shards.iter_mut().filter(|shard| !shard.idle.is_empty()).min_by_key(|shard| shard.idle.first().map(|idle| idle.since));
+        let oldest = shards
+            .iter_mut()
+            .filter(|shard| !shard.idle.is_empty())
+            .min_by_key(|shard| shard.idle.first().map(|idle| idle.since));
         oldest.map(|shard| shard.idle.remove(0))
     }
 
@@ -206,11 +212,11 @@ impl Pool {
     fn next_look(&self, core: runtime::Id, id: u64) -> Option<Instant> {
         let expired = self.with_shard(core, |shard| {
             let at = shard.idle.iter().position(|idle| idle.connection.id == id)?;
-            let until = shard.idle.get(at)?.since + IDLE_MAX;
+            let until = shard.idle.get(at)?.since + self.idle_max;
             if until > Instant::now() { Some(Err(until)) } else { Some(Ok(shard.idle.remove(at))) }
         });
         match expired {
-            None => Some(Instant::now() + IDLE_MAX),
+            None => Some(Instant::now() + self.idle_max),
             Some(Err(until)) => Some(until),
             Some(Ok(_idle)) => None,
         }
@@ -247,7 +253,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Runs a connection until it ends or was idle for [`IDLE_MAX`]. What is `held` goes when the socket does.
+/// Runs a connection until it ends or was idle for too long. What is `held` goes when the socket does.
 async fn drive(
     connection: http1::Connection<TokioIo<TcpStream>, Upload>,
     pool: Weak<Pool>,
@@ -255,7 +261,7 @@ async fn drive(
     id: u64,
     held: (Slot, Counted),
 ) {
-    let mut look = Instant::now() + IDLE_MAX;
+    let mut look = Instant::now();
     tokio::pin!(connection);
     loop {
         tokio::select! {
@@ -304,7 +310,8 @@ impl Lease {
     pub(crate) fn send(
         &mut self,
         request: http::Request<Upload>,
-    ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Upload>>>> + Send + use<> {
+    ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Upload>>>> + Send + use<>
+    {
         self.connection.sender.try_send_request(request)
     }
 
@@ -326,5 +333,33 @@ impl Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Metrics, Peer};
+    use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
+        let origin = ScriptedOrigin::answering(|_| Reply::new(204)).await;
+        let metrics = Metrics::default().server("www", &Peer::Origin("o".into()));
+        let pool = Pool::new(2, Duration::from_millis(20), metrics.clone());
+        let mut leases = Vec::new();
+        for _ in 0..2 {
+            let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
+            let socket = TcpStream::connect(origin.address()).await.unwrap();
+            leases.push(pool.adopt(socket, slot).await.unwrap());
+        }
+        assert_eq!((metrics.open.get(), metrics.idle.get()), (2, 0));
+        leases.pop().unwrap().release();
+        wait_until("the idle connection closing", || metrics.open.get() == 1).await;
+        origin.wait_for_connections_open(1).await;
+        // However long it takes, the busy one outlives several looks at it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!((metrics.open.get(), metrics.idle.get(), origin.connections_open()), (1, 0, 1));
+        assert_eq!(pool.slots.available_permits(), 1);
     }
 }

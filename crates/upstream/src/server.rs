@@ -98,18 +98,17 @@ impl Server {
     }
 
     async fn exchange(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
-        let mut headers = wire::request_headers(request);
         let secret = self.secret.as_ref().filter(|_| matches!(self.peer, Peer::Shield(_)));
-        let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
-        let asked = secret.zip(proof.as_deref());
+        let has_content = request.body.is_some();
         let mut idle_max = if repeatable(request) { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
         loop {
             let mut lease = self.connection(idle_max).await?;
+            let mut headers = wire::request_headers(request);
+            let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
             let (upload, watch) = Upload::new(request.body.take());
-            let sending = lease.send(compose(request, headers.clone(), upload));
-            let sent = self.head(sending, watch.as_deref()).await;
-            let mut error = match sent {
-                Ok(Ok(response)) => return self.accept(request, response, lease, asked),
+            let sending = lease.send(compose(request, headers, upload));
+            let mut error = match self.head(sending, watch.as_deref()).await {
+                Ok(Ok(response)) => return self.accept(request, response, lease, secret.zip(proof.as_deref())),
                 Ok(Err(error)) => error,
                 Err(kind) => return Err(self.timed_out(kind, request, watch.as_deref())),
             };
@@ -121,8 +120,8 @@ impl Server {
                 return Err(self.failure(FetchErrorKind::RequestBody, failure, Retry::Never));
             }
             let kind = kind_of(&error);
-            // Nothing reached the server, or it may be asked twice and the body is not spent.
-            let again = unsent || (repeatable(request) && request.body.is_none() && !has_content(&headers));
+            // Nothing reached the server, or it may be asked twice and there is no content that was spent.
+            let again = unsent || (repeatable(request) && !has_content);
             if kind != FetchErrorKind::PrematureClose || !again {
                 return Err(self.failure(kind, error, Retry::Never));
             }
@@ -220,13 +219,10 @@ impl std::fmt::Debug for Server {
 
 /// RFC 9110 §9.2.2: idempotent, so that a proxy may send it twice by itself.
 fn repeatable(request: &FetchRequest) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
-}
-
-/// Whether the request that these fields were made for had content.
-fn has_content(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::TRANSFER_ENCODING)
-        || headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+    matches!(
+        request.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 fn compose(request: &FetchRequest, headers: HeaderMap, upload: Upload) -> Request<Upload> {
@@ -246,7 +242,9 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FetchErrorKind {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+            use io::ErrorKind::{
+                BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
+            };
             let closed = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof];
             return if closed.contains(&io.kind()) { FetchErrorKind::PrematureClose } else { FetchErrorKind::Protocol };
         }

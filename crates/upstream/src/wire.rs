@@ -48,7 +48,12 @@ pub(crate) fn request_headers(request: &FetchRequest) -> HeaderMap {
 }
 
 /// Adds the internal fields that a shield believes, and returns their proof. None: no claims, or some that no field can hold.
-pub(crate) fn prove(request: &FetchRequest, headers: &mut HeaderMap, secret: &FleetSecret, now_ms: u64) -> Option<String> {
+pub(crate) fn prove(
+    request: &FetchRequest,
+    headers: &mut HeaderMap,
+    secret: &FleetSecret,
+    now_ms: u64,
+) -> Option<String> {
     let claims = request.shield_claims.as_ref()?;
     let (site, authority) = (claims.site.as_str(), claims.key_authority.as_str());
     let proof = secret.prove_request(now_ms, request.method.as_str(), request.target.as_str(), &[site, authority]);

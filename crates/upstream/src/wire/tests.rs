@@ -4,7 +4,8 @@ use super::*;
 use crate::Claims;
 
 fn map(lines: &[(&str, &str)]) -> HeaderMap {
-    let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+    let pair =
+        |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
     lines.iter().map(pair).collect()
 }
 
@@ -14,7 +15,11 @@ fn text(headers: &HeaderMap) -> String {
 
 fn request(method: Method, headers: &[(&str, &str)]) -> FetchRequest {
     let target = "/a?b".parse().unwrap();
-    FetchRequest { method, headers: map(headers), ..FetchRequest::get(HeaderValue::from_static("shop.example"), target, 0) }
+    FetchRequest {
+        method,
+        headers: map(headers),
+        ..FetchRequest::get(HeaderValue::from_static("shop.example"), target, 0)
+    }
 }
 
 #[test]
@@ -33,7 +38,10 @@ fn only_end_to_end_fields_are_sent() {
         ("perigee-proof", "v1;0;00"),
         ("accept", "text/html"),
     ];
-    assert_eq!(text(&request_headers(&request(Method::GET, &lines))), "host: shop.example\naccept: */*\naccept: text/html\n");
+    assert_eq!(
+        text(&request_headers(&request(Method::GET, &lines))),
+        "host: shop.example\naccept: */*\naccept: text/html\n"
+    );
 }
 
 #[test]
@@ -43,7 +51,9 @@ fn lengths_are_made_anew() {
         let sent = text(&request_headers(&asked));
         assert_eq!(sent.strip_prefix("host: shop.example\n"), Some(expected));
     };
-    let streamed = || RequestBody::new(http_body_util::StreamBody::new(futures_util::stream::empty::<Result<_, std::io::Error>>()));
+    let streamed = || {
+        RequestBody::new(http_body_util::StreamBody::new(futures_util::stream::empty::<Result<_, std::io::Error>>()))
+    };
     check(Method::GET, None, "");
     check(Method::DELETE, None, "");
     check(Method::POST, None, "content-length: 0\n");
@@ -80,7 +90,14 @@ fn framing_is_judged_and_the_fields_are_cleaned() {
     check("HEAD", 200, &[te, cl5], Some(0), Empty, false, "");
     check("GET", 304, &[cl5], Some(0), Empty, true, "content-length: 5\n");
     check("GET", 204, &[("content-length", "0")], Some(0), Empty, true, "");
-    let hops = [cl5, ("connection", "keep-alive, X-A"), ("x-a", "1"), ("keep-alive", "timeout=5"), ("perigee-age-ms", "1"), ("x-b", "2")];
+    let hops = [
+        cl5,
+        ("connection", "keep-alive, X-A"),
+        ("x-a", "1"),
+        ("keep-alive", "timeout=5"),
+        ("perigee-age-ms", "1"),
+        ("x-b", "2"),
+    ];
     check("GET", 200, &hops, Some(5), Length(5), true, "content-length: 5\nx-b: 2\n");
 }
 
@@ -99,13 +116,23 @@ fn what_cannot_be_read_is_refused() {
 
 #[test]
 fn an_age_is_believed_with_its_proof_only() {
-    let (ours, theirs) = (FleetSecret::new(b"sixteen bytes ok").unwrap(), FleetSecret::new(b"sixteen bytes no").unwrap());
+    let (ours, theirs) =
+        (FleetSecret::new(b"sixteen bytes ok").unwrap(), FleetSecret::new(b"sixteen bytes no").unwrap());
     let claims = Claims { site: "www".parse().unwrap(), key_authority: "shop.example".into() };
     let asked = FetchRequest { shield_claims: Some(claims), ..request(Method::GET, &[]) };
     let mut headers = request_headers(&asked);
     let proof = prove(&asked, &mut headers, &ours, 1000).unwrap();
-    assert!(ours.verify_request(headers[headers::PROOF].to_str().unwrap(), 1000, "GET", "/a?b", &["www", "shop.example"]));
-    assert_eq!((&headers[headers::SITE], &headers[headers::KEY_AUTHORITY]), (&"www".parse().unwrap(), &"shop.example".parse().unwrap()));
+    assert!(ours.verify_request(
+        headers[headers::PROOF].to_str().unwrap(),
+        1000,
+        "GET",
+        "/a?b",
+        &["www", "shop.example"]
+    ));
+    assert_eq!(
+        (&headers[headers::SITE], &headers[headers::KEY_AUTHORITY]),
+        (&"www".parse().unwrap(), &"shop.example".parse().unwrap())
+    );
 
     let check = |age: &str, answer: String, expected: Option<u64>| {
         let mut headers = map(&[("perigee-age-ms", age), ("perigee-proof", &answer), ("content-length", "0")]);

@@ -37,7 +37,8 @@ async fn head_204_and_304_have_no_content() {
 #[tokio::test]
 async fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
-    let (_server, world) = answering(move || Reply::raw(format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))).await;
+    let (_server, world) =
+        answering(move || Reply::raw(format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))).await;
     assert_eq!(world.read(get("/")).await, "ok");
 }
 
@@ -51,14 +52,13 @@ async fn what_breaks_off_is_an_error_and_never_a_short_body() {
         assert_eq!(world.metric("bodies_failed_total"), 1);
     };
     use FetchErrorKind::{PrematureClose, Protocol};
-    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     check(|| Reply::ok("abc").promise(10), PrematureClose).await;
     check(|| Reply::ok("abc").promise(10).reset(), PrematureClose).await;
     check(|| Reply::ok("abc").until_close().reset(), PrematureClose).await;
     check(|| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), PrematureClose).await;
-    check(|| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), PrematureClose).await;
+    check(|| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), PrematureClose)
+        .await;
     check(|| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n"), Protocol).await;
-    assert!(head.contains("chunked"));
 }
 
 #[tokio::test]
@@ -87,13 +87,16 @@ async fn a_reader_that_takes_its_time_is_not_the_upstreams_fault() {
     let mut read = patiently("the first piece", body.frame()).await.unwrap().unwrap().into_data().unwrap().len();
     tokio::time::sleep(limit * 3).await;
     // On a machine that stalls, a later piece may really be late: what counts is the one that was there.
-    read += patiently("the second piece", body.frame()).await.unwrap().expect("it was there").into_data().unwrap().len();
+    read +=
+        patiently("the second piece", body.frame()).await.unwrap().expect("it was there").into_data().unwrap().len();
     assert!(read > 0);
 }
 
 fn streamed(length: Option<u64>) -> (RequestBody, mpsc::UnboundedSender<Result<bytes::Bytes, std::io::Error>>) {
     let (pieces, mut source) = mpsc::unbounded_channel::<Result<bytes::Bytes, std::io::Error>>();
-    let stream = futures_util::stream::poll_fn(move |cx| source.poll_recv(cx).map(|piece| piece.map(|data| data.map(http_body::Frame::data))));
+    let stream = futures_util::stream::poll_fn(move |cx| {
+        source.poll_recv(cx).map(|piece| piece.map(|data| data.map(http_body::Frame::data)))
+    });
     let body = http_body_util::StreamBody::new(stream);
     let body = match length {
         Some(length) => RequestBody::new(Sized(body, length)),
@@ -149,7 +152,8 @@ async fn an_upload_that_fails_is_the_clients_fault() {
     let (body, pieces) = streamed(Some(10));
     pieces.send(Ok("abc".into())).unwrap();
     pieces.send(Err(std::io::Error::other("the client went away"))).unwrap();
-    let error = world.fetch(FetchRequest { body: Some(body), ..request(Method::PUT, "/up") }).await.expect_err("it fails");
+    let error =
+        world.fetch(FetchRequest { body: Some(body), ..request(Method::PUT, "/up") }).await.expect_err("it fails");
     assert_eq!((error.kind(), error.kind().side()), (FetchErrorKind::RequestBody, perigee_upstream::Side::Downstream));
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the client went away");
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use perigee_testkit::{Gate, Reply, ScriptedOrigin, wait_until};
+use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::*;
@@ -59,7 +59,11 @@ async fn a_fetch_that_is_dropped_closes_its_connection() {
 async fn forgetful() -> ScriptedOrigin {
     let served = AtomicUsize::new(usize::MAX);
     ScriptedOrigin::answering(move |seen| {
-        if served.swap(seen.connection, Ordering::SeqCst) == seen.connection { Reply::hang_up() } else { Reply::ok("fresh") }
+        if served.swap(seen.connection, Ordering::SeqCst) == seen.connection {
+            Reply::hang_up()
+        } else {
+            Reply::ok("fresh")
+        }
     })
     .await
 }
@@ -108,7 +112,8 @@ async fn connections_end_with_their_fleet() {
 
 #[tokio::test]
 async fn never_more_than_connections_max() {
-    let (permits, busy, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (permits, busy, most) =
+        (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (gate, now, peak) = (Arc::clone(&permits), Arc::clone(&busy), Arc::clone(&most));
     let server = ScriptedOrigin::start(move |_| {
         let (gate, now, peak) = (Arc::clone(&gate), Arc::clone(&now), Arc::clone(&peak));
@@ -139,7 +144,9 @@ async fn never_more_than_connections_max() {
 async fn a_full_pool_is_an_error_of_its_own() {
     let server = ScriptedOrigin::answering(|_| Reply::hang()).await;
     let setup = Setup::of(vec![origin(&server.url())]);
-    let world = setup.policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_millis(300))).build();
+    let world = setup
+        .policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_millis(300)))
+        .build();
     let fleet = Arc::clone(&world.fleet);
     let _holding = tokio::spawn(async move { fleet.fetch(get("/")).await.map(drop) });
     server.wait_for_requests(1).await;
@@ -204,8 +211,6 @@ async fn an_answer_before_the_upload_ends_does_not_keep_the_connection() {
         drop(socket.read_to_end(&mut rest).await);
     });
     let world = Setup::of(vec![origin(&format!("http://{at}"))]).build();
-    let (reply, _gate): (_, Gate) = Reply::gated(None);
-    drop(reply);
     let endless = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, std::io::Error>>();
     let body = perigee_upstream::RequestBody::new(http_body_util::StreamBody::new(endless));
     let response = world.fetch(FetchRequest { body: Some(body), ..request(Method::POST, "/") }).await.unwrap();

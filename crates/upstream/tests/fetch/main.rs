@@ -16,7 +16,8 @@ use perigee_protocol::{
 };
 use perigee_testkit::{TestClock, patiently};
 use perigee_upstream::{
-    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, StaticResolver, Upstream, UpstreamBody,
+    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, StaticResolver, Upstream,
+    UpstreamBody,
 };
 use prometheus_client::registry::Registry;
 

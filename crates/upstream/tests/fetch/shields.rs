@@ -50,10 +50,19 @@ async fn with_a_secret_a_shield_is_told_and_believed() {
     let server = ScriptedOrigin::answering(aged).await;
     let (age, seen) = fetched(&server, true, Some(SECRET)).await;
     assert_eq!(age, Some(4321));
-    assert_eq!((seen.header("perigee-site"), seen.header("perigee-key-authority")), (Some("www"), Some("shop.example")));
+    assert_eq!(
+        (seen.header("perigee-site"), seen.header("perigee-key-authority")),
+        (Some("www"), Some("shop.example"))
+    );
     let now_ms = TestClock::default().now_ms();
     let secret = FleetSecret::new(SECRET.as_bytes()).unwrap();
-    assert!(secret.verify_request(seen.header("perigee-proof").unwrap(), now_ms, "GET", "/a?b", &["www", "shop.example"]));
+    assert!(secret.verify_request(
+        seen.header("perigee-proof").unwrap(),
+        now_ms,
+        "GET",
+        "/a?b",
+        &["www", "shop.example"]
+    ));
 }
 
 #[tokio::test]
