@@ -48,7 +48,9 @@ pub fn load(file_name: &str, text: &str) -> Result<Document, Mistakes> {
     let mistakes = gather(file_name, text, errors, report.into_found());
     match (document, mistakes.is_empty()) {
         (Some(document), true) => Ok(document),
-        (None, true) => Err(Mistakes::new(vec![place(file_name, &Lines::new(""), Found::whole("cannot be read".into()))])),
+        (None, true) => {
+            Err(Mistakes::new(vec![place(file_name, &Lines::new(""), Found::whole("cannot be read".into()))]))
+        }
         (_, false) => Err(Mistakes::new(mistakes)),
     }
 }
@@ -65,7 +67,15 @@ fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -
             let whole = lines.line(line);
             let said = Some(syntax::excerpt(whole, 0..whole.len()));
             let remedy = "correct this line first".to_owned();
-            mistakes.push(Mistake { file: file.into(), line, column, path: String::new(), said, law: error.law, remedy });
+            mistakes.push(Mistake {
+                file: file.into(),
+                line,
+                column,
+                path: String::new(),
+                said,
+                law: error.law,
+                remedy,
+            });
             if whole.starts_with('[') {
                 // Whose keys the next lines are is not known.
                 orphaned.extend((line + 1..=lines.count()).take_while(|next| !lines.line(*next).starts_with('[')));
@@ -73,7 +83,8 @@ fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -
         }
     }
     let syntax_errors = !mistakes.is_empty();
-    let more = found.into_iter().filter(|found| !(syntax_errors && found.shadow)).map(|found| place(file, &lines, found));
+    let more =
+        found.into_iter().filter(|found| !(syntax_errors && found.shadow)).map(|found| place(file, &lines, found));
     mistakes.extend(more.filter(|mistake| !broken.contains(&mistake.line) && !orphaned.contains(&mistake.line)));
     mistakes
 }
@@ -147,7 +158,10 @@ fn check_cdn_names(cdn: &Value<'_>, taken: &zone::Taken<'_>) {
         let Some(host) = nameserver.peek("host") else { continue };
         let name = host.text().and_then(names::domain_name);
         if let Some(site) = name.and_then(|name| taken.steered(&name)) {
-            host.wrong(format!("is the steered name of site {site}, whose addresses change"), "name the nameserver otherwise");
+            host.wrong(
+                format!("is the steered name of site {site}, whose addresses change"),
+                "name the nameserver otherwise",
+            );
         }
     }
 }

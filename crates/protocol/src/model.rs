@@ -423,7 +423,9 @@ impl Default for CachePolicy {
             client_cache_control: ClientCacheControl::Ignore,
             vary_limit: 64,
             object_bytes_max: 16 << 30,
-            surrogate_key_headers: ["surrogate-key", "cache-tag", "cache-groups"].map(http::HeaderName::from_static).into(),
+            surrogate_key_headers: ["surrogate-key", "cache-tag", "cache-groups"]
+                .map(http::HeaderName::from_static)
+                .into(),
         }
     }
 }

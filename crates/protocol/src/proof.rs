@@ -55,7 +55,8 @@ impl FleetSecret {
     /// Whether `proof` is one of a peer, made for this request within [`PROOF_WINDOW_MS`] of `now_ms`.
     pub fn verify_request(&self, proof: &str, now_ms: u64, method: &str, target: &str, claims: &[&str]) -> bool {
         let mut fields = proof.split(';');
-        let (Some("v1"), Some(at), Some(tag), None) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
+        let (Some("v1"), Some(at), Some(tag), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
             return false;
         };
         let Ok(at) = at.parse::<u64>() else { return false };

@@ -72,8 +72,11 @@ impl RecordData {
             "CNAME" => name(NAME).map(Self::Cname),
             "NS" => name(NAME).map(Self::Ns),
             "PTR" => name(NAME).map(Self::Ptr),
-            "MX" => mx(text, zone).ok_or(InvalidData("PREFERENCE NAME, like 10 mail.example.com. (a full name ends with a dot)")),
-            "SRV" => srv(text, zone).ok_or(InvalidData("PRIORITY WEIGHT PORT NAME, like 0 5 443 host.example.com. (a full name ends with a dot)")),
+            "MX" => mx(text, zone)
+                .ok_or(InvalidData("PREFERENCE NAME, like 10 mail.example.com. (a full name ends with a dot)")),
+            "SRV" => srv(text, zone).ok_or(InvalidData(
+                "PRIORITY WEIGHT PORT NAME, like 0 5 443 host.example.com. (a full name ends with a dot)",
+            )),
             "TXT" => txt(text).ok_or(InvalidData("a text, or \"quoted\" strings of at most 255 octets each")),
             _ => Err(InvalidData("of one of the types A, AAAA, CAA, CNAME, MX, NS, PTR, SRV, TXT")),
         }
@@ -159,7 +162,12 @@ fn mx(text: &str, zone: &str) -> Option<RecordData> {
 
 fn srv(text: &str, zone: &str) -> Option<RecordData> {
     let [priority, weight, port, host] = fields(text)?;
-    Some(RecordData::Srv { priority: priority.parse().ok()?, weight: weight.parse().ok()?, port: port.parse().ok()?, target: target(host, zone)? })
+    Some(RecordData::Srv {
+        priority: priority.parse().ok()?,
+        weight: weight.parse().ok()?,
+        port: port.parse().ok()?,
+        target: target(host, zone)?,
+    })
 }
 
 /// RFC 8659 §4.1.1: flags, a tag of letters and digits, and a value.

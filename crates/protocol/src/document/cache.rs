@@ -27,13 +27,16 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
     let cookies = [("pass", SetCookie::Pass), ("strip", SetCookie::Strip), ("store", SetCookie::Store)];
     let set_cookie = table.or("set_cookie", default.set_cookie, "\"pass\"", |value| value.choice(&cookies));
     let controls = [("ignore", ClientCacheControl::Ignore), ("honour", ClientCacheControl::Honour)];
-    let client_cache_control = table.or("client_cache_control", default.client_cache_control, "\"ignore\"", |value| value.choice(&controls));
+    let client_cache_control =
+        table.or("client_cache_control", default.client_cache_control, "\"ignore\"", |value| value.choice(&controls));
     let vary_limit = table.integer_or("vary_limit", default.vary_limit as u64, 1..=VARY_LIMIT_MAX);
     let shown = format!("\"{}\"", render_size(default.object_bytes_max));
-    let object_bytes_max = table.or("object_bytes_max", default.object_bytes_max, &shown, |value| value.size(0..=OBJECT_BYTES_MAX));
+    let object_bytes_max =
+        table.or("object_bytes_max", default.object_bytes_max, &shown, |value| value.size(0..=OBJECT_BYTES_MAX));
     let shown = "[\"Surrogate-Key\", \"Cache-Tag\", \"Cache-Groups\"]";
     let surrogate_key_headers = table.or("surrogate_key_headers", None, shown, |value| {
-        let fields = value.set(0..=SURROGATE_KEY_HEADERS_MAX, |value| header_name(value).map(|name| name.to_string()))?;
+        let fields =
+            value.set(0..=SURROGATE_KEY_HEADERS_MAX, |value| header_name(value).map(|name| name.to_string()))?;
         fields.iter().map(|field| names::header_name(field)).collect::<Option<Vec<_>>>().map(Some)
     });
     Some(CachePolicy {
@@ -53,7 +56,10 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
 
 /// A field that policies may name.
 pub(crate) fn header_name(value: &Value<'_>) -> Option<http::HeaderName> {
-    value.parse("must be the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own", names::header_name)
+    value.parse(
+        "must be the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own",
+        names::header_name,
+    )
 }
 
 fn negative_ttl(value: &Value<'_>) -> Option<BTreeMap<u16, Duration>> {
@@ -63,7 +69,10 @@ fn negative_ttl(value: &Value<'_>) -> Option<BTreeMap<u16, Duration>> {
         .into_iter()
         .map(|(status, value)| {
             // 304 is no answer of its own; 2xx have default_ttl.
-            let code = status.parse::<u16>().ok().filter(|code| (300..=599).contains(code) && *code != 304 && status.len() == 3);
+            let code = status
+                .parse::<u16>()
+                .ok()
+                .filter(|code| (300..=599).contains(code) && *code != 304 && status.len() == 3);
             if code.is_none() {
                 value.refuse("must be under a status code, 300 to 599 without 304");
             }

@@ -27,7 +27,8 @@ pub(crate) fn path(value: &Value<'_>) -> Option<PathBuf> {
     value.parse("must be the name of a file", |text| (!text.is_empty() && !text.contains('\0')).then(|| text.into()))
 }
 
-pub(crate) const HOST_LAW: &str = "must be a host name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all";
+pub(crate) const HOST_LAW: &str =
+    "must be a host name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all";
 
 /// A DNS time to live: whole seconds (RFC 2181 §8).
 pub(crate) fn ttl(value: &Value<'_>) -> Option<Duration> {
@@ -87,7 +88,8 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
     let contact = contact(&mut table, zone.as_deref());
     let ttl_of_answers = table.or("ttl", Duration::from_secs(30), "\"30s\"", ttl);
     let negative_ttl = table.or("negative_ttl", Duration::from_secs(60), "\"60s\"", ttl);
-    let apex_site = table.maybe("apex_site", |value| value.parse("must be the id of a site", |text| text.parse::<SiteId>().ok()));
+    let apex_site =
+        table.maybe("apex_site", |value| value.parse("must be the id of a site", |text| text.parse::<SiteId>().ok()));
     let secret_file = table.maybe("secret_file", path);
     let dnssec = table.maybe("dnssec", dnssec);
     Some(Cdn {
@@ -105,13 +107,18 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
 
 /// Leaves room for the steered names below it.
 fn zone(value: &Value<'_>) -> Option<String> {
-    value.parse("must be a domain name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all", names::domain_name)
+    value.parse(
+        "must be a domain name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all",
+        names::domain_name,
+    )
 }
 
 fn contact(table: &mut Table<'_>, zone: Option<&str>) -> Option<String> {
     const LOCAL_BYTES_MAX: usize = 63; // becomes one label of the SOA's RNAME (RFC 1035 §8)
     let default = zone.map(|zone| format!("hostmaster@{zone}"));
-    let Some(value) = table.optional("contact", default.as_deref().unwrap_or("hostmaster@ZONE")) else { return default };
+    let Some(value) = table.optional("contact", default.as_deref().unwrap_or("hostmaster@ZONE")) else {
+        return default;
+    };
     value.parse("must be a mail address", |text| {
         let (local, domain) = text.split_once('@')?;
         let domain = names::domain_name(domain)?;
@@ -141,7 +148,10 @@ fn nameservers(value: &Value<'_>, zone: Option<&str>) -> Option<Vec<Nameserver>>
             });
             let (host, addresses) = (host?, addresses?);
             if addresses.is_empty() && zone.is_some_and(|zone| names::is_in_zone(&host, zone)) {
-                table.refuse("a nameserver inside the zone needs addresses: nobody else can tell them", "add addresses = [\"198.18.0.53\"]");
+                table.refuse(
+                    "a nameserver inside the zone needs addresses: nobody else can tell them",
+                    "add addresses = [\"198.18.0.53\"]",
+                );
                 return None;
             }
             Some(Nameserver { host, addresses })
@@ -188,7 +198,8 @@ pub(crate) fn admin(value: &Value<'_>) -> Option<Admin> {
     let mut table = value.table()?;
     let tokens = table.or("tokens", Vec::new(), "none", |value| {
         let (mut token_names, mut hashes) = (Seen::default(), Seen::default());
-        let read: Vec<_> = value.list(0..=TOKENS_MAX)?.iter().map(|value| token(value, &mut token_names, &mut hashes)).collect();
+        let read: Vec<_> =
+            value.list(0..=TOKENS_MAX)?.iter().map(|value| token(value, &mut token_names, &mut hashes)).collect();
         read.into_iter().collect()
     });
     Some(Admin { tokens: tokens? })
@@ -206,7 +217,8 @@ fn token(value: &Value<'_>, token_names: &mut Seen<String>, hashes: &mut Seen<[u
     });
     let choices = [("purge", Scope::Purge), ("drain", Scope::Drain), ("read", Scope::Read)];
     let scopes = table.must("scopes", "[\"read\"]", |value| {
-        let indices = value.set(1..=choices.len(), |value| value.choice(&[("purge", 0_usize), ("drain", 1), ("read", 2)]))?;
+        let indices =
+            value.set(1..=choices.len(), |value| value.choice(&[("purge", 0_usize), ("drain", 1), ("read", 2)]))?;
         indices.into_iter().map(|index| choices.get(index).map(|(_, scope)| *scope)).collect()
     });
     Some(AdminToken { name: name?, sha256: sha256?, scopes: scopes? })

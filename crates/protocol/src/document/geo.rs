@@ -17,7 +17,13 @@ use crate::{
 
 /// What holds where the document has no `[geo]`.
 pub(crate) fn nowhere() -> Geo {
-    Geo { database: None, asn_database: None, default_location: None, overrides: Vec::new(), steering: steering_default() }
+    Geo {
+        database: None,
+        asn_database: None,
+        default_location: None,
+        overrides: Vec::new(),
+        steering: steering_default(),
+    }
 }
 
 const ANSWERS_DEFAULT: u64 = 2;
@@ -32,7 +38,8 @@ pub(crate) fn geo(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Geo> {
     let asn_database = table.maybe("asn_database", path);
     let default_location = table.maybe("default_location", |value| location(&mut value.table()?));
     let mut seen = Seen::default();
-    let overrides: Vec<_> = table.tables("override", 0..=OVERRIDES_MAX).iter().map(|value| one_override(value, pops, &mut seen)).collect();
+    let overrides: Vec<_> =
+        table.tables("override", 0..=OVERRIDES_MAX).iter().map(|value| one_override(value, pops, &mut seen)).collect();
     let steering = table.or("steering", steering_default(), "answers = 2", |value| steering(value, pops));
     Some(Geo {
         database: database?,
@@ -45,8 +52,10 @@ pub(crate) fn geo(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Geo> {
 
 /// `latitude` and `longitude` of a table.
 pub(crate) fn location(table: &mut Table<'_>) -> Option<Location> {
-    let latitude = table.must("latitude", "50.11", |value| value.number("-90 to 90 degrees", |degrees| degrees.abs() <= 90.0));
-    let longitude = table.must("longitude", "8.68", |value| value.number("-180 to 180 degrees", |degrees| degrees.abs() <= 180.0));
+    let latitude =
+        table.must("latitude", "50.11", |value| value.number("-90 to 90 degrees", |degrees| degrees.abs() <= 90.0));
+    let longitude =
+        table.must("longitude", "8.68", |value| value.number("-180 to 180 degrees", |degrees| degrees.abs() <= 180.0));
     Some(Location { latitude: latitude?, longitude: longitude? })
 }
 
@@ -78,7 +87,8 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut Seen<IpNet>)
 }
 
 fn prefix(value: &Value<'_>) -> Option<IpNet> {
-    let prefix = value.parse("must be a prefix like 203.0.113.0/24 or 2001:db8::/48", |text| text.parse::<IpNet>().ok())?;
+    let prefix =
+        value.parse("must be a prefix like 203.0.113.0/24 or 2001:db8::/48", |text| text.parse::<IpNet>().ok())?;
     if prefix.trunc() != prefix {
         value.wrong("must have no bits set after its length", format!("write \"{}\"", prefix.trunc()));
         return None;

@@ -176,8 +176,27 @@ mod tests {
         check("http://[2001:db8::0:1]", Some("http://[2001:db8::1]"));
         check("http://[::1]:81", Some("http://[::1]:81"));
         for bad in [
-            "", "a", "http:/a", "ftp://a", "http://", "http://a/", "http://a/b", "http://a?b", "http://a#b", "http://u@a", "http://a:", "http://a:0",
-            "http://a:65536", "http://a:+1", "http://[::1", "http://[::1]x", "http://[::1]:", "http://::1", "http://a b", "http://1.2.3", "http://a:1:2",
+            "",
+            "a",
+            "http:/a",
+            "ftp://a",
+            "http://",
+            "http://a/",
+            "http://a/b",
+            "http://a?b",
+            "http://a#b",
+            "http://u@a",
+            "http://a:",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:+1",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[::1]:",
+            "http://::1",
+            "http://a b",
+            "http://1.2.3",
+            "http://a:1:2",
         ] {
             check(bad, None);
         }

@@ -101,7 +101,13 @@ impl<'a> Table<'a> {
     fn take(&mut self, key: &'static str, remedy: String) -> Option<Value<'a>> {
         self.known.push(key);
         let value = self.entries.get(key)?;
-        Some(Value { report: self.report, path: self.below(key), span: value.span(), value: value.get_ref(), remedy: remedy.into() })
+        Some(Value {
+            report: self.report,
+            path: self.below(key),
+            span: value.span(),
+            value: value.get_ref(),
+            remedy: remedy.into(),
+        })
     }
 
     /// The table of `[key]` that must be there; `example` is a line of it.
@@ -114,12 +120,23 @@ impl<'a> Table<'a> {
     }
 
     /// As [`Self::required`], read by `f`.
-    pub(crate) fn must<T>(&mut self, key: &'static str, example: &str, f: impl FnOnce(&Value<'a>) -> Option<T>) -> Option<T> {
+    pub(crate) fn must<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        f: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Option<T> {
         self.required(key, example).and_then(|value| f(&value))
     }
 
     /// As [`Self::optional`], read by `f`, or `default`. None only where the value is wrong.
-    pub(crate) fn or<T>(&mut self, key: &'static str, default: T, shown: &str, f: impl FnOnce(&Value<'a>) -> Option<T>) -> Option<T> {
+    pub(crate) fn or<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        shown: &str,
+        f: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Option<T> {
         self.optional(key, shown).map_or(Some(default), |value| f(&value))
     }
 
@@ -128,7 +145,12 @@ impl<'a> Table<'a> {
         self.optional(key, "").map_or(Some(None), |value| f(&value).map(Some))
     }
 
-    pub(crate) fn duration_or(&mut self, key: &'static str, default: Duration, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn duration_or(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         self.or(key, default, &format!("\"{}\"", render_duration(default)), |value| value.duration(range))
     }
 
@@ -140,7 +162,11 @@ impl<'a> Table<'a> {
     pub(crate) fn tables(&mut self, key: &'static str, count: RangeInclusive<usize>) -> Vec<Value<'a>> {
         let Some(value) = self.optional(key, "") else {
             if *count.start() > 0 {
-                let law = if *count.start() == 1 { "needs at least one".to_owned() } else { format!("needs at least {}", count.start()) };
+                let law = if *count.start() == 1 {
+                    "needs at least one".to_owned()
+                } else {
+                    format!("needs at least {}", count.start())
+                };
                 let path = self.below(key);
                 self.missing(key, &law, &format!("add a table [[{}]]", plain_path(&path)));
             }
@@ -219,7 +245,15 @@ impl Drop for Table<'_> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
-            self.report.add(Found { at: key.span().start, path: self.below(name), said: None, law: "is no key of this document".into(), remedy, other: None, shadow: false });
+            self.report.add(Found {
+                at: key.span().start,
+                path: self.below(name),
+                said: None,
+                law: "is no key of this document".into(),
+                remedy,
+                other: None,
+                shadow: false,
+            });
         }
     }
 }
@@ -260,7 +294,9 @@ impl<'a> Value<'a> {
         let text = self.report.text.get(self.span.clone()).unwrap_or("");
         match self.value {
             DeValue::Table(_) => !text.starts_with('{'),
-            DeValue::Array(array) => array.first().is_some_and(|first| first.span().start == self.span.start) || !text.starts_with('['),
+            DeValue::Array(array) => {
+                array.first().is_some_and(|first| first.span().start == self.span.start) || !text.starts_with('[')
+            }
             _ => false,
         }
     }
@@ -297,7 +333,11 @@ impl<'a> Value<'a> {
     /// The elements of an array, as [`Self::peek`].
     pub(crate) fn peek_all(&self) -> Vec<Value<'a>> {
         let elements = self.value.as_array().map_or(&[][..], |array| array);
-        elements.iter().enumerate().map(|(index, value)| self.within(format!("{}[{index}]", self.path), value)).collect()
+        elements
+            .iter()
+            .enumerate()
+            .map(|(index, value)| self.within(format!("{}[{index}]", self.path), value))
+            .collect()
     }
 
     fn within(&self, path: String, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
@@ -344,9 +384,14 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let law = if range.start() == range.end() { range.start().to_string() } else { format!("{}..={}", range.start(), range.end()) };
+        let law = if range.start() == range.end() {
+            range.start().to_string()
+        } else {
+            format!("{}..={}", range.start(), range.end())
+        };
         let Some(integer) = self.value.as_integer() else { return self.mistyped(&format!("a whole number, {law}")) };
-        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
+        let number =
+            u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
         if number.is_none() {
             self.refuse(format!("must be {law}"));
         }
@@ -390,7 +435,11 @@ impl<'a> Value<'a> {
     pub(crate) fn list(&self, count: RangeInclusive<usize>) -> Option<Vec<Value<'a>>> {
         let Some(array) = self.value.as_array() else { return self.mistyped("an array") };
         if array.len() < *count.start() {
-            self.refuse(if array.is_empty() { "must not be empty".to_owned() } else { format!("must have at least {} elements", count.start()) });
+            self.refuse(if array.is_empty() {
+                "must not be empty".to_owned()
+            } else {
+                format!("must have at least {} elements", count.start())
+            });
             return None;
         }
         if array.len() > *count.end() {
@@ -401,7 +450,11 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of an array of which no two may be equal; None where one of them is wrong.
-    pub(crate) fn set<T: Ord + Clone>(&self, count: RangeInclusive<usize>, f: impl Fn(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
+    pub(crate) fn set<T: Ord + Clone>(
+        &self,
+        count: RangeInclusive<usize>,
+        f: impl Fn(&Value<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let elements = self.list(count)?;
         let mut seen = Seen::default();
         let read: Vec<_> = elements
@@ -416,7 +469,14 @@ impl<'a> Value<'a> {
 
     pub(crate) fn table(&self) -> Option<Table<'a>> {
         let Some(entries) = self.value.as_table() else { return self.mistyped("a table") };
-        Some(Table { report: self.report, path: self.path.clone(), span: self.span.clone(), entries, known: Vec::new(), open: false })
+        Some(Table {
+            report: self.report,
+            path: self.path.clone(),
+            span: self.span.clone(),
+            entries,
+            known: Vec::new(),
+            open: false,
+        })
     }
 }
 
@@ -446,7 +506,12 @@ impl<T: Ord> Seen<T> {
             }
             Entry::Occupied(entry) => {
                 let (at, path) = entry.get();
-                value.add(format!("must be unique, and {path} says it too"), "change or remove one of them".into(), Some(*at), false);
+                value.add(
+                    format!("must be unique, and {path} says it too"),
+                    "change or remove one of them".into(),
+                    Some(*at),
+                    false,
+                );
                 false
             }
         }

@@ -8,7 +8,8 @@ use super::{
     cache::{self, ANY_TTL, header_name},
     fleet::{HOST_LAW, KnownPops, path},
     limits::{
-        PATH_PATTERN_BYTES_MAX, PATH_PATTERN_STARS_MAX, POPS_MAX, RULE_HEADERS_MAX, SITE_HOSTS_MAX, SITE_ORIGINS_MAX, SITE_RULES_MAX, WEIGHT_MAX,
+        PATH_PATTERN_BYTES_MAX, PATH_PATTERN_STARS_MAX, POPS_MAX, RULE_HEADERS_MAX, SITE_HOSTS_MAX, SITE_ORIGINS_MAX,
+        SITE_RULES_MAX, WEIGHT_MAX,
     },
     names,
     pops::{URL_LAW, id},
@@ -45,16 +46,20 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
         }
         seen.ids.is_new(id.to_string(), value).then_some(id)
     });
-    let hosts = table.or("hosts", Vec::new(), "only its steered name", |list| hosts(list, value.raw_id(), around, &mut seen.hosts));
+    let hosts = table
+        .or("hosts", Vec::new(), "only its steered name", |list| hosts(list, value.raw_id(), around, &mut seen.hosts));
     let origins = table.must("origins", "[{ url = \"http://198.18.0.90:8000\" }]", origins);
-    let host_header = table.maybe("host_header", |value| value.parse("must be a host, or a host and a port", names::authority));
+    let host_header =
+        table.maybe("host_header", |value| value.parse("must be a host, or a host and a port", names::authority));
     let pops = table.or("pops", None, "[\"*\"]", |value| served_at(value, around.pops));
     let tls = table.maybe("tls", |value| {
         let mut table = value.table()?;
-        let (certificate, key) = (table.must("certificate", "\"www.pem\"", path), table.must("key", "\"www.key\"", path));
+        let (certificate, key) =
+            (table.must("certificate", "\"www.pem\"", path), table.must("key", "\"www.key\"", path));
         Some(SiteTls { certificate: certificate?, key: key? })
     });
-    let cache = table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));
+    let cache =
+        table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));
     let upstream = table.or("upstream", UpstreamPolicy::default(), "connect_timeout = \"2s\" and so on", upstream);
     let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(rule).collect();
     Some(Site {
@@ -85,7 +90,10 @@ fn host(value: &Value<'_>, site: Option<&str>, around: &Around<'_>, seen: &mut S
     }
     let owner = around.taken.and_then(|taken| taken.steered(&host));
     if owner.is_none() && around.taken.is_some_and(|taken| host == taken.zone) {
-        value.wrong("is the zone's apex, which DNS answers for cdn.apex_site only", "set apex_site in [cdn], or remove it here");
+        value.wrong(
+            "is the zone's apex, which DNS answers for cdn.apex_site only",
+            "set apex_site in [cdn], or remove it here",
+        );
         return None;
     }
     match owner {
@@ -154,7 +162,8 @@ fn upstream(value: &Value<'_>) -> Option<UpstreamPolicy> {
 
 fn rule(value: &Value<'_>) -> Option<Rule> {
     let mut table = value.table()?;
-    let path = table.must("match", "{ path = \"/static/*\" }", |value| value.table()?.must("path", "\"/static/*\"", path_pattern));
+    let path = table
+        .must("match", "{ path = \"/static/*\" }", |value| value.table()?.must("path", "\"/static/*\"", path_pattern));
     let cache = table.or("cache", RuleCache::default(), "what the site says", rule_cache);
     let headers = table.or("headers", HeaderRules::default(), "none", header_rules);
     Some(Rule { path: path?, cache: cache?, headers: headers? })

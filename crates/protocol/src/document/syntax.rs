@@ -32,7 +32,10 @@ pub(crate) fn parse(text: &str) -> (Option<DeTable<'_>>, Vec<SyntaxError>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let errors = errors
         .into_iter()
-        .map(|error| SyntaxError { at: error.span().map_or(0, |span| span.start), law: format!("is no TOML: {}", error.message()) })
+        .map(|error| SyntaxError {
+            at: error.span().map_or(0, |span| span.start),
+            law: format!("is no TOML: {}", error.message()),
+        })
         .collect();
     (Some(root.into_inner()), errors)
 }

@@ -197,7 +197,9 @@ fn the_examples_values_arrive() {
     assert!(site.origins[1].backup);
     assert!(site.rule("/api/x").unwrap().cache.pass);
     let rule = site.rule("/static/x.css").unwrap();
-    assert!(rule.cache.ignore_query && rule.headers.set[0].0 == "x-frame-options" && rule.headers.remove[0] == "server");
+    assert!(
+        rule.cache.ignore_query && rule.headers.set[0].0 == "x-frame-options" && rule.headers.remove[0] == "server"
+    );
     assert_eq!(document.records[0].name, "cdn.example");
     assert_eq!(document.records[0].values, ["\"v=spf1 -all\""]);
     let hosts: Vec<_> = document.site_hosts(site).collect();

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let check = |text: &str, ms: Option<u64>| assert_eq!(parse_duration(text), ms.map(Duration::from_millis), "{text}");
+        let check =
+            |text: &str, ms: Option<u64>| assert_eq!(parse_duration(text), ms.map(Duration::from_millis), "{text}");
         check("500ms", Some(500));
         check("0s", Some(0));
         check("30s", Some(30_000));
@@ -54,7 +55,24 @@ mod tests {
         check("1h", Some(3_600_000));
         check("7d", Some(604_800_000));
         check("18446744073709551615ms", Some(u64::MAX));
-        for bad in ["", "5", "s", "0", "-1s", "+1s", "1.5s", " 1s", "1s ", "1 s", "1S", "1w", "1h30m", "1sé", "18446744073709551616ms", "18446744073709551615s"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "0",
+            "-1s",
+            "+1s",
+            "1.5s",
+            " 1s",
+            "1s ",
+            "1 s",
+            "1S",
+            "1w",
+            "1h30m",
+            "1sé",
+            "18446744073709551616ms",
+            "18446744073709551615s",
+        ] {
             check(bad, None);
         }
     }

@@ -52,7 +52,11 @@ pub fn unsupported(document: &Document, node: NodeKind) -> Vec<Unsupported> {
         }
         NodeKind::Edge => {
             for site in document.sites.iter().filter(|site| site.tls.is_some()) {
-                add(format!("site.{}.tls", site.id), "TLS towards clients", "remove the key: the site is then served over http");
+                add(
+                    format!("site.{}.tls", site.id),
+                    "TLS towards clients",
+                    "remove the key: the site is then served over http",
+                );
             }
             for shield in document.shields.iter().filter(|shield| shield.url.scheme == Scheme::Https) {
                 add(format!("shield.{}.url", shield.id), UPSTREAM_TLS, "use an http:// URL");

@@ -31,7 +31,10 @@ impl<'a> Taken<'a> {
             zone: cdn.peek("zone")?.text().and_then(names::domain_name)?,
             apex_site: cdn.peek("apex_site").and_then(|value| value.text()),
             sites: sites.iter().filter_map(Value::raw_id).collect(),
-            nameservers: nameservers.iter().filter_map(|value| names::domain_name(value.peek("host")?.text()?)).collect(),
+            nameservers: nameservers
+                .iter()
+                .filter_map(|value| names::domain_name(value.peek("host")?.text()?))
+                .collect(),
         })
     }
 
@@ -57,7 +60,8 @@ pub(crate) fn records(zone: &Value<'_>, taken: Option<&Taken<'_>>) -> Option<Vec
     let elements = table.tables("record", 0..=RECORDS_MAX);
     let read: Vec<_> = elements.iter().map(|value| record(value, taken, &mut seen)).collect();
     if let Some(taken) = taken {
-        let good = elements.iter().zip(&read).filter_map(|(value, record)| record.as_ref().map(|record| (value, record)));
+        let good =
+            elements.iter().zip(&read).filter_map(|(value, record)| record.as_ref().map(|record| (value, record)));
         check_names(&good.collect::<Vec<_>>(), taken);
     }
     read.into_iter().collect()
@@ -70,7 +74,9 @@ fn record(value: &Value<'_>, taken: Option<&Taken<'_>>, seen: &mut Seen<(String,
     let kinds = KINDS.map(|kind| (kind, kind));
     let kind = table.must("type", "\"TXT\"", |value| value.choice(&kinds));
     let ttl = table.must("ttl", "\"5m\"", ttl);
-    let values = table.must("values", "[\"198.18.0.1\"]", |list| values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone)));
+    let values = table.must("values", "[\"198.18.0.1\"]", |list| {
+        values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone))
+    });
     let (name, kind) = (name?, kind?);
     if !seen.is_new((name.clone(), kind.to_owned()), value) {
         return None;
@@ -82,7 +88,10 @@ fn record(value: &Value<'_>, taken: Option<&Taken<'_>>, seen: &mut Seen<(String,
 fn owner(value: &Value<'_>, zone: &str) -> Option<String> {
     let text = value.string()?;
     if names::is_in_zone(&text.to_ascii_lowercase(), zone) {
-        value.wrong("is below the zone already without it: names are relative", format!("write \"{}.\" for the full name, with its final dot", text));
+        value.wrong(
+            "is below the zone already without it: names are relative",
+            format!("write \"{}.\" for the full name, with its final dot", text),
+        );
         return None;
     }
     let name = match text.strip_suffix('.') {
@@ -134,7 +143,10 @@ fn check_names(records: &[(&Value<'_>, &StaticRecord)], taken: &Taken<'_>) {
             value.wrong(law, remedy);
         } else if delegated(name) && !matches!(kind, "A" | "AAAA") {
             // RFC 1034 §4.2.1: below a cut there is only glue.
-            value.wrong(format!("{name} is delegated to other nameservers, and only glue (A, AAAA) may lie there"), "remove it, or the NS record above it");
+            value.wrong(
+                format!("{name} is delegated to other nameservers, and only glue (A, AAAA) may lie there"),
+                "remove it, or the NS record above it",
+            );
         }
     }
 }
@@ -150,7 +162,10 @@ fn collision(name: &str, kind: &str, beside_others: bool, taken: &Taken<'_>) -> 
         return Some(("a wildcard cannot be delegated".to_owned(), "name the delegated zone"));
     }
     if steers && let Some(site) = taken.steered(name) {
-        return Some((format!("{name} is the steered name of site {site}: its addresses are chosen for each client"), "remove it, or rename one of them"));
+        return Some((
+            format!("{name} is the steered name of site {site}: its addresses are chosen for each client"),
+            "remove it, or rename one of them",
+        ));
     }
     if steers && taken.is_nameserver(name) {
         return Some((format!("{name} is a nameserver: its addresses stand in cdn.nameservers"), "remove it"));

@@ -27,14 +27,18 @@ fn bytes() {
     check(DOCUMENT_BYTES_MAX, "a document has at most 8388608", |bytes| {
         format!("{SMALL}#{}", "x".repeat(bytes - SMALL.len() - 1))
     });
-    check(TEXT_BYTES_MAX, "must have at most 4096 bytes", |bytes| SMALL.replace("[[site]]", &format!("[geo]\ndatabase = \"{}\"\n[[site]]", "x".repeat(bytes))));
+    check(TEXT_BYTES_MAX, "must have at most 4096 bytes", |bytes| {
+        SMALL.replace("[[site]]", &format!("[geo]\ndatabase = \"{}\"\n[[site]]", "x".repeat(bytes)))
+    });
 }
 
 #[test]
 fn pops() {
     // SMALL has two.
     check(POPS_MAX, "must have at most 1000 elements", |count| {
-        let more = many(count - 2, |n| format!("[[pop]]\nid = \"p{n}\"\nlatitude = 0\nlongitude = 0\naddresses = [{}]\n", address(n)));
+        let more = many(count - 2, |n| {
+            format!("[[pop]]\nid = \"p{n}\"\nlatitude = 0\nlongitude = 0\naddresses = [{}]\n", address(n))
+        });
         format!("{SMALL}{more}")
     });
     check(POP_NODES_MAX, "must have at most 64 elements", |count| {
@@ -53,7 +57,10 @@ fn pops() {
 fn sites() {
     // SMALL has one.
     check(SITES_MAX, "must have at most 10000 elements", |count| {
-        format!("{SMALL}{}", many(count - 1, |n| format!("[[site]]\nid = \"s{n}\"\norigins = [{{ url = \"http://o\" }}]\n")))
+        format!(
+            "{SMALL}{}",
+            many(count - 1, |n| format!("[[site]]\nid = \"s{n}\"\norigins = [{{ url = \"http://o\" }}]\n"))
+        )
     });
     check(SITE_HOSTS_MAX, "must have at most 1000 elements", |count| {
         format!("{SMALL}hosts = [{}]", list(count, |n| format!("\"h{n}.example\"")))
@@ -68,8 +75,12 @@ fn sites() {
         let fields = list(count, |n| format!("X-{n} = \"a\""));
         format!("{SMALL}[[site.rule]]\nmatch = {{ path = \"/\" }}\nheaders = {{ set = {{ {fields} }} }}")
     });
-    check(PATH_PATTERN_BYTES_MAX, "at most 1024 bytes", |bytes| format!("{SMALL}[[site.rule]]\nmatch = {{ path = \"/{}\" }}", "x".repeat(bytes - 1)));
-    check(PATH_PATTERN_STARS_MAX, "at most 8 *", |stars| format!("{SMALL}[[site.rule]]\nmatch = {{ path = \"/{}\" }}", "a*".repeat(stars)));
+    check(PATH_PATTERN_BYTES_MAX, "at most 1024 bytes", |bytes| {
+        format!("{SMALL}[[site.rule]]\nmatch = {{ path = \"/{}\" }}", "x".repeat(bytes - 1))
+    });
+    check(PATH_PATTERN_STARS_MAX, "at most 8 *", |stars| {
+        format!("{SMALL}[[site.rule]]\nmatch = {{ path = \"/{}\" }}", "a*".repeat(stars))
+    });
     check(QUERY_PATTERNS_MAX, "must have at most 256 elements", |count| {
         format!("{SMALL}[site.cache]\nquery = {{ drop = [{}] }}", list(count, |n| format!("\"q{n}\"")))
     });
@@ -81,16 +92,31 @@ fn sites() {
 #[test]
 fn zone_geo_and_admin() {
     check(RECORDS_MAX, "must have at most 10000 elements", |count| {
-        format!("{SMALL}{}", many(count, |n| format!("[[zone.record]]\nname = \"r{n}\"\ntype = \"TXT\"\nttl = \"1s\"\nvalues = [\"\"]\n")))
+        format!(
+            "{SMALL}{}",
+            many(count, |n| format!(
+                "[[zone.record]]\nname = \"r{n}\"\ntype = \"TXT\"\nttl = \"1s\"\nvalues = [\"\"]\n"
+            ))
+        )
     });
     check(RECORD_VALUES_MAX, "must have at most 100 elements", |count| {
         format!("{SMALL}[[zone.record]]\nname = \"r\"\ntype = \"A\"\nttl = \"1s\"\nvalues = [{}]", list(count, address))
     });
     check(NAMESERVERS_MAX, "must have at most 13 elements", |count| {
-        SMALL.replace("[cdn]", &format!("[cdn]\nnameservers = [{}]", list(count, |n| format!("{{ host = \"ns{n}.other.example\" }}"))))
+        SMALL.replace(
+            "[cdn]",
+            &format!("[cdn]\nnameservers = [{}]", list(count, |n| format!("{{ host = \"ns{n}.other.example\" }}"))),
+        )
     });
     check(OVERRIDES_MAX, "must have at most 10000 elements", |count| {
-        format!("{SMALL}{}", many(count, |n| format!("[[geo.override]]\nprefixes = [\"10.{}.{}.0/24\"]\npop = \"fra\"\n", n >> 8, n & 255)))
+        format!(
+            "{SMALL}{}",
+            many(count, |n| format!(
+                "[[geo.override]]\nprefixes = [\"10.{}.{}.0/24\"]\npop = \"fra\"\n",
+                n >> 8,
+                n & 255
+            ))
+        )
     });
     check(OVERRIDE_PREFIXES_MAX, "must have at most 100000 elements", |count| {
         let prefixes = list(count, |n| format!("\"{}.{}.{}.0/24\"", 1 + (n >> 16), n >> 8 & 255, n & 255));

@@ -41,29 +41,44 @@ fn good_pairs() {
 
 #[test]
 fn bad_pairs() {
-    check_bad(&[("set_cookies", "store"), ("vary_limit", "none"), ("default_ttl", "60")], expect![[r#"
+    check_bad(
+        &[("set_cookies", "store"), ("vary_limit", "none"), ("default_ttl", "60")],
+        expect![[r#"
         --policy:1  set_cookies
             is no key of this document; did you mean "set_cookie"?
         --policy:2  vary_limit = "none"
             must be a whole number, 1..=1024, not a string; remove it for the default (64)
         --policy:3  default_ttl = 60
-            must be a duration with a unit (ms, s, m, h, d), 0s to 2147483647s, as a string, not an integer; remove it for the default ("0s")"#]]);
-    check_bad(&[("vary_limit", "1"), ("vary_limit", "2")], expect![[r#"
+            must be a duration with a unit (ms, s, m, h, d), 0s to 2147483647s, as a string, not an integer; remove it for the default ("0s")"#]],
+    );
+    check_bad(
+        &[("vary_limit", "1"), ("vary_limit", "2")],
+        expect![[r#"
         --policy:2  vary_limit = 2
-            is no TOML: duplicate key; correct this line first"#]]);
-    check_bad(&[("a.b", "1"), ("", "2"), ("x\"]\n[y", "3")], expect![[r#"
+            is no TOML: duplicate key; correct this line first"#]],
+    );
+    check_bad(
+        &[("a.b", "1"), ("", "2"), ("x\"]\n[y", "3")],
+        expect![[r#"
         --policy:1  "a.b"
             is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
         --policy:2  ""
             is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
         --policy:3  "x"] [y"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers"#]]);
-    check_bad(&[("set_cookie", "a\nb # \"c\"")], expect![[r#"
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers"#]],
+    );
+    check_bad(
+        &[("set_cookie", "a\nb # \"c\"")],
+        expect![[r#"
         --policy:1  set_cookie = "a\u000Ab # \"c\""
-            must be "pass" or "strip" or "store"; remove it for the default ("pass")"#]]);
-    check_bad(&[("negative_ttl", "{404=\"5s\"")], expect![[r#"
+            must be "pass" or "strip" or "store"; remove it for the default ("pass")"#]],
+    );
+    check_bad(
+        &[("negative_ttl", "{404=\"5s\"")],
+        expect![[r#"
         --policy:1  negative_ttl = "{404=\"5s\""
-            must be a table, not a string; remove it for the default (none)"#]]);
+            must be a table, not a string; remove it for the default (none)"#]],
+    );
 }
 
 fn check_unsupported(text: &str, node: NodeKind, expected: Expect) {
@@ -73,19 +88,43 @@ fn check_unsupported(text: &str, node: NodeKind, expected: Expect) {
 
 #[test]
 fn what_nodes_cannot_do() {
-    check_unsupported(EXAMPLE, NodeKind::Edge, expect!["site.www.tls: this version does not do TLS towards clients; remove the key: the site is then served over http"]);
+    check_unsupported(
+        EXAMPLE,
+        NodeKind::Edge,
+        expect![
+            "site.www.tls: this version does not do TLS towards clients; remove the key: the site is then served over http"
+        ],
+    );
     check_unsupported(EXAMPLE, NodeKind::Shield, expect![]);
-    check_unsupported(EXAMPLE, NodeKind::Geodns, expect![[r#"
+    check_unsupported(
+        EXAMPLE,
+        NodeKind::Geodns,
+        expect![[r#"
         cdn.dnssec: this version does not do DNSSEC; remove [cdn.dnssec]: the zone is then unsigned
-        geo.asn_database: this version does not do steering by autonomous system; remove the line"#]]);
+        geo.asn_database: this version does not do steering by autonomous system; remove the line"#]],
+    );
     let https = SMALL.replace("http://", "https://");
-    let nats = format!("{https}[[shield]]\nid = \"s\"\nurl = \"https://s\"\n[control]\nengine = \"nats\"\nurl = \"nats://n:4222\"");
-    check_unsupported(&nats, NodeKind::Edge, expect![[r#"
+    let nats = format!(
+        "{https}[[shield]]\nid = \"s\"\nurl = \"https://s\"\n[control]\nengine = \"nats\"\nurl = \"nats://n:4222\""
+    );
+    check_unsupported(
+        &nats,
+        NodeKind::Edge,
+        expect![[r#"
         control.engine: this version does not do the control log over NATS; use engine = "embedded"
         shield.s.url: this version does not do TLS towards upstreams; use an http:// URL
-        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]]);
-    check_unsupported(&nats, NodeKind::Shield, expect![[r#"
+        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]],
+    );
+    check_unsupported(
+        &nats,
+        NodeKind::Shield,
+        expect![[r#"
         control.engine: this version does not do the control log over NATS; use engine = "embedded"
-        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]]);
-    check_unsupported(&nats, NodeKind::Geodns, expect![[r#"control.engine: this version does not do the control log over NATS; use engine = "embedded""#]]);
+        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]],
+    );
+    check_unsupported(
+        &nats,
+        NodeKind::Geodns,
+        expect![[r#"control.engine: this version does not do the control log over NATS; use engine = "embedded""#]],
+    );
 }

@@ -28,7 +28,26 @@ fn try_load(text: &str) {
 /// The example with a few pieces taken out, doubled, or replaced by others of it or by something hostile.
 fn mutated() -> impl Strategy<Value = String> {
     const HOSTILE: [&str; 20] = [
-        "", "\"", "'", "[", "]", "[[", "{", "}", "=", ".", ",", "#", "\n", "\u{0}", "é", "-1", "nan", "[]", "{}", "99999999999999999999",
+        "",
+        "\"",
+        "'",
+        "[",
+        "]",
+        "[[",
+        "{",
+        "}",
+        "=",
+        ".",
+        ",",
+        "#",
+        "\n",
+        "\u{0}",
+        "é",
+        "-1",
+        "nan",
+        "[]",
+        "{}",
+        "99999999999999999999",
     ];
     let pieces: Vec<String> = EXAMPLE.split_inclusive(|c: char| !c.is_alphanumeric()).map(str::to_owned).collect();
     let count = pieces.len();

@@ -7,12 +7,18 @@ use crate::document::{KEY_PARTS_MAX, MISTAKES_MAX};
 
 #[test]
 fn a_broken_line_hides_no_other_mistake() {
-    check_with("latitude = 50.11", "latitude = \nlongitud = 1", expect![[r#"
+    check_with(
+        "latitude = 50.11",
+        "latitude = \nlongitud = 1",
+        expect![[r#"
         perigee.toml:6  latitude =
             is no TOML: string values must be quoted, expected literal string; correct this line first
         perigee.toml:7  pop.fra.longitud
-            is no key of this document; did you mean "longitude"?"#]]);
-    check(&SMALL.replace("\"198.18.44.10\"]", "\"198.18.44.10\"").replace("50.11", "500.11"), expect![[r#"
+            is no key of this document; did you mean "longitude"?"#]],
+    );
+    check(
+        &SMALL.replace("\"198.18.44.10\"]", "\"198.18.44.10\"").replace("50.11", "500.11"),
+        expect![[r#"
         perigee.toml:6  pop.fra.latitude = 500.11
             must be -90 to 90 degrees; for example latitude = 50.11
         perigee.toml:16  [[site]]
@@ -20,25 +26,39 @@ fn a_broken_line_hides_no_other_mistake() {
         perigee.toml:17  id = "www"
             is no TOML: missing comma between array elements, expected `,`; correct this line first
         perigee.toml:18  origins = [{ url = "http://198.18.0.90:8000" }]
-            is no TOML: missing comma between array elements, expected `,`; correct this line first"#]]);
-    check("[cdn\nzone = \"a.example\"\n[[pop]\nid = \"UP\"", expect![[r#"
+            is no TOML: missing comma between array elements, expected `,`; correct this line first"#]],
+    );
+    check(
+        "[cdn\nzone = \"a.example\"\n[[pop]\nid = \"UP\"",
+        expect![[r#"
         perigee.toml:1  [cdn
             is no TOML: unclosed table, expected `]`; correct this line first
         perigee.toml:3  [[pop]
-            is no TOML: unclosed array table, expected `]`; correct this line first"#]]);
-    check("this is no document", expect![[r#"
+            is no TOML: unclosed array table, expected `]`; correct this line first"#]],
+    );
+    check(
+        "this is no document",
+        expect![[r#"
         perigee.toml:1  this is no document
-            is no TOML: key with no value, expected `=`; correct this line first"#]]);
-    check_with("[cdn]", "[cdn]\nname = \"a\"\nname = \"b\"\ncolor = 1", expect![[r#"
+            is no TOML: key with no value, expected `=`; correct this line first"#]],
+    );
+    check_with(
+        "[cdn]",
+        "[cdn]\nname = \"a\"\nname = \"b\"\ncolor = 1",
+        expect![[r#"
         perigee.toml:3  name = "b"
             is no TOML: duplicate key; correct this line first
         perigee.toml:4  cdn.color
-            is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec"#]]);
-    check(&format!("{SMALL}[cdn]\nzone = \"other.example\"\n"), expect![[r#"
+            is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec"#]],
+    );
+    check(
+        &format!("{SMALL}[cdn]\nzone = \"other.example\"\n"),
+        expect![[r#"
         perigee.toml:19  [cdn]
             is no TOML: duplicate key; correct this line first
         perigee.toml:20  zone = "other.example"
-            is no TOML: duplicate key; correct this line first"#]]);
+            is no TOML: duplicate key; correct this line first"#]],
+    );
 }
 
 #[test]

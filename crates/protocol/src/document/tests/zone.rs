@@ -4,7 +4,8 @@ use expect_test::{Expect, expect};
 
 use super::{SMALL, check};
 
-const NAMESERVERS: &str = "zone = \"cdn.example\"\nnameservers = [{ host = \"ns1.cdn.example\", addresses = [\"198.18.0.53\"] }]";
+const NAMESERVERS: &str =
+    "zone = \"cdn.example\"\nnameservers = [{ host = \"ns1.cdn.example\", addresses = [\"198.18.0.53\"] }]";
 
 /// Records `(name, type, values)` beside site www and nameserver ns1.
 fn check_records(records: &[(&str, &str, &str)], expected: Expect) {
@@ -14,7 +15,9 @@ fn check_records(records: &[(&str, &str, &str)], expected: Expect) {
 fn check_records_in(zone: &str, records: &[(&str, &str, &str)], expected: Expect) {
     let mut text = SMALL.replace("zone = \"cdn.example\"", zone);
     for (name, kind, values) in records {
-        text.push_str(&format!("[[zone.record]]\nname = \"{name}\"\ntype = \"{kind}\"\nttl = \"5m\"\nvalues = {values}\n"));
+        text.push_str(&format!(
+            "[[zone.record]]\nname = \"{name}\"\ntype = \"{kind}\"\nttl = \"5m\"\nvalues = {values}\n"
+        ));
     }
     check(&text, expected);
 }
@@ -40,19 +43,28 @@ fn good_records() {
 
 #[test]
 fn names() {
-    check_records(&[("www.cdn.example", "TXT", "[\"a\"]")], expect![[r#"
+    check_records(
+        &[("www.cdn.example", "TXT", "[\"a\"]")],
+        expect![[r#"
         perigee.toml:21  zone.record[0].name = "www.cdn.example"
-            is below the zone already without it: names are relative; write "www.cdn.example." for the full name, with its final dot"#]]);
-    check_records(&[("www.other.example.", "TXT", "[\"a\"]"), ("", "TXT", "[\"a\"]"), ("a..b", "TXT", "[\"a\"]")], expect![[r#"
+            is below the zone already without it: names are relative; write "www.cdn.example." for the full name, with its final dot"#]],
+    );
+    check_records(
+        &[("www.other.example.", "TXT", "[\"a\"]"), ("", "TXT", "[\"a\"]"), ("a..b", "TXT", "[\"a\"]")],
+        expect![[r#"
         perigee.toml:21  zone.record[0].name = "www.other.example."
             must be @, a name below the zone, or a full name inside the zone that ends with a dot; for example name = "@"
         perigee.toml:26  zone.record[1].name = ""
             must be @, a name below the zone, or a full name inside the zone that ends with a dot; for example name = "@"
         perigee.toml:31  zone.record[2].name = "a..b"
-            must be @, a name below the zone, or a full name inside the zone that ends with a dot; for example name = "@""#]]);
-    check_records(&[("a", "TXT", "[\"a\"]"), ("A", "TXT", "[\"b\"]")], expect![[r#"
+            must be @, a name below the zone, or a full name inside the zone that ends with a dot; for example name = "@""#]],
+    );
+    check_records(
+        &[("a", "TXT", "[\"a\"]"), ("A", "TXT", "[\"b\"]")],
+        expect![[r#"
         perigee.toml:25  zone.record[1]
-            must be unique, and zone.record[0] says it too (line 20); change or remove one of them"#]]);
+            must be unique, and zone.record[0] says it too (line 20); change or remove one of them"#]],
+    );
 }
 
 #[test]
@@ -97,38 +109,57 @@ fn values() {
 
 #[test]
 fn one_name_says_one_thing() {
-    check_records(&[("www", "A", "[\"198.18.0.1\"]"), ("ns1", "AAAA", "[\"2001:db8::1\"]"), ("@", "NS", "[\"ns\"]")], expect![[r#"
+    check_records(
+        &[("www", "A", "[\"198.18.0.1\"]"), ("ns1", "AAAA", "[\"2001:db8::1\"]"), ("@", "NS", "[\"ns\"]")],
+        expect![[r#"
         perigee.toml:20  zone.record[0]
             www.cdn.example is the steered name of site www: its addresses are chosen for each client; remove it, or rename one of them
         perigee.toml:25  zone.record[1]
             ns1.cdn.example is a nameserver: its addresses stand in cdn.nameservers; remove it
         perigee.toml:30  zone.record[2]
-            the zone's own nameservers stand in cdn.nameservers; move them there"#]]);
-    check_records(&[("@", "CNAME", "[\"www\"]"), ("a", "CNAME", "[\"www\"]"), ("a", "TXT", "[\"a\"]")], expect![[r#"
+            the zone's own nameservers stand in cdn.nameservers; move them there"#]],
+    );
+    check_records(
+        &[("@", "CNAME", "[\"www\"]"), ("a", "CNAME", "[\"www\"]"), ("a", "TXT", "[\"a\"]")],
+        expect![[r#"
         perigee.toml:20  zone.record[0]
             a CNAME stands alone at its name, and at cdn.example the zone's apex has SOA and NS; remove it or the others
         perigee.toml:25  zone.record[1]
-            a CNAME stands alone at its name, and at a.cdn.example there are other records; remove it or the others"#]]);
-    check_records(&[("sub", "NS", "[\"a\"]"), ("x.y.sub", "TXT", "[\"a\"]"), ("*.b", "NS", "[\"a\"]")], expect![[r#"
+            a CNAME stands alone at its name, and at a.cdn.example there are other records; remove it or the others"#]],
+    );
+    check_records(
+        &[("sub", "NS", "[\"a\"]"), ("x.y.sub", "TXT", "[\"a\"]"), ("*.b", "NS", "[\"a\"]")],
+        expect![[r#"
         perigee.toml:25  zone.record[1]
             x.y.sub.cdn.example is delegated to other nameservers, and only glue (A, AAAA) may lie there; remove it, or the NS record above it
         perigee.toml:30  zone.record[2]
-            a wildcard cannot be delegated; name the delegated zone"#]]);
-    check_records_in("zone = \"cdn.example\"\napex_site = \"www\"", &[("@", "A", "[\"198.18.0.1\"]")], expect![[r#"
+            a wildcard cannot be delegated; name the delegated zone"#]],
+    );
+    check_records_in(
+        "zone = \"cdn.example\"\napex_site = \"www\"",
+        &[("@", "A", "[\"198.18.0.1\"]")],
+        expect![[r#"
         perigee.toml:20  zone.record[0]
-            cdn.example is the steered name of site www: its addresses are chosen for each client; remove it, or rename one of them"#]]);
+            cdn.example is the steered name of site www: its addresses are chosen for each client; remove it, or rename one of them"#]],
+    );
 }
 
 #[test]
 fn a_bad_zone_is_one_mistake() {
-    check_records_in("zone = \"cdn..example\"", &[("a.cdn.example.", "TXT", "[\"a\"]"), ("@", "TXT", "[\"a\"]")], expect![[r#"
+    check_records_in(
+        "zone = \"cdn..example\"",
+        &[("a.cdn.example.", "TXT", "[\"a\"]"), ("@", "TXT", "[\"a\"]")],
+        expect![[r#"
         perigee.toml:2  cdn.zone = "cdn..example"
-            must be a domain name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all; for example zone = "cdn.example""#]]);
+            must be a domain name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all; for example zone = "cdn.example""#]],
+    );
 }
 
 #[test]
 fn missing_keys() {
-    check(&format!("{SMALL}[[zone.record]]\n[[zone.records]]\n"), expect![[r#"
+    check(
+        &format!("{SMALL}[[zone.record]]\n[[zone.records]]\n"),
+        expect![[r#"
         perigee.toml:19  zone.record[0].name
             is missing; add name = "@"
         perigee.toml:19  zone.record[0].ttl
@@ -138,8 +169,12 @@ fn missing_keys() {
         perigee.toml:19  zone.record[0].values
             is missing; add values = ["198.18.0.1"]
         perigee.toml:20  zone.records
-            is no key of this document; did you mean "record"?"#]]);
-    check(&format!("{SMALL}[[zone.record]]\nname = \"a\"\ntype = \"A\"\nttl = \"1500ms\"\nvalues = [\"198.18.0.1\"]"), expect![[r#"
+            is no key of this document; did you mean "record"?"#]],
+    );
+    check(
+        &format!("{SMALL}[[zone.record]]\nname = \"a\"\ntype = \"A\"\nttl = \"1500ms\"\nvalues = [\"198.18.0.1\"]"),
+        expect![[r#"
         perigee.toml:22  zone.record[0].ttl = "1500ms"
-            must be whole seconds; for example ttl = "5m""#]]);
+            must be whole seconds; for example ttl = "5m""#]],
+    );
 }
