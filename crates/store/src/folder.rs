@@ -67,6 +67,7 @@ impl Folder {
             tracing::warn!(dir = %dir.display(), "the disk cache's size or hash seed changed: starting empty");
             empty(&dir).map_err(unwritable)?;
         }
+        room(&dir, config.bytes)?;
         write_format(&dir, epoch, layout).map_err(unwritable)?;
         Ok(Self { dir, epoch, _lock: lock })
     }
@@ -80,6 +81,29 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Asks before taking: a disk filled up to the last block on the way to a refusal would hurt others.
+#[cfg(target_os = "linux")]
+fn room(dir: &Path, bytes: u64) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let unwritable = |source| StoreError::Unwritable { dir: dir.to_owned(), source };
+    let mut taken = 0_u64;
+    for path in engine_files(dir).map_err(unwritable)? {
+        taken += fs::metadata(path).map_err(unwritable)?.blocks() * 512;
+    }
+    let system = nix::sys::statvfs::statvfs(dir).map_err(|errno| unwritable(errno.into()))?;
+    let free = system.blocks_available().saturating_mul(system.fragment_size());
+    if bytes.saturating_sub(taken) > free {
+        let source = io::Error::new(io::ErrorKind::StorageFull, format!("only {free} bytes are free"));
+        return Err(StoreError::NoRoom { dir: dir.to_owned(), bytes, source });
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn room(_dir: &Path, _bytes: u64) -> Result<(), StoreError> {
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {

@@ -100,6 +100,16 @@ fn another_size_or_seed_starts_empty() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn more_than_there_is_is_refused_before_anything_is_taken() {
+    let temp = temp();
+    let check = |bytes: u64| Folder::open(&config(temp.path(), bytes), 5).map(|folder| folder.epoch);
+    let text = check(1 << 60).expect_err("an exbibyte").to_string();
+    assert!(text.contains("cannot take 1152921504606846976 bytes") && text.contains("a smaller disk cache"), "{text}");
+    assert_eq!(check(1 << 20).expect("a mebibyte"), 1, "the refused opening left nothing behind");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn space_is_taken_before_it_is_needed() {
     use std::os::unix::fs::MetadataExt;
     let temp = temp();
