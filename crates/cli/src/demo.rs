@@ -1,11 +1,103 @@
-//! `perigee demo`: the whole CDN in one process on loopback.
+//! `perigee demo`: the whole CDN in one process on loopback: an origin, shields, edges and nameservers, on one set of
+//! runtimes, from one document that lies in a folder and can be edited.
+//!
+//! Deliberately absent: anything that a fleet of separate processes would not have. The nodes are started by the same
+//! calls as the servers' own `main`, know each other by the document only, and talk over sockets.
 
+mod fleet;
+mod folder;
+mod guide;
 mod layout;
 mod options;
+mod table;
 
-pub(crate) use options::DemoArgs;
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    num::NonZero,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
+use anyhow::Context;
+use perigee_node::{
+    limits,
+    log::{self, LogFormat},
+    runtimes::Runtimes,
+    signals::Signals,
+};
+
+pub(crate) use self::options::DemoArgs;
+use self::{
+    fleet::{Fleet, View},
+    folder::Folder,
+    layout::Layout,
+    table::{Painter, changes, table},
+};
+
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long the runtimes may take to stop after everything has drained.
+const SHUTDOWN_BOUND: Duration = Duration::from_secs(2);
+
+/// Runs until a signal.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    _ = layout::Layout::new(args);
-    anyhow::bail!("not yet")
+    let started = Instant::now();
+    let with_table = !args.no_table && io::stdout().is_terminal();
+    let layout = Layout::new(args);
+    let folder = Folder::make(args.folder.as_deref(), &layout)?;
+    if with_table {
+        log::init_to(&args.log, LogFormat::Text, Arc::new(folder.log_file()?))?;
+    } else {
+        log::init(&args.log, LogFormat::Text)?;
+    }
+    limits::raise_open_files();
+    let threads = args.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
+    let running = Runtimes::start(threads).context("cannot start threads")?;
+    let runtimes = running.handles().clone();
+    let done = runtimes.control.block_on(async {
+        let signals = Signals::install(&runtimes.control).context("cannot take over signals")?;
+        let fleet = Fleet::start(&layout, folder.path(), args, &runtimes).await?;
+        greet(&layout, &folder, started)?;
+        let shown = show(&fleet, &signals, with_table).await;
+        fleet.drain().await;
+        shown?;
+        writeln!(io::stdout(), "drained")
+            .context("cannot write to stdout")
+    });
+    running.shutdown(SHUTDOWN_BOUND);
+    done
+}
+
+fn greet(layout: &Layout, folder: &Folder, started: Instant) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", guide::guide(layout, &folder.path().display().to_string()))?;
+    let (edges, shields, nameservers) = (layout.edges.len(), layout.shields.len(), layout.nameservers.len());
+    let took = started.elapsed().as_secs_f64();
+    writeln!(out, "ready: {edges} edges, {shields} shields, {nameservers} nameservers, 1 origin in {took:.1} s; Ctrl-C ends it")?;
+    out.flush()
+}
+
+/// Shows figures each second until a signal comes.
+async fn show(fleet: &Fleet, signals: &Signals, with_table: bool) -> io::Result<()> {
+    let mut ticks = tokio::time::interval(REFRESH);
+    let mut painter = Painter::default();
+    let mut before: Option<View> = None;
+    loop {
+        tokio::select! {
+            () = signals.terminated() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        fleet.end_drained().await;
+        let now = fleet.view();
+        let mut out = io::stdout().lock();
+        if with_table {
+            painter.paint(&table(&now), &mut out)?;
+        } else {
+            for line in changes(before.as_ref(), &now) {
+                writeln!(out, "{line}")?;
+            }
+            out.flush()?;
+        }
+        before = Some(now);
+    }
 }

@@ -1,6 +1,11 @@
-//! Logs for people and machines, to stderr: one subscriber per process, which `main` installs and no library does.
+//! Logs for people and machines: one subscriber per process, which `main` installs and no library does.
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,15 +36,28 @@ pub enum LogError {
 /// Libraries that say at `info` what belongs to `debug`; a filter that names them wins.
 const QUIET: [&str; 4] = ["hickory_server=warn", "hickory_resolver=warn", "foyer=warn", "foyer_storage=warn"];
 
-/// Installs the process's subscriber.
+/// Installs the process's subscriber, which writes to stderr.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
+    install(filter, format, std::io::stderr, is_terminal())
+}
+
+/// Installs a subscriber that writes elsewhere, for a process that needs its terminal.
+pub fn init_to<W>(filter: &str, format: LogFormat, writer: W) -> Result<(), LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    install(filter, format, writer, false)
+}
+
+fn install<W>(filter: &str, format: LogFormat, writer: W, colours: bool) -> Result<(), LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = parse(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal())).try_init(),
-        LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
-        }
+        LogFormat::Text => registry.with(fmt::layer().with_writer(writer).with_ansi(colours)).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init(),
     };
     installed.map_err(|_| LogError::Twice)
 }

@@ -23,7 +23,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const EDGE_HOST: u8 = 80;
 
 /// One edge.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Edge {
     pub(crate) city: &'static City,
     /// What DNS answers. With `--one-address` it is a name for the edge, and nobody listens there.
@@ -37,6 +37,8 @@ pub(crate) struct Edge {
 pub(crate) struct Server {
     /// `shield-west`, `ns1`.
     pub(crate) id: String,
+    /// What the document says of a nameserver. With `--one-address` nobody listens there.
+    pub(crate) advertised: IpAddr,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -68,7 +70,7 @@ impl Layout {
         let shield = |(index, id): (usize, &&str)| {
             let own = IpAddr::from([127, 0, 0, EDGE_HOST + 1 + index as u8]);
             let listen = place(own, args.shield_port, index);
-            Server { id: (*id).to_owned(), listen, admin: place(own, args.admin_port, edges_before + index) }
+            Server { id: (*id).to_owned(), advertised: own, listen, admin: place(own, args.admin_port, edges_before + index) }
         };
         let addresses = match args.nameserver.as_slice() {
             [] => vec![IpAddr::from([127, 0, 0, 53]), IpAddr::from([127, 0, 0, 54])],
@@ -76,7 +78,7 @@ impl Layout {
         };
         let nameserver = |(index, own): (usize, IpAddr)| {
             let listen = place(own, args.dns_port, index);
-            Server { id: format!("ns{}", index + 1), listen, admin: place(own, args.admin_port, shields_before + index) }
+            Server { id: format!("ns{}", index + 1), advertised: own, listen, admin: place(own, args.admin_port, shields_before + index) }
         };
         Self {
             zone: args.zone.trim_end_matches('.').to_ascii_lowercase(),
@@ -118,7 +120,7 @@ impl Layout {
         let zone = &self.zone;
         let mut nameservers = String::new();
         for server in &self.nameservers {
-            writeln!(nameservers, "  {{ host = \"{}.{zone}\", addresses = [\"{}\"] }},", server.id, server.listen.ip()).unwrap_or_default();
+            writeln!(nameservers, "  {{ host = \"{}.{zone}\", addresses = [\"{}\"] }},", server.id, server.advertised).unwrap_or_default();
         }
         let home = &CITIES[0];
         format!(

@@ -263,3 +263,6 @@ fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub(crate) const FILE_BYTES: u64 = 64 << 20;
 /// The seed that the published hashes belong to.
 pub(crate) const SEED: u64 = 1;
 /// SHA-256 of `/files/64MiB.bin` under [`SEED`].
-const FILE_SHA256: &str = "0000";
+const FILE_SHA256: &str = "b600ed40c28224f7209414c6b7cf8248dc9e61dcd54de14e9b7b3e689e2bce5c";
 /// Widths of each city's pictures, in pixels.
 const WIDTHS: [u32; 2] = [160, 640];
 

@@ -1,0 +1,183 @@
+//! The demo's nodes: started together on one set of runtimes, watched, drained in the order of the requests' way.
+
+use std::{net::IpAddr, path::Path, sync::Mutex, sync::PoisonError, time::Duration};
+
+use anyhow::Context;
+use futures_util::future::{join_all, try_join_all};
+use perigee_node::{admin::AdminError, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec};
+use perigee_tier::{Role, Source, TierStats};
+
+use super::{
+    layout::{DOCUMENT_FILE, Edge, Layout, Server},
+    options::DemoArgs,
+};
+use crate::origin::Origin;
+
+/// How long requests in flight may go on after Ctrl-C.
+const DRAIN_BOUND: Duration = Duration::from_secs(10);
+
+/// Every node of the demo.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    origin: Origin,
+    shields: Vec<(Server, perigee_tier::Running)>,
+    edges: Vec<EdgeNode>,
+    nameservers: Vec<perigee_geodns::Running>,
+}
+
+#[derive(Debug)]
+struct EdgeNode {
+    edge: Edge,
+    /// None once it was drained through its admin API.
+    running: Mutex<Option<perigee_tier::Running>>,
+    last: Mutex<TierStats>,
+}
+
+/// What an edge is doing for its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    /// The nameservers' probes fail.
+    Down,
+    /// Asked to end through its admin API.
+    Drained,
+}
+
+impl State {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// One edge at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct EdgeView {
+    pub(crate) edge: Edge,
+    /// Answers of the nameservers that named it first.
+    pub(crate) answers: u64,
+    pub(crate) stats: TierStats,
+    pub(crate) state: State,
+}
+
+/// The fleet at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct View {
+    pub(crate) edges: Vec<EdgeView>,
+    /// By id.
+    pub(crate) shields: Vec<(String, TierStats)>,
+    pub(crate) origin_requests: u64,
+}
+
+impl Fleet {
+    /// Starts everything; `folder` holds the document and what it names.
+    pub(crate) async fn start(layout: &Layout, folder: &Path, args: &DemoArgs, runtimes: &Runtimes) -> anyhow::Result<Self> {
+        let document = folder.join(DOCUMENT_FILE);
+        let origin = Origin::start(&[layout.origin], runtimes).map_err(|error| explain("the origin", "--origin-port", error.into()))?;
+        let tier = |id: &str, role: Role, listen, admin| {
+            let source = Source::File { path: document.clone(), role };
+            let mut options = perigee_tier::Options::new(source, vec![listen]);
+            options.admin = Some(admin);
+            options.memory_bytes = args.memory.0;
+            options.disk = args.disk.map(|size| DiskSpec { folder: folder.join("cache").join(id), size });
+            perigee_tier::start(options, runtimes)
+        };
+        let shields = try_join_all(layout.shields.iter().map(async |server| {
+            let role = Role::Shield(server.id.parse().context("a shield's id")?);
+            let running = tier(&server.id, role, server.listen, server.admin).await;
+            Ok::<_, anyhow::Error>((server.clone(), running.map_err(|error| explain(&server.id, "--shield-port", error))?))
+        }));
+        let edges = try_join_all(layout.edges.iter().map(async |edge| {
+            let id = edge.city.id;
+            let running = tier(id, Role::Edge(id.parse().context("a PoP's id")?), edge.listen, edge.admin).await;
+            let running = running.map_err(|error| explain(&format!("edge {id}"), "--edge-port", error))?;
+            Ok::<_, anyhow::Error>(EdgeNode { edge: *edge, last: Mutex::default(), running: Mutex::new(Some(running)) })
+        }));
+        let (shields, edges) = (shields.await?, edges.await?);
+        let nameservers = try_join_all(layout.nameservers.iter().map(async |server| {
+            let options = perigee_geodns::Options {
+                name: server.id.clone(),
+                document: perigee_geodns::DocumentSource::File(document.clone()),
+                listen: vec![server.listen],
+                admin: Some(server.admin),
+            };
+            perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
+        }));
+        Ok(Self { origin, shields, edges, nameservers: nameservers.await? })
+    }
+
+    /// The figures of this moment.
+    pub(crate) fn view(&self) -> View {
+        let nameservers: Vec<_> = self.nameservers.iter().map(perigee_geodns::Running::stats).collect();
+        let down = |address: IpAddr| nameservers.iter().any(|stats| stats.addresses_down.contains(&address));
+        let answers = |id: &str| nameservers.iter().filter_map(|stats| stats.answers_by_pop.get(id)).sum();
+        let edges = self.edges.iter().map(|node| {
+            let (stats, running) = node.stats();
+            let state = match (running, down(node.edge.advertised)) {
+                (false, _) => State::Drained,
+                (true, true) => State::Down,
+                (true, false) => State::Up,
+            };
+            EdgeView { edge: node.edge, answers: answers(node.edge.city.id), stats, state }
+        });
+        View {
+            edges: edges.collect(),
+            shields: self.shields.iter().map(|(server, running)| (server.id.clone(), running.stats())).collect(),
+            origin_requests: self.origin.requests(),
+        }
+    }
+
+    /// Ends the edges that were asked to end through their admin API, so that their ports are closed too.
+    pub(crate) async fn end_drained(&self) {
+        join_all(self.edges.iter().map(|node| async {
+            if let Some(running) = node.take_if_draining() {
+                running.drain(DRAIN_BOUND).await;
+            }
+        }))
+        .await;
+    }
+
+    /// Ends everything: names first, then the edges, their shields, the origin.
+    pub(crate) async fn drain(self) {
+        join_all(self.nameservers.into_iter().map(perigee_geodns::Running::drain)).await;
+        join_all(self.edges.iter().filter_map(EdgeNode::take).map(|running| running.drain(DRAIN_BOUND))).await;
+        join_all(self.shields.into_iter().map(|(_, running)| running.drain(DRAIN_BOUND))).await;
+        self.origin.drain(DRAIN_BOUND).await;
+    }
+}
+
+impl EdgeNode {
+    /// Its figures, the last ones where it has ended, and whether it runs.
+    fn stats(&self) -> (TierStats, bool) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = running.as_ref() {
+            *last = running.stats();
+        }
+        let ending = running.as_ref().is_none_or(|running| running.state().is_draining());
+        (*last, !ending)
+    }
+
+    fn take(&self) -> Option<perigee_tier::Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn take_if_draining(&self) -> Option<perigee_tier::Running> {
+        self.stats();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take_if(|running| running.state().is_draining())
+    }
+}
+
+/// Says which node cannot start, and for an address which flag moves it.
+fn explain(node: &str, flag: &str, error: anyhow::Error) -> anyhow::Error {
+    let what = match error.downcast_ref::<ListenError>() {
+        Some(ListenError::NotHere { .. }) => format!("{node} cannot start; try --one-address"),
+        Some(_) => format!("{node} cannot start; try another {flag}"),
+        None if error.is::<AdminError>() => format!("{node} cannot start; try another --admin-port"),
+        None => format!("{node} cannot start"),
+    };
+    error.context(what)
+}

@@ -1,0 +1,71 @@
+//! What the demo prints first: lines to copy.
+
+use super::layout::{ADMIN_TOKEN, DOCUMENT_FILE, Edge, Layout};
+
+/// The text above the table. `folder` is where the document lies.
+pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
+    let site = layout.site_name();
+    let (from, to) = match layout.edges.as_slice() {
+        [first, .., sydney] => (first, sydney),
+        _ => return String::new(),
+    };
+    let tokyo = layout.edges.iter().find(|edge| edge.city.id == "tyo").unwrap_or(to);
+    let port = from.listen.port();
+    let dig = |edge: &Edge| dig(layout, edge, &site);
+    let curl = |edge: &Edge, path: &str, flags: &str| {
+        format!("curl {flags}--connect-to {site}:{port}:{} http://{site}:{port}{path}", edge.listen)
+    };
+    format!(
+        "A client's address tells its country by telephone code: 127.49.x.x is Germany, 127.81.x.x Japan.\n\
+         Which edge is nearest?\n  {}\n  {}\n\
+         Fetch through it, twice: first a miss at edge and shield, then a hit.\n  {}\n\
+         A range, a slow page, the whole site:\n  {}\n  {}\n  {}\n\
+         What reached the origin, and how an edge is:\n  curl http://{}/.origin/stats\n  perigee status --admin {}\n\
+         Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
+         Change the CDN: edit {folder}/{DOCUMENT_FILE}\n",
+        dig(tokyo),
+        dig(from),
+        curl(tokyo, "/pictures/tyo-640.png", "-sD- -o /dev/null "),
+        curl(to, "/files/64MiB.bin", "-sr 1000000-1000099 -D- -o /dev/null "),
+        curl(from, "/slow", ""),
+        format_args!("wget -q -r --header 'Host: {site}' http://{}/", from.listen),
+        layout.origin,
+        tokyo.admin,
+        tokyo.admin,
+    )
+}
+
+/// On one address a client cannot come from elsewhere, so the query says for whom it asks.
+fn dig(layout: &Layout, edge: &Edge, site: &str) -> String {
+    let (code, city) = (edge.city.code, edge.city.name);
+    let Some(server) = layout.nameservers.first().map(|server| server.listen) else { return String::new() };
+    let client = if layout.one_address { format!("+subnet=127.{code}.0.0/16") } else { format!("-b 127.{code}.0.1") };
+    format!("dig {client} @{} -p {} {site} +short    # {city}: {}", server.ip(), server.port(), edge.advertised)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::layout::tests::layout;
+
+    #[test]
+    fn lines_name_the_addresses_in_use() {
+        let text = guide(&layout(&["--dns-port", "5353", "--zone", "x.test"]), "/f");
+        for line in [
+            "dig -b 127.81.0.1 @127.0.0.53 -p 5353 www.x.test +short    # Tokyo: 127.81.0.80",
+            "curl -sD- -o /dev/null --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
+            "curl http://127.0.0.90:8000/.origin/stats",
+            "edit /f/perigee.toml",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn on_one_address_the_query_names_the_client() {
+        let text = guide(&layout(&["--one-address"]), "/f");
+        assert!(text.contains("dig +subnet=127.81.0.0/16 @127.0.0.1 -p 5300 www.cdn.example +short"), "{text}");
+        assert!(text.contains("--connect-to www.cdn.example:8080:127.0.0.1:8086"), "{text}");
+        assert!(!text.contains("-b 127"));
+    }
+}
