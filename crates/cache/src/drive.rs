@@ -150,6 +150,7 @@ impl Engine {
         let key = located.as_ref().map_or(&ask.key, |located| &located.key);
         match self.flights.join(key, ask.now) {
             Joined::Bypass => self.pass(ask, None, Why { fwd: why.fwd, reason: "known-private" }).await,
+            Joined::Missed => self.fetch_alone(ask, located, why).await,
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
                 Phase::Streaming(filling) if vary::matches(&filling.head.vary, &ask.headers) => {

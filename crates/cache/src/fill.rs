@@ -151,6 +151,9 @@ impl Fetching {
             below: below(&response),
             peer: response.peer.to_string(),
         });
+        if !stored {
+            leader.give_up_keeping();
+        }
         let mut sink = Sink {
             engine: &self.engine,
             fill,
@@ -201,8 +204,9 @@ impl Sink<'_> {
 
     async fn take(&mut self, leader: &Leader, mut data: &[u8]) {
         self.written += data.len() as u64;
-        if self.written > self.bytes_max {
+        if self.keeping && self.written > self.bytes_max {
             self.keeping = false;
+            leader.give_up_keeping();
             self.segment = BytesMut::new();
         }
         while self.keeping && !data.is_empty() {

@@ -45,7 +45,9 @@ pub(crate) enum Joined {
     Leader(Leader, Reader),
     /// Somebody fetches already.
     Follower(Reader),
-    /// The last response was not to be shared: fetch alone.
+    /// Somebody fetches what will not be stored, and its beginning is gone: fetch alone.
+    Missed,
+    /// The last response was not to be shared: send the request on as it stands.
     Bypass,
 }
 
@@ -66,7 +68,8 @@ impl Flights {
     pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, now: Timestamp) -> Joined {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.live.get(key) {
-            return Joined::Follower(Reader::new(Arc::clone(flight)));
+            let whole = lock(&flight.state).is_whole();
+            return if whole { Joined::Follower(Reader::new(Arc::clone(flight))) } else { Joined::Missed };
         }
         match shard.private.get(key) {
             Some(until) if *until > now => return Joined::Bypass,
@@ -181,6 +184,8 @@ struct State {
     next_reader: u64,
     /// Segments below this offset can be read from the store.
     kept_below: u64,
+    /// Whether the body is on its way into the store, so that what leaves the window can still be read.
+    keeping: bool,
 }
 
 impl Default for Flight {
@@ -195,6 +200,7 @@ impl Default for Flight {
                 positions: HashMap::new(),
                 next_reader: 0,
                 kept_below: 0,
+                keeping: true,
             }),
             grown: Notify::new(),
             drained: Notify::new(),
@@ -203,19 +209,27 @@ impl Default for Flight {
 }
 
 impl State {
-    /// Drops what every reader has passed, and what the store holds once the window is full.
+    /// Drops what the store holds, once every reader has passed it or the window is full. What is not to be stored goes
+    /// when every reader has passed it: late comers then fetch for themselves.
     fn trim(&mut self) {
         let slowest = self.positions.values().copied().min().unwrap_or(self.end);
         while let Some((offset, chunk)) = self.window.front() {
             let chunk_end = offset + chunk.len() as u64;
             let passed = chunk_end <= slowest;
-            let kept = chunk_end <= self.kept_below && self.end - offset > WINDOW_BYTES;
-            if !(passed || kept) {
+            let kept = chunk_end <= self.kept_below;
+            let full = self.end - offset > WINDOW_BYTES;
+            let goes = if kept { passed || full } else { passed && !self.keeping };
+            if !goes {
                 break;
             }
             self.window_start = chunk_end;
             self.window.pop_front();
         }
+    }
+
+    /// Whether a reader from now on can read the body from its first byte.
+    fn is_whole(&self) -> bool {
+        self.window_start <= self.kept_below
     }
 
     fn furthest(&self) -> u64 {
@@ -263,6 +277,13 @@ impl Leader {
         state.trim();
         drop(state);
         self.flight.grown.notify_waiters();
+    }
+
+    /// Says that the body will not be stored, or no longer.
+    pub(crate) fn give_up_keeping(&self) {
+        let mut state = lock(&self.flight.state);
+        state.keeping = false;
+        state.trim();
     }
 
     /// Says that everything below `offset` is in the store.

@@ -122,7 +122,10 @@ mod tests {
             assert_eq!(parsed.is_ok(), good, "{line}: {parsed:?}");
         };
         check("edge --origin http://127.0.0.1:8000", true);
-        check("edge --origin http://a --origin http://b --policy set_cookie=store --policy client_cache_control=honour", true);
+        check(
+            "edge --origin http://a --origin http://b --policy set_cookie=store --policy client_cache_control=honour",
+            true,
+        );
         check("edge --document cdn.toml --pop fra", true);
         check("edge --probe", true);
         check("edge", false);

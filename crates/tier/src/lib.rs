@@ -6,13 +6,13 @@
 
 mod assemble;
 mod flags;
-mod process;
 mod options;
+mod process;
 mod running;
 mod service;
 
 pub use assemble::Role;
 pub use flags::{EdgeFlags, ShieldFlags};
-pub use process::{edge_main, shield_main};
 pub use options::{Options, Source};
+pub use process::{edge_main, shield_main};
 pub use running::{Running, TierStats, start};

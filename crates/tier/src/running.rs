@@ -127,7 +127,8 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     );
     metrics.reloads.set_generation(FIRST_GENERATION);
     let authorizer = Authorizer::new(place.admin);
-    let watcher = loaded.as_ref().map(|loaded| follow(loaded, &options, assembler, &engine, &authorizer, &metrics, runtimes));
+    let watcher =
+        loaded.as_ref().map(|loaded| follow(loaded, &options, assembler, &engine, &authorizer, &metrics, runtimes));
 
     let admin = match options.admin {
         Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),

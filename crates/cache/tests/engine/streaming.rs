@@ -1,0 +1,189 @@
+//! Coalescing and streaming: one fetch, first byte before the last, bounded windows, cuts that show.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::join_all, stream};
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use perigee_upstream::{FetchError, FetchErrorKind, FetchResponse, UpstreamBody};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::world::World;
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    list.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+}
+
+/// An origin whose body comes as the test sends it.
+fn steered(world: &World, fields: HeaderMap) -> mpsc::Sender<Result<Bytes, FetchError>> {
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, FetchError>>(1);
+    let receiver = Arc::new(Mutex::new(Some(receiver)));
+    world.origin.set(Box::new(move |_| {
+        let (receiver, fields) = (Arc::clone(&receiver), fields.clone());
+        Box::pin(async move {
+            let mut receiver = receiver.lock().await.take().expect("asked once");
+            let pieces = stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|piece| piece.map(Frame::data));
+            Ok(FetchResponse::scripted(http::StatusCode::OK, fields, UpstreamBody::from_body(StreamBody::new(pieces))))
+        })
+    }));
+    sender
+}
+
+fn pattern(length: usize) -> Bytes {
+    (0..length).map(|i| (i % 251) as u8).collect::<Vec<_>>().into()
+}
+
+#[tokio::test]
+async fn five_hundred_clients_of_one_cold_object_make_one_fetch() {
+    let world = World::edge().await;
+    let body = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let clients = join_all((0..500).map(|_| world.ask("GET", "/cold", &[])));
+    let origin = async {
+        while world.origin.fetches() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for piece in [&b"one "[..], b"two ", b"three"] {
+            body.send(Ok(Bytes::from_static(piece))).await.unwrap();
+        }
+        drop(body);
+    };
+    let (answers, ()) = tokio::join!(clients, origin);
+    assert_eq!(world.origin.fetches(), 1);
+    let mut collapsed = 0;
+    for (response, body) in answers {
+        assert_eq!(response.status(), 200);
+        assert_eq!(body.as_deref(), Some(&b"one two three"[..]));
+        collapsed += usize::from(response.headers()["cache-status"].to_str().unwrap().contains("collapsed"));
+    }
+    assert_eq!(collapsed, 499);
+}
+
+#[tokio::test]
+async fn the_first_byte_arrives_before_the_last_is_sent() {
+    let world = World::edge().await;
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let mut response = world.send("GET", "/a", &[]).await.into_body();
+    origin.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
+    assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    // Whoever comes now gets what was, and what comes.
+    let mut late = world.send("GET", "/a", &[]).await.into_body();
+    assert_eq!(late.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    origin.send(Ok(Bytes::from_static(b"second"))).await.unwrap();
+    assert_eq!(late.frame().await.unwrap().unwrap().into_data().unwrap(), "second");
+    drop(origin);
+    assert!(late.frame().await.is_none());
+    assert_eq!(response.collect().await.unwrap().to_bytes(), "second");
+}
+
+#[tokio::test]
+async fn a_cut_upstream_cuts_the_client_and_is_not_stored() {
+    let world = World::edge().await;
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let response = world.send("GET", "/a", &[]).await;
+    origin.send(Ok(Bytes::from_static(b"half"))).await.unwrap();
+    origin.send(Err(FetchError::new(FetchErrorKind::PrematureClose))).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+    world.settle().await;
+    world.origin.set(Box::new(|_| Box::pin(std::future::ready(Err(FetchError::new(FetchErrorKind::Connect))))));
+    assert_eq!(world.ask("GET", "/a", &[]).await.0.status(), 502);
+}
+
+#[tokio::test]
+async fn a_fill_outlives_its_client() {
+    let world = World::edge().await;
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let response = world.send("GET", "/a", &[]).await;
+    drop(response);
+    origin.send(Ok(Bytes::from_static(b"whole"))).await.unwrap();
+    drop(origin);
+    world.settle().await;
+    let (response, body) = world.ask("GET", "/a", &[]).await;
+    assert!(response.headers()["cache-status"].to_str().unwrap().contains("hit"));
+    assert_eq!(body.unwrap(), "whole");
+}
+
+#[tokio::test]
+async fn an_idle_client_holds_the_upstream_back() {
+    let world = World::edge().await;
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let response = world.send("GET", "/a", &[]).await;
+    let piece = Bytes::from(vec![7_u8; 64 * 1024]);
+    let mut taken = 0;
+    // The client reads nothing: the leader takes a window's worth and no more.
+    while tokio::time::timeout(Duration::from_millis(200), origin.send(Ok(piece.clone()))).await.is_ok() {
+        taken += piece.len();
+        assert!(taken < 4 << 20, "{taken} bytes were taken from upstream for a client that reads nothing");
+    }
+    let reading = tokio::spawn(response.into_body().collect());
+    origin.send(Ok(piece.clone())).await.unwrap();
+    drop(origin);
+    assert_eq!(reading.await.unwrap().unwrap().to_bytes().len(), taken + piece.len());
+}
+
+#[tokio::test]
+async fn a_slow_follower_reads_the_store_and_large_bodies_reassemble() {
+    let world = World::edge().await;
+    let whole = pattern(5 << 20);
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60"), ("etag", "\"1\"")]));
+    let fast = world.send("GET", "/big", &[]).await.into_body();
+    let slow = world.send("GET", "/big", &[]).await.into_body();
+    let reading = tokio::spawn(fast.collect());
+    for piece in whole.chunks(50_000) {
+        origin.send(Ok(Bytes::copy_from_slice(piece))).await.unwrap();
+    }
+    drop(origin);
+    assert!(reading.await.unwrap().unwrap().to_bytes() == whole);
+    // The window has moved on long ago.
+    assert!(slow.collect().await.unwrap().to_bytes() == whole);
+    world.settle().await;
+    let (_, body) = world.ask("GET", "/big", &[]).await;
+    assert!(body.unwrap() == whole);
+    let (response, part) = world.ask("GET", "/big", &[("range", "bytes=262100-524400")]).await;
+    assert_eq!(response.status(), 206);
+    assert!(part.unwrap() == whole.slice(262_100..524_401));
+    assert_eq!(world.origin.fetches(), 1);
+}
+
+#[tokio::test]
+async fn followers_of_a_private_response_fetch_for_themselves() {
+    let world = World::edge().await;
+    let turn = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&turn);
+    world.origin.set(Box::new(move |_| {
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let fields = headers(&[("cache-control", "private")]);
+            Ok(FetchResponse::scripted(http::StatusCode::OK, fields, UpstreamBody::full(number.to_string())))
+        })
+    }));
+    let answers = join_all((0..10).map(|_| world.ask("GET", "/me", &[]))).await;
+    let mut bodies: Vec<Bytes> = answers.into_iter().map(|(_, body)| body.unwrap()).collect();
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 10, "two clients saw one private response: {bodies:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_store_streams_at_the_slowest_readers_pace() {
+    let policy = perigee_protocol::model::CachePolicy { object_bytes_max: 1 << 20, ..Default::default() };
+    let world = World::new(perigee_semantics::policy::Tier::Edge, policy, Vec::new()).await;
+    let whole = pattern(6 << 20);
+    let body = whole.clone();
+    world.origin.set(Box::new(move |_| {
+        let pieces: Vec<_> = body.chunks(60_000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+        let body = UpstreamBody::from_body(StreamBody::new(stream::iter(pieces)));
+        let fields = headers(&[("cache-control", "max-age=60")]);
+        Box::pin(std::future::ready(Ok(FetchResponse::scripted(http::StatusCode::OK, fields, body))))
+    }));
+    let first = world.send("GET", "/big", &[]).await.into_body();
+    let second = world.send("GET", "/big", &[]).await.into_body();
+    let (first, second) = tokio::join!(first.collect(), second.collect());
+    assert!(first.unwrap().to_bytes() == whole && second.unwrap().to_bytes() == whole);
+    world.settle().await;
+    assert_eq!(world.origin.fetches(), 1);
+    let (response, _) = world.ask("GET", "/big", &[]).await;
+    assert!(response.headers()["cache-status"].to_str().unwrap().contains("fwd=uri-miss"));
+}
