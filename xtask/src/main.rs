@@ -1,3 +1,44 @@
-//! Every chore of the workspace: `cargo xtask help`.
+//! Every chore of the workspace: `cargo xtask help`. One file a chore; what a chore needs from outside is said in its
+//! help. No chore is needed to use Perigee, and none writes outside the workspace and its temporary folders.
 
-fn main() {}
+#![expect(clippy::print_stdout, reason = "chores talk to people")]
+
+mod geo;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask CHORE [ARGUMENTS]
+
+  test [ARGUMENTS]   the quick half of tidy, then all tests; ARGUMENTS go to cargo nextest (or cargo test)
+                     with CI=true or --full first: the whole of tidy
+  tidy [--quick]     arrows, purity, headers, documents, unsafe code, file lengths; then cargo fmt and clippy
+                     (not with --quick)
+  geo                fetches the real GeoLite2-City of 2018 into .geo/ (57 MB, from PyPI, needs python3 with pip)
+  help               this
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (chore, rest) = arguments.split_first().map_or(("help", &[][..]), |(chore, rest)| (chore.as_str(), rest));
+    let done = match chore {
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "geo" => geo::run(rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("there is no chore {other:?}\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {chore}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
