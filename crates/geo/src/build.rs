@@ -218,6 +218,6 @@ fn of_csv(text: &[u8], error: &csv::Error) -> LineError {
 fn line(text: &[u8], position: &csv::Position) -> u64 {
     let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
     let lines = text.get(start..).unwrap_or_default().split(|byte| *byte == b'\n');
-    let skipped = lines.take_while(|line| line.starts_with(b"#") || line.trim_ascii().is_empty());
+    let skipped = lines.take_while(|line| matches!(line, [] | [b'\r'] | [b'#', ..]));
     position.line() + skipped.count() as u64
 }

@@ -195,7 +195,8 @@ impl Token {
             return Self::pointer(data, at, low).ok_or(cut);
         }
         let kind = match kind {
-            0 => next().map(|extended| extended + 7),
+            // Extended types begin at 8, so that zeros, which is what holes in files are full of, are no value.
+            0 => next().filter(|extended| *extended > 0).map(|extended| extended + 7),
             kind => Some(kind),
         };
         let Some(kind) = kind else { return Err(cut) };
