@@ -368,3 +368,7 @@ mod compact {
         head
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

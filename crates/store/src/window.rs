@@ -21,9 +21,9 @@ use tokio::{
 use crate::record::DISK_PAGE;
 
 /// Segment bytes that may be on their way to the disk.
-const SEGMENT_LANE_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const SEGMENT_LANE_BYTES: usize = 16 * 1024 * 1024;
 /// Head bytes that may be on their way to the disk.
-const HEAD_LANE_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const HEAD_LANE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes that may be on their way to the disk.
 pub(crate) const OUTSTANDING_BYTES_MAX: usize = SEGMENT_LANE_BYTES + HEAD_LANE_BYTES;
 /// Each of foyer's two flush buffers: all that is outstanding fits into one.

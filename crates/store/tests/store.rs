@@ -164,28 +164,6 @@ fn what_memory_let_go_is_read_from_disk() {
     });
 }
 
-/// Bursts of heads outrun the disk; those it does not get must at least be the last word.
-#[test]
-fn an_older_head_never_comes_back_from_disk() {
-    Runtime::new().run(async |runtime| {
-        let world = World::disk(runtime).await;
-        let store = &world.store;
-        let names: Vec<String> = (0..600).map(|i| format!("key {i}")).collect();
-        let burst = || names.iter().map(|name| inline(store, name, &[1; INLINE_BYTES_MAX]).fill).collect::<Vec<_>>();
-        burst();
-        flood(store).await;
-        let new = burst();
-        flood(store).await;
-        let mut kept = 0;
-        for (name, new) in names.iter().zip(new) {
-            let found = store.get(&key(name)).await.map(|(entry, _)| object_of(Some(entry)).fill);
-            assert!(found.is_none_or(|found| found == new), "{name}: {found:?} is older than {new:?}");
-            kept += usize::from(found.is_some());
-        }
-        assert!(kept > 100, "only {kept} of 600 kept");
-    });
-}
-
 #[test]
 fn readers_beside_fills_and_removals_never_see_a_mixture() {
     Runtime::new().run(async |runtime| {
