@@ -180,4 +180,5 @@ pub fn append_cdn_loop(headers: &mut HeaderMap, me: &str) {
     append(headers, CDN_LOOP, me);
 }
 
-
+#[cfg(test)]
+mod tests;

@@ -137,11 +137,75 @@ fn is_kept(parameter: &str, rules: &QueryPolicy) -> bool {
     matches(&rules.keep) && !matches(&rules.drop)
 }
 
-fn strip_default_port(authority: &str, scheme: Scheme) -> &str {
+pub(crate) fn strip_default_port(authority: &str, scheme: Scheme) -> &str {
     let port = match scheme {
         Scheme::Http => ":80",
         Scheme::Https => ":443",
     };
     // An empty port is the default one too (RFC 9110 §4.2.3).
     authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use perigee_protocol::model::{CachePolicy, RuleCache};
+
+    use super::*;
+    use crate::policy::Tier;
+
+    fn key(site: &str, authority: &str, path: &str, query: Option<&str>, cache: &CachePolicy, rule: Option<&RuleCache>) -> CacheKey {
+        CacheKey::new(&site.parse().unwrap(), Scheme::Http, authority, path, query, &Policy { cache, rule, tier: Tier::Edge })
+    }
+
+    #[test]
+    fn queries() {
+        let check = |keep: &[&str], drop: &[&str], sort: bool, query: &str, expected: &str| {
+            let own = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+            let cache = CachePolicy { query: QueryPolicy { keep: own(keep), drop: own(drop), sort }, ..CachePolicy::default() };
+            let found = key("s", "h", "/", Some(query), &cache, None).to_string();
+            assert_eq!(found, format!("s http://h/{expected}"), "{keep:?} {drop:?} {sort} {query}");
+        };
+        check(&["*"], &[], false, "b=1&&a", "?b=1&&a");
+        check(&["*"], &[], false, "", "?");
+        check(&["*"], &["utm_*", "fbclid"], false, "utm_source=x&b=1&fbclid=2&fbclidx=3", "?b=1&fbclidx=3");
+        check(&["*"], &["utm_*"], false, "utm_a", "");
+        check(&["a", "c*"], &[], false, "b=1&a=2&cd=3&a", "?a=2&cd=3&a");
+        check(&[], &[], false, "a=1", "");
+        check(&["*"], &[], true, "b=2&a=2&b=1&a=1&", "?a=2&a=1&b=2&b=1");
+    }
+
+    #[test]
+    fn parts_never_run_together() {
+        let cache = CachePolicy::default();
+        let all = [
+            key("a", "b", "/", None, &cache, None),
+            key("ab", "", "/", None, &cache, None),
+            key("a", "b/", "/", None, &cache, None),
+            key("a", "b", "/x", None, &cache, None),
+            key("a", "b", "/", Some(""), &cache, None),
+            key("a", "b", "/", Some("x"), &cache, None),
+            key("a", "b", "/", None, &cache, None).variant(0),
+            key("a", "b", "/", None, &cache, None).variant(1),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            for other in all.iter().skip(index + 1) {
+                assert_ne!(one, other);
+                assert_ne!(one.hash128(1), other.hash128(1));
+            }
+        }
+    }
+
+    #[test]
+    fn authorities_are_normal() {
+        let cache = CachePolicy::default();
+        let plain = key("a", "b.example", "/", None, &cache, None);
+        assert_eq!(plain, key("a", "B.Example:80", "/", None, &cache, None));
+        assert_eq!(plain, key("a", "b.example:", "/", None, &cache, None));
+        assert_ne!(plain, key("a", "b.example:443", "/", None, &cache, None));
+        assert_eq!(plain.variant(7).to_string(), "a http://b.example/#7");
+        assert_eq!(CacheKey::from_bytes(plain.as_bytes()), plain);
+        assert_ne!(plain.hash64(1), plain.hash64(2));
+        let rule = RuleCache { ignore_query: true, ..RuleCache::default() };
+        assert_eq!(plain, key("a", "b.example", "/", Some("x=1"), &cache, Some(&rule)));
+    }
 }

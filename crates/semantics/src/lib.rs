@@ -24,3 +24,6 @@ mod tags;
 pub mod time;
 pub mod validate;
 pub mod vary;
+
+#[cfg(test)]
+mod testing;

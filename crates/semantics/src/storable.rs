@@ -239,3 +239,6 @@ fn is_worth_storing(status: StatusCode, control: &ResponseControl, freshness: &F
     let may_be_stale = !freshness.must_revalidate && (freshness.swr_ms.is_some_and(|ms| ms > 0) || freshness.sie_ms.is_some_and(|ms| ms > 0));
     may && (lives || has_validator || may_be_stale)
 }
+
+#[cfg(test)]
+mod tests;

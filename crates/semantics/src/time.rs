@@ -57,3 +57,38 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(Timestamp(crate::policy::duration_ms(since_epoch)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_http_date(text).map(Timestamp::as_millis), expected, "{text}");
+        let example = Some(784_111_777_000);
+        check("Sun, 06 Nov 1994 08:49:37 GMT", example);
+        check("Sunday, 06-Nov-94 08:49:37 GMT", example);
+        check("Sun Nov  6 08:49:37 1994", example);
+        check("Thu, 01 Jan 1970 00:00:00 GMT", Some(0));
+        for bad in ["", "0", "-1", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1969 08:49:37 GMT", "ü"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn date_out_and_in() {
+        for seconds in [0, 951_782_400, 784_111_777, 4_102_444_800, 253_402_300_799] {
+            let at = Timestamp::from_millis(seconds * 1000);
+            assert_eq!(parse_http_date(&at.http_date()), Some(at));
+        }
+        assert_eq!(Timestamp::from_millis(u64::MAX).http_date(), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    fn arithmetic_stops_at_the_ends() {
+        let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(u64::MAX));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.plus(Duration::from_secs(1)), late);
+        assert_eq!(early.plus(Duration::from_millis(2)).since(early), Duration::from_millis(2));
+    }
+}
