@@ -39,7 +39,10 @@ impl Scope {
 
     fn add(&mut self, argument: Option<&[u8]>) {
         let names = argument.and_then(|list| {
-            items(list).map(|name| HeaderName::from_bytes(name).ok()).collect::<Option<Vec<_>>>().filter(|names| !names.is_empty())
+            items(list)
+                .map(|name| HeaderName::from_bytes(name).ok())
+                .collect::<Option<Vec<_>>>()
+                .filter(|names| !names.is_empty())
         });
         match (names, &mut *self) {
             (_, Self::All) => {}
@@ -180,7 +183,9 @@ impl ResponseControl {
             }
             (_, BareItem::Boolean(false)) if !is_seconds(key) => {}
             (_, BareItem::Boolean(true)) if !is_seconds(key) => self.add(key.as_bytes(), None),
-            ("private" | "no-cache", BareItem::String(names)) => self.add(key.as_bytes(), Some(names.as_str().as_bytes())),
+            ("private" | "no-cache", BareItem::String(names)) => {
+                self.add(key.as_bytes(), Some(names.as_str().as_bytes()))
+            }
             _ if is_known(key) => return None,
             _ => {}
         }
@@ -271,35 +276,40 @@ mod tests {
         lines
             .iter()
             .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+            })
             .collect()
     }
 
     fn check(lines: &[&str], expected: Expect) {
         let control = ResponseControl::read(&headers(lines));
         // Only what is said, one directive a word.
-            let scope = |name: &str, scope: &Scope| match scope {
-                Scope::None => None,
-                Scope::All => Some(name.to_owned()),
-                Scope::Fields(names) => Some(format!("{name}={names:?}")),
-            };
-            let seconds = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
-            let flag = |name: &str, value: bool| value.then(|| name.to_owned());
+        let scope = |name: &str, scope: &Scope| match scope {
+            Scope::None => None,
+            Scope::All => Some(name.to_owned()),
+            Scope::Fields(names) => Some(format!("{name}={names:?}")),
+        };
+        let seconds = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
+        let flag = |name: &str, value: bool| value.then(|| name.to_owned());
         let said: Vec<String> = [
-                flag("targeted", control.targeted),
-                flag("no-store", control.no_store),
-                scope("no-cache", &control.no_cache),
-                scope("private", &control.private),
-                flag("public", control.public),
-                flag("must-revalidate", control.must_revalidate),
-                flag("proxy-revalidate", control.proxy_revalidate),
-                flag("must-understand", control.must_understand),
-                flag("immutable", control.immutable),
-                seconds("max-age", control.max_age),
-                seconds("s-maxage", control.s_maxage),
-                seconds("swr", control.stale_while_revalidate),
-                seconds("sie", control.stale_if_error),
-            ].into_iter().flatten().collect();
+            flag("targeted", control.targeted),
+            flag("no-store", control.no_store),
+            scope("no-cache", &control.no_cache),
+            scope("private", &control.private),
+            flag("public", control.public),
+            flag("must-revalidate", control.must_revalidate),
+            flag("proxy-revalidate", control.proxy_revalidate),
+            flag("must-understand", control.must_understand),
+            flag("immutable", control.immutable),
+            seconds("max-age", control.max_age),
+            seconds("s-maxage", control.s_maxage),
+            seconds("swr", control.stale_while_revalidate),
+            seconds("sie", control.stale_if_error),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         expected.assert_eq(&said.join(" "));
     }
 
@@ -353,7 +363,17 @@ mod tests {
         check(&["cdn-cache-control: private=\"a\""], expect![[r#"targeted private=["a"]"#]]);
         check(&["cdn-cache-control: no-store=?0"], expect!["targeted"]);
         // RFC 9213 §2.1: what is no valid Dictionary, or of the wrong type, is absent.
-        for bad in ["", "max-age=60, &&&&&", "max-age=\"60\"", "max-age=60.5", "max-age", "max-age=(1 2)", "no-store=1", "MaX-aGe=60", "max-age =60"] {
+        for bad in [
+            "",
+            "max-age=60, &&&&&",
+            "max-age=\"60\"",
+            "max-age=60.5",
+            "max-age",
+            "max-age=(1 2)",
+            "no-store=1",
+            "MaX-aGe=60",
+            "max-age =60",
+        ] {
             check(&[&format!("cdn-cache-control: {bad}"), "cache-control: no-store"], expect!["no-store"]);
         }
     }
@@ -368,6 +388,9 @@ mod tests {
         check("max-age=x", none);
         check("max-stale", RequestControl { max_stale: Some(u64::MAX), ..none });
         check("max-stale=5, min-fresh=\"7\"", RequestControl { max_stale: Some(5), min_fresh: Some(7), ..none });
-        check("NO-CACHE, no-store, only-if-cached", RequestControl { no_cache: true, no_store: true, only_if_cached: true, ..none });
+        check(
+            "NO-CACHE, no-store, only-if-cached",
+            RequestControl { no_cache: true, no_store: true, only_if_cached: true, ..none },
+        );
     }
 }

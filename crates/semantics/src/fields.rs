@@ -98,7 +98,8 @@ pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let seconds = digits.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    let seconds =
+        digits.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     Some(seconds.min(DELTA_SECONDS_MAX))
 }
 
@@ -130,7 +131,8 @@ mod tests {
 
     #[test]
     fn seconds() {
-        let check = |digits: &str, expected: Option<u64>| assert_eq!(delta_seconds(digits.as_bytes()), expected, "{digits}");
+        let check =
+            |digits: &str, expected: Option<u64>| assert_eq!(delta_seconds(digits.as_bytes()), expected, "{digits}");
         check("0", Some(0));
         check("003600", Some(3600));
         check("2147483648", Some(DELTA_SECONDS_MAX));
@@ -143,7 +145,8 @@ mod tests {
 
     #[test]
     fn quoted_strings() {
-        let check = |quoted: &str, expected: &str| assert_eq!(unquote(quoted.as_bytes()), expected.as_bytes(), "{quoted}");
+        let check =
+            |quoted: &str, expected: &str| assert_eq!(unquote(quoted.as_bytes()), expected.as_bytes(), "{quoted}");
         check(r#""3600""#, "3600");
         check(r#""a\"b""#, r#"a"b"#);
         check("plain", "plain");

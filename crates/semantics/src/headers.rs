@@ -5,8 +5,8 @@ use std::{fmt::Write as _, net::IpAddr};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, FORWARDED, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
     },
 };
 use perigee_protocol::{
@@ -50,7 +50,8 @@ const NOT_NOMINABLE: [HeaderName; 11] =
 /// Removes hop-by-hop fields and those that Connection nominates (RFC 9110 §7.6.1).
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+        let nominated: Vec<HeaderName> =
+            list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
         for name in nominated.iter().filter(|name| !NOT_NOMINABLE.contains(name)) {
             headers.remove(name);
         }
@@ -69,7 +70,9 @@ pub fn strip_internal(headers: &mut HeaderMap) {
 /// to clients, not to peers. Cache-Groups stays: it is for every cache (RFC 9875).
 pub fn strip_for_client(headers: &mut HeaderMap, policy: &CachePolicy) {
     remove_where(headers, |name| {
-        is_internal(name) || *name == CDN_CACHE_CONTROL || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
+        is_internal(name)
+            || *name == CDN_CACHE_CONTROL
+            || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
     });
 }
 

@@ -30,17 +30,28 @@ pub struct Target<'a> {
 ///
 /// The target itself, and what Location and Content-Location name on the same origin (another origin's word counts for
 /// nothing there).
-pub fn invalidated(method: &Method, status: StatusCode, response: &HeaderMap, target: Target<'_>, policy: &Policy<'_>) -> Vec<CacheKey> {
+pub fn invalidated(
+    method: &Method,
+    status: StatusCode,
+    response: &HeaderMap,
+    target: Target<'_>,
+    policy: &Policy<'_>,
+) -> Vec<CacheKey> {
     // RFC 9110 §9.2.1; a method nobody knows is unsafe.
     let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
     // RFC 9111 §4.4: a non-error status is 2xx or 3xx.
     if is_safe || !(status.is_success() || status.is_redirection()) {
         return Vec::new();
     }
-    let key = |path: &str, query: Option<&str>| CacheKey::new(target.site, target.scheme, target.authority, path, query, policy);
+    let key = |path: &str, query: Option<&str>| {
+        CacheKey::new(target.site, target.scheme, target.authority, path, query, policy)
+    };
     let mut keys = vec![key(target.path, target.query)];
     for name in [LOCATION, CONTENT_LOCATION] {
-        let named = response.get(name).and_then(|value| value.to_str().ok()).and_then(|reference| resolve(reference.trim(), target));
+        let named = response
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|reference| resolve(reference.trim(), target));
         if let Some((path, query)) = named {
             let key = key(&path, query);
             if !keys.contains(&key) {
@@ -92,7 +103,8 @@ fn resolve<'r>(reference: &'r str, target: Target<'_>) -> Option<(String, Option
 }
 
 fn is_scheme(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 fn same_authority(authority: &str, target: Target<'_>) -> bool {
@@ -133,8 +145,12 @@ mod tests {
         let cache = CachePolicy::default();
         let policy = Policy { cache: &cache, rule: None, tier: Tier::Edge };
         let site: SiteId = "www".parse().unwrap();
-        let target = Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/dir/page", query: Some("q") };
-        let response = fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect();
+        let target =
+            Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/dir/page", query: Some("q") };
+        let response = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let keys = invalidated(&method, StatusCode::from_u16(status).unwrap(), &response, target, &policy);
         let found: Vec<_> = keys.iter().map(|key| key.to_string().replace("www http://a.example", "")).collect();
@@ -156,7 +172,8 @@ mod tests {
 
     #[test]
     fn locations() {
-        let same_origin = |reference: &str, path: &str| check("POST", 201, &[("location", reference)], &["/dir/page?q", path]);
+        let same_origin =
+            |reference: &str, path: &str| check("POST", 201, &[("location", reference)], &["/dir/page?q", path]);
         same_origin("/x", "/x");
         same_origin("/x?y=1#z", "/x?y=1");
         same_origin("x", "/dir/x");
@@ -169,7 +186,14 @@ mod tests {
         same_origin("HTTP://A.EXAMPLE:80/x", "/x");
         same_origin("http://a.example", "/");
         same_origin("//a.example/x/./y", "/x/y");
-        for other in ["http://b.example/x", "https://a.example/x", "//b.example/x", "http://a.example:81/x", "mailto:a@b.c", "http:x"] {
+        for other in [
+            "http://b.example/x",
+            "https://a.example/x",
+            "//b.example/x",
+            "http://a.example:81/x",
+            "mailto:a@b.c",
+            "http:x",
+        ] {
             check("POST", 201, &[("location", other)], &["/dir/page?q"]);
         }
         check("POST", 200, &[("content-location", "/c"), ("location", "/l")], &["/dir/page?q", "/l", "/c"]);

@@ -21,12 +21,20 @@ pub struct CacheKey(Arc<[u8]>);
 
 impl CacheKey {
     /// The key of a URL: authority in lower case without the scheme's default port, query in normal form.
-    pub fn new(site: &SiteId, scheme: Scheme, authority: &str, path: &str, query: Option<&str>, policy: &Policy<'_>) -> Self {
+    pub fn new(
+        site: &SiteId,
+        scheme: Scheme,
+        authority: &str,
+        path: &str,
+        query: Option<&str>,
+        policy: &Policy<'_>,
+    ) -> Self {
         let query = normalise_query(query, policy);
         let authority = strip_default_port(authority, scheme);
         let query_bytes = query.as_ref().map_or(0, |q| q.len() + 1);
-        let mut key =
-            Vec::with_capacity(4 + site.as_str().len() + scheme.as_str().len() + authority.len() + path.len() + query_bytes);
+        let mut key = Vec::with_capacity(
+            4 + site.as_str().len() + scheme.as_str().len() + authority.len() + path.len() + query_bytes,
+        );
         key.push(PRIMARY);
         // NUL occurs in none of the parts (http::Uri and header values refuse it), so it separates them.
         key.extend_from_slice(site.as_str().as_bytes());
@@ -153,15 +161,30 @@ mod tests {
     use super::*;
     use crate::policy::Tier;
 
-    fn key(site: &str, authority: &str, path: &str, query: Option<&str>, cache: &CachePolicy, rule: Option<&RuleCache>) -> CacheKey {
-        CacheKey::new(&site.parse().unwrap(), Scheme::Http, authority, path, query, &Policy { cache, rule, tier: Tier::Edge })
+    fn key(
+        site: &str,
+        authority: &str,
+        path: &str,
+        query: Option<&str>,
+        cache: &CachePolicy,
+        rule: Option<&RuleCache>,
+    ) -> CacheKey {
+        CacheKey::new(
+            &site.parse().unwrap(),
+            Scheme::Http,
+            authority,
+            path,
+            query,
+            &Policy { cache, rule, tier: Tier::Edge },
+        )
     }
 
     #[test]
     fn queries() {
         let check = |keep: &[&str], drop: &[&str], sort: bool, query: &str, expected: &str| {
             let own = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-            let cache = CachePolicy { query: QueryPolicy { keep: own(keep), drop: own(drop), sort }, ..CachePolicy::default() };
+            let cache =
+                CachePolicy { query: QueryPolicy { keep: own(keep), drop: own(drop), sort }, ..CachePolicy::default() };
             let found = key("s", "h", "/", Some(query), &cache, None).to_string();
             assert_eq!(found, format!("s http://h/{expected}"), "{keep:?} {drop:?} {sort} {query}");
         };

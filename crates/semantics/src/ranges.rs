@@ -236,7 +236,9 @@ pub fn multipart(ranges: &[ByteRange], content_type: Option<&HeaderValue>, lengt
             head.extend_from_slice(content_type.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", range.first, range.last).as_bytes());
+        head.extend_from_slice(
+            format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", range.first, range.last).as_bytes(),
+        );
         total = total.saturating_add(head.len() as u64).saturating_add(range.length());
         parts.push((Bytes::from(head), *range));
     }

@@ -115,7 +115,9 @@ fn authority(parts: &http::request::Parts) -> Result<Cow<'_, str>, GuardError> {
         return Err(bad("duplicate-host"));
     }
     let host = match host {
-        Some(line) => Some(line.to_str().map(str::trim).ok().filter(|host| is_authority(host)).ok_or(bad("invalid-host"))?),
+        Some(line) => {
+            Some(line.to_str().map(str::trim).ok().filter(|host| is_authority(host)).ok_or(bad("invalid-host"))?)
+        }
         None => None,
     };
     let target = parts.uri.authority().map(|authority| authority.as_str());
@@ -138,7 +140,9 @@ fn authority(parts: &http::request::Parts) -> Result<Cow<'_, str>, GuardError> {
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((literal, port)) if literal.parse::<Ipv6Addr>().is_ok() => (literal, port.strip_prefix(':').or((port.is_empty()).then_some(""))),
+            Some((literal, port)) if literal.parse::<Ipv6Addr>().is_ok() => {
+                (literal, port.strip_prefix(':').or((port.is_empty()).then_some("")))
+            }
             _ => return false,
         },
         None => match text.split_once(':') {
@@ -147,12 +151,17 @@ fn is_authority(text: &str) -> bool {
         },
     };
     let is_name = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b));
-    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_port =
+        |port: &str| port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
     !host.is_empty() && (text.starts_with('[') || is_name(host)) && port.is_some_and(is_port)
 }
 
 fn lower(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(text.to_ascii_lowercase()) } else { Cow::Borrowed(text) }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// RFC 9112 §3.2: origin-form or absolute-form of http and https.

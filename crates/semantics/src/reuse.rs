@@ -164,7 +164,9 @@ fn judge_asked(freshness: &Freshness, asked: &RequestControl, policy: &Policy<'_
         // RFC 9111 §5.2.1.3
         let left_ms = freshness.lifetime_ms.saturating_sub(age_ms);
         return match asked.min_fresh {
-            Some(seconds) if left_ms < seconds.saturating_mul(1000) => Reuse::Revalidate(RevalidateReason::RequestMinFresh),
+            Some(seconds) if left_ms < seconds.saturating_mul(1000) => {
+                Reuse::Revalidate(RevalidateReason::RequestMinFresh)
+            }
             _ => Reuse::Fresh,
         };
     }

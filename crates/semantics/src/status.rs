@@ -149,14 +149,18 @@ mod tests {
     fn members() {
         let none = CacheStatus { cache: "edge-fra", ..CacheStatus::default() };
         check(CacheStatus { hit: true, ttl: Some(376), ..none }, expect!["edge-fra; hit; ttl=376"]);
-        check(CacheStatus { hit: true, ttl: Some(-5), detail: Some("stale-if-error"), ..none }, expect![
-            "edge-fra; hit; ttl=-5; detail=stale-if-error"
-        ]);
+        check(
+            CacheStatus { hit: true, ttl: Some(-5), detail: Some("stale-if-error"), ..none },
+            expect!["edge-fra; hit; ttl=-5; detail=stale-if-error"],
+        );
         check(
             CacheStatus { fwd: Some(Fwd::Stale), fwd_status: Some(304), stored: true, collapsed: true, ..none },
             expect!["edge-fra; fwd=stale; fwd-status=304; stored; collapsed"],
         );
-        check(CacheStatus { cache: "1st cache", key: Some("a\"b\\ü"), ..none }, expect![[r#""1st cache"; key="a\"b\\?""#]]);
+        check(
+            CacheStatus { cache: "1st cache", key: Some("a\"b\\ü"), ..none },
+            expect![[r#""1st cache"; key="a\"b\\?""#]],
+        );
         check(CacheStatus { cache: "", ttl: Some(i64::MIN), ..none }, expect![[r#"""; ttl=-999999999999999"#]]);
     }
 

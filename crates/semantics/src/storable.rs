@@ -236,7 +236,8 @@ fn is_worth_storing(status: StatusCode, control: &ResponseControl, freshness: &F
         _ => true,
     };
     let lives = freshness.lifetime_ms > 0 && !freshness.no_cache;
-    let may_be_stale = !freshness.must_revalidate && (freshness.swr_ms.is_some_and(|ms| ms > 0) || freshness.sie_ms.is_some_and(|ms| ms > 0));
+    let may_be_stale = !freshness.must_revalidate
+        && (freshness.swr_ms.is_some_and(|ms| ms > 0) || freshness.sie_ms.is_some_and(|ms| ms > 0));
     may && (lives || has_validator || may_be_stale)
 }
 

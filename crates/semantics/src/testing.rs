@@ -69,7 +69,12 @@ impl World {
         RequestView { method: &self.method, headers }
     }
 
-    pub(crate) fn admit(&self, request: &[&str], status: u16, response: &[&str]) -> Result<Box<StoredHead>, DoNotReason> {
+    pub(crate) fn admit(
+        &self,
+        request: &[&str],
+        status: u16,
+        response: &[&str],
+    ) -> Result<Box<StoredHead>, DoNotReason> {
         let request = headers(request);
         let status = StatusCode::from_u16(status).unwrap();
         match admit(self.view(&request), status, &headers(response), &self.policy(), AT_ONCE, None) {

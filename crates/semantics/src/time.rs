@@ -64,13 +64,23 @@ mod tests {
 
     #[test]
     fn dates() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_http_date(text).map(Timestamp::as_millis), expected, "{text}");
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(parse_http_date(text).map(Timestamp::as_millis), expected, "{text}")
+        };
         let example = Some(784_111_777_000);
         check("Sun, 06 Nov 1994 08:49:37 GMT", example);
         check("Sunday, 06-Nov-94 08:49:37 GMT", example);
         check("Sun Nov  6 08:49:37 1994", example);
         check("Thu, 01 Jan 1970 00:00:00 GMT", Some(0));
-        for bad in ["", "0", "-1", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1969 08:49:37 GMT", "ü"] {
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "ü",
+        ] {
             check(bad, None);
         }
     }

@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE,
+        CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MATCH,
+        IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE,
     },
 };
 use perigee_protocol::model::SetCookie;
@@ -101,7 +101,9 @@ impl Member<'_> {
     fn strong_equals(self, stored: Option<&EntityTag>) -> bool {
         match self {
             Self::Any => true,
-            Self::Tag { weak, opaque } => stored.is_some_and(|stored| !weak && !stored.weak && *stored.opaque == *opaque),
+            Self::Tag { weak, opaque } => {
+                stored.is_some_and(|stored| !weak && !stored.weak && *stored.opaque == *opaque)
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! bytes, so that comparing needs no copy.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY},
 };
 
@@ -52,6 +52,22 @@ pub fn normal_form(name: &HeaderName, request: &HeaderMap) -> Option<String> {
     });
     // Bytes above ASCII that are no UTF-8 become replacement characters, which match nothing that is sent: a miss.
     present.then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Puts Accept-Encoding and Accept-Language into normal form, where they have one: requests that select one variant then
+/// reach the origin alike.
+pub fn normalise_request(request: &mut HeaderMap) {
+    for name in [ACCEPT_ENCODING, ACCEPT_LANGUAGE] {
+        let mut bytes = Vec::new();
+        let is_weighted = request.contains_key(&name)
+            && write_weighted(&name, request, &mut |part| {
+                bytes.extend_from_slice(part);
+                true
+            });
+        if is_weighted && let Ok(value) = HeaderValue::from_bytes(&bytes) {
+            request.insert(name, value);
+        }
+    }
 }
 
 /// Whether what is stored under `selector` answers a request with these fields. Does not allocate.
@@ -102,7 +118,9 @@ fn write_weighted(name: &HeaderName, headers: &HeaderMap, take: &mut dyn FnMut(&
     let items = table.get_mut(..count).unwrap_or_default();
     // Best first; the order among equals is ours.
     items.sort_unstable_by(|(a, a_weight), (b, b_weight)| {
-        b_weight.cmp(a_weight).then_with(|| a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase)))
+        b_weight
+            .cmp(a_weight)
+            .then_with(|| a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase)))
     });
     write_items(items, take);
     true

@@ -34,7 +34,26 @@ fn hosts() {
     check("/", &["host: a_b.example:"], "a_b.example: /");
     check("/", &[], "400 missing-host");
     check("/", &["host: a", "host: a"], "400 duplicate-host");
-    for bad in ["", "a b", "a/b", "a@b", "user:pass@a", "a:x", "a:+1", "a:65536", "a:1:2", "[::1", "[::g]", "[::1]x", "ü", "a,\"b", "a?b", "a#b", "a\\b", ":80"] {
+    for bad in [
+        "",
+        "a b",
+        "a/b",
+        "a@b",
+        "user:pass@a",
+        "a:x",
+        "a:+1",
+        "a:65536",
+        "a:1:2",
+        "[::1",
+        "[::g]",
+        "[::1]x",
+        "ü",
+        "a,\"b",
+        "a?b",
+        "a#b",
+        "a\\b",
+        ":80",
+    ] {
         check("/", &[&format!("host: {bad}")], "400 invalid-host");
     }
     let old = |fields: &[&str]| outcome(&parts("GET", "/", Version::HTTP_10, fields));
@@ -66,7 +85,9 @@ fn targets() {
 
 #[test]
 fn methods() {
-    let check = |method: &str, expected: &str| assert_eq!(outcome(&parts(method, "/", Version::HTTP_11, &["host: a"])), expected, "{method}");
+    let check = |method: &str, expected: &str| {
+        assert_eq!(outcome(&parts(method, "/", Version::HTTP_11, &["host: a"])), expected, "{method}")
+    };
     for method in ["GET", "HEAD", "POST", "OPTIONS", "M-SEARCH"] {
         check(method, "a /");
     }
@@ -87,7 +108,16 @@ fn framing() {
     check(&["transfer-encoding: Chunked"], "a /");
     check(&["content-length: 5"], "a /");
     check(&["expect: 100-Continue"], "a /");
-    for coding in ["identity, chunked", "gzip, chunked", "chunked, chunked", ",chunked", "chunked,", "xchunked", "", "chunked;q=1"] {
+    for coding in [
+        "identity, chunked",
+        "gzip, chunked",
+        "chunked, chunked",
+        ",chunked",
+        "chunked,",
+        "xchunked",
+        "",
+        "chunked;q=1",
+    ] {
         check(&[&format!("transfer-encoding: {coding}")], "501 transfer-encoding");
     }
     check(&["transfer-encoding: chunked", "transfer-encoding: chunked"], "400 duplicate-transfer-encoding");

@@ -36,10 +36,23 @@ fn explicit_freshness() {
     check(&[], 200, &[&now, &past], "no-freshness");
     check(&[], 200, &[&soon, "cdn-cache-control: foo"], "no-freshness");
     // Both dates fast: their difference counts.
-    check(&[], 200, &[&format!("date: {}", date(400)), &format!("expires: {}", date(300)), "etag: \"a\""], "store expires 0");
-    for bad in ["0", "", "Thu, 18 Aug 2050 02:01:18 UTC", "Thu, 18 Aug 50 02:01:18 GMT", "Thu 18 Aug 2050 02:01:18 GMT",
-        "Thu, 18  Aug  2050 02:01:18 GMT", "Thu, 18-Aug-2050 02:01:18 GMT", "Thu, 18 Aug 2050 02.01.18 GMT", "Thu, 18 Aug 2050 2:01:18 GMT"]
-    {
+    check(
+        &[],
+        200,
+        &[&format!("date: {}", date(400)), &format!("expires: {}", date(300)), "etag: \"a\""],
+        "store expires 0",
+    );
+    for bad in [
+        "0",
+        "",
+        "Thu, 18 Aug 2050 02:01:18 UTC",
+        "Thu, 18 Aug 50 02:01:18 GMT",
+        "Thu 18 Aug 2050 02:01:18 GMT",
+        "Thu, 18  Aug  2050 02:01:18 GMT",
+        "Thu, 18-Aug-2050 02:01:18 GMT",
+        "Thu, 18 Aug 2050 02.01.18 GMT",
+        "Thu, 18 Aug 2050 2:01:18 GMT",
+    ] {
         check(&[], 200, &[&format!("expires: {bad}"), "etag: \"a\""], "store expires 0");
     }
     check(&[], 200, &["expires: Thursday, 18-Aug-50 02:01:18 GMT"], "store expires 31536000");
@@ -51,7 +64,9 @@ fn any_final_status_with_explicit_freshness() {
     for status in [200, 201, 203, 204, 299, 301, 302, 303, 307, 308, 400, 401, 404, 410, 499, 500, 502, 503, 504, 599] {
         check(&[], status, &["cache-control: max-age=60"], "store max-age 60");
     }
-    for (status, reason) in [(100, "status"), (103, "status"), (206, "partial"), (304, "status"), (412, "status"), (416, "status")] {
+    for (status, reason) in
+        [(100, "status"), (103, "status"), (206, "partial"), (304, "status"), (412, "status"), (416, "status")]
+    {
         check(&[], status, &["cache-control: max-age=60, public"], reason);
     }
     check(&[], 299, &["cache-control: max-age=60, must-understand"], "status");
@@ -89,7 +104,10 @@ fn what_forbids() {
     check(&[], 200, &["cache-control: max-age=60", "content-length: 17179869185"], "too-large");
     check(&["cache-control: no-store"], 200, &["cache-control: max-age=60"], "store max-age 60");
     let honouring = World::honouring();
-    assert_eq!(outcome(&honouring, &["cache-control: no-store"], 200, &["cache-control: max-age=60"]), "request-no-store");
+    assert_eq!(
+        outcome(&honouring, &["cache-control: no-store"], 200, &["cache-control: max-age=60"]),
+        "request-no-store"
+    );
     let head = World { method: Method::HEAD, ..World::default() };
     assert_eq!(outcome(&head, &[], 200, &["cache-control: max-age=60"]), "method");
 }
@@ -130,7 +148,9 @@ fn site_policy() {
 fn rules() {
     let rule = RuleCache { ttl: Some(Duration::from_secs(3600)), ..RuleCache::default() };
     let world = World { rule: Some(rule), ..World::default() };
-    let check = |status, response: &[&str], expected| assert_eq!(outcome(&world, &[], status, response), expected, "{response:?}");
+    let check = |status, response: &[&str], expected| {
+        assert_eq!(outcome(&world, &[], status, response), expected, "{response:?}")
+    };
     check(200, &[], "store rule-ttl 3600");
     check(200, &["cache-control: max-age=1, no-cache"], "store rule-ttl 3600");
     check(200, &["cache-control: no-store"], "no-store");
@@ -166,11 +186,19 @@ fn what_is_kept() {
     let mut names: Vec<_> = head.fields.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     // The targeted field says nothing of `named`.
-    assert_eq!(names, ["b", "cache-control", "date", "etag", "named", "perigee-cache-control", "surrogate-key", "vary"]);
+    assert_eq!(
+        names,
+        ["b", "cache-control", "date", "etag", "named", "perigee-cache-control", "surrogate-key", "vary"]
+    );
     assert_eq!(head.fields[DATE], NOW_DATE);
     assert_eq!(head.tags, ["t".into(), "u".into()]);
     assert_eq!(head.vary, [(HeaderName::from_static("foo"), Some("1".to_owned()))]);
-    let head = World::default().stored(&["cache-control: max-age=60, no-cache=\"named\", private=\"b\"", "named: 1", "b: 2", "c: 3"]);
+    let head = World::default().stored(&[
+        "cache-control: max-age=60, no-cache=\"named\", private=\"b\"",
+        "named: 1",
+        "b: 2",
+        "c: 3",
+    ]);
     assert!(head.fields.contains_key("c") && !head.fields.contains_key("named") && !head.fields.contains_key("b"));
 }
 
@@ -238,7 +266,11 @@ proptest! {
 }
 
 fn directive() -> impl Strategy<Value = String> {
-    prop_oneof!["(max-age|s-maxage)=[0-9]{1,5}", "(public|must-revalidate|immutable|must-understand|foo)", "[a-z=\"]{0,6}"]
-        // An open quote is another table's business.
-        .prop_map(|text| text.replace('"', ""))
+    prop_oneof![
+        "(max-age|s-maxage)=[0-9]{1,5}",
+        "(public|must-revalidate|immutable|must-understand|foo)",
+        "[a-z=\"]{0,6}"
+    ]
+    // An open quote is another table's business.
+    .prop_map(|text| text.replace('"', ""))
 }

@@ -64,7 +64,11 @@ fn if_match_and_if_unmodified_since() {
     let modified = format!("last-modified: {}", date(-100));
     check(&[&modified], &[&format!("if-unmodified-since: {}", date(-100))], "proceed");
     check(&[&modified], &[&format!("if-unmodified-since: {}", date(-101))], "precondition-failed");
-    check(&[&modified, "etag: \"a\""], &["if-match: \"a\"", &format!("if-unmodified-since: {}", date(-101))], "proceed");
+    check(
+        &[&modified, "etag: \"a\""],
+        &["if-match: \"a\"", &format!("if-unmodified-since: {}", date(-101))],
+        "proceed",
+    );
     check(&["etag: \"a\""], &["if-match: \"a\"", "if-none-match: \"a\""], "not-modified");
 }
 
@@ -106,7 +110,11 @@ fn freshened(world: &World, stored: &[&str], response_304: &[&str]) -> Freshened
 #[test]
 fn a_304_selects_or_not() {
     let check = |stored: &[&str], response_304: &[&str], expected: &str| {
-        assert_eq!(freshened(&World::default(), stored, response_304).as_str(), expected, "{stored:?} {response_304:?}");
+        assert_eq!(
+            freshened(&World::default(), stored, response_304).as_str(),
+            expected,
+            "{stored:?} {response_304:?}"
+        );
     };
     let (then, other) = (format!("last-modified: {}", date(-100)), format!("last-modified: {}", date(-99)));
     check(&["etag: \"a\""], &["etag: \"a\""], "updated");
@@ -127,8 +135,22 @@ fn a_304_updates() {
     let Freshened::Updated(head) = freshened(
         &world,
         &["etag: \"a\"", "age: 7", "surrogate-key: t"],
-        &["etag: \"a\"", "cache-control: max-age=9", "test: new", "test: newer", "content-length: 99", "content-encoding: gzip",
-            "content-foo: x", "content-type: text/html", "age: 3", "connection: gone", "gone: 1", "cache-status: x", "vary: foo", "set-cookie: a=b"],
+        &[
+            "etag: \"a\"",
+            "cache-control: max-age=9",
+            "test: new",
+            "test: newer",
+            "content-length: 99",
+            "content-encoding: gzip",
+            "content-foo: x",
+            "content-type: text/html",
+            "age: 3",
+            "connection: gone",
+            "gone: 1",
+            "cache-status: x",
+            "vary: foo",
+            "set-cookie: a=b",
+        ],
     ) else {
         panic!("not updated")
     };
@@ -147,21 +169,31 @@ fn a_304_updates() {
     assert_eq!(head.tags, ["t".into()]);
 
     world.cache.set_cookie = SetCookie::Store;
-    let Freshened::Updated(head) = freshened(&world, &["etag: \"a\"", "set-cookie: a=b"], &["set-cookie: a=c"]) else { panic!("not updated") };
+    let Freshened::Updated(head) = freshened(&world, &["etag: \"a\"", "set-cookie: a=b"], &["set-cookie: a=c"]) else {
+        panic!("not updated")
+    };
     assert_eq!(head.fields[SET_COOKIE], "a=c");
 }
 
 #[test]
 fn a_304_without_fields_renews() {
-    let Freshened::Updated(head) = freshened(&World::default(), &["etag: \"a\"", "age: 7"], &[]) else { panic!("not updated") };
+    let Freshened::Updated(head) = freshened(&World::default(), &["etag: \"a\"", "age: 7"], &[]) else {
+        panic!("not updated")
+    };
     assert!(head.freshness.is_fresh(later(159)) && !head.freshness.is_fresh(later(160)));
 }
 
 #[test]
 fn fields_of_a_304() {
     let stored = World::default().stored(&[
-        "cache-control: max-age=60", "etag: \"a\"", "vary: foo", "content-type: text/plain", "content-length: 5", "content-location: /x",
-        "content-encoding: br", "content-security-policy: x",
+        "cache-control: max-age=60",
+        "etag: \"a\"",
+        "vary: foo",
+        "content-type: text/plain",
+        "content-length: 5",
+        "content-location: /x",
+        "content-encoding: br",
+        "content-security-policy: x",
     ]);
     let fields = not_modified_fields(&stored);
     let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();

@@ -1,4 +1,3 @@
-use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
@@ -71,6 +70,23 @@ fn many_items_are_compared_as_they_stand() {
     assert_eq!(form(list(WEIGHTED_ITEMS_MAX + 1)), list(WEIGHTED_ITEMS_MAX + 1));
 }
 
+#[test]
+fn requests_are_forwarded_as_they_are_keyed() {
+    let check = |lines: &[(&str, &str)], expected: &[(&str, &str)]| {
+        let mut request = headers(lines);
+        normalise_request(&mut request);
+        assert_eq!(request, headers(expected));
+    };
+    check(
+        &[("accept-encoding", "gzip;q=1.0, BR"), ("accept-encoding", "zstd;q=0.5"), ("foo", "b, a")],
+        &[("accept-encoding", "br,gzip,zstd;q=0.500"), ("foo", "b, a")],
+    );
+    check(&[("accept-language", "de , EN")], &[("accept-language", "de,en")]);
+    check(&[("accept-language", "")], &[("accept-language", "")]);
+    check(&[("accept-encoding", "gzip;x=1 , br")], &[("accept-encoding", "gzip;x=1 , br")]);
+    check(&[], &[]);
+}
+
 fn selecting(value: &str) -> Selector {
     vec![(HeaderName::from_static("foo"), Some(value.to_owned()))]
 }
@@ -102,9 +118,20 @@ fn golden_index() {
     let mut bytes = Vec::new();
     index.encode(&mut bytes);
     let expected = [
-        &[1][..], &[2, 0, 0, 0],
-        &[2, 1, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0], &[3, 0, 0, 0], b"foo", &[1], &[1, 0, 0, 0], b"x",
-        &[7, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0], &[1, 0, 0, 0], b"a", &[0],
+        &[1][..],
+        &[2, 0, 0, 0],
+        &[2, 1, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0],
+        &[3, 0, 0, 0],
+        b"foo",
+        &[1],
+        &[1, 0, 0, 0],
+        b"x",
+        &[7, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0],
+        &[1, 0, 0, 0],
+        b"a",
+        &[0],
     ]
     .concat();
     assert_eq!(bytes, expected);
@@ -132,6 +159,10 @@ proptest! {
 
     #[test]
     fn junk_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = VariantIndex::decode(&bytes);
+        if let Ok(index) = VariantIndex::decode(&bytes) {
+            let mut again = Vec::new();
+            index.encode(&mut again);
+            prop_assert_eq!(again, bytes);
+        }
     }
 }
