@@ -16,21 +16,24 @@ mod site;
 mod syntax;
 mod units;
 mod unsupported;
+mod value;
+mod words;
 mod zone;
 
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
 pub use policy::policy_from_pairs;
-pub use read::TEXT_BYTES_MAX;
 pub use syntax::KEY_PARTS_MAX;
 pub use units::{parse_duration, parse_size, render_duration, render_size};
 pub use unsupported::{NodeKind, Unsupported, unsupported};
+pub use value::TEXT_BYTES_MAX;
 
 use std::collections::BTreeSet;
 
 use crate::model::{Admin, Control, ControlEngine, Document};
 use limits::{DOCUMENT_BYTES_MAX, POPS_MAX, SHIELDS_MAX, SITES_MAX};
-use read::{Found, Report, Table, Value};
+use read::{Found, Report, Table};
 use syntax::{Lines, SyntaxError};
+use value::Value;
 
 /// Reads and validates a document. `file_name` is only told in mistakes.
 ///
@@ -148,7 +151,7 @@ fn check_cdn_names(cdn: &Value<'_>, taken: &zone::Taken<'_>) {
         && let Some(apex) = value.text()
         && !taken.sites.contains(apex)
     {
-        let remedy = match read::nearest(apex, taken.sites.iter().copied()) {
+        let remedy = match words::nearest(apex, taken.sites.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "name a site, or remove it".to_owned(),
         };

@@ -1,7 +1,10 @@
 //! The contract all tiers share: identifiers, the CDN document, and the headers tiers send each other. No IO, no clock.
 //!
 //! [`document::load`] turns the text of a `perigee.toml` into a validated [`model::Document`] or into every mistake in
-//! it. Engines take the model; nothing behind it checks again.
+//! it. Engines take the model; nothing behind it checks again. Absent on purpose: whatever opens files, and serde, which stops
+//! at the first mistake.
+
+#![warn(missing_docs)]
 
 pub mod document;
 pub mod headers;

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     limits::{QUERY_PATTERNS_MAX, SURROGATE_KEY_HEADERS_MAX, TTL_MAX},
     names,
-    read::{Table, Value},
+    read::Table,
     units::render_size,
+    value::Value,
 };
 use crate::model::{CachePolicy, ClientCacheControl, QueryPolicy, SetCookie};
 

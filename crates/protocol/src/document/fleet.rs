@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 use super::{
     limits::{NAMESERVERS_MAX, NODE_ADDRESSES_MAX, TOKENS_MAX, TTL_MAX},
     names,
-    read::{Seen, Table, Value, nearest},
+    read::Table,
+    value::{Seen, Value},
+    words::nearest,
 };
 use crate::{
     id::{PopId, SiteId},

@@ -8,7 +8,8 @@ use super::{
     fleet::{KnownPops, path},
     limits::{ANSWERS_MAX, OVERRIDE_PREFIXES_MAX, OVERRIDES_MAX, POPS_MAX},
     names,
-    read::{Seen, Table, Value},
+    read::Table,
+    value::{Seen, Value},
 };
 use crate::{
     id::PopId,

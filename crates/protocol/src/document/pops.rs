@@ -7,7 +7,8 @@ use super::{
     geo::location,
     limits::{NODE_ADDRESSES_MAX, POP_NODES_MAX, POPS_MAX, WEIGHT_MAX},
     names,
-    read::{Seen, Table, Value},
+    read::Table,
+    value::{Seen, Value},
 };
 use crate::{
     id::{InvalidId, NodeId, PopId, ShieldId},

@@ -13,7 +13,7 @@ use super::{
     },
     names,
     pops::{URL_LAW, id},
-    read::{Seen, Value},
+    value::{Seen, Value},
     zone::Taken,
 };
 use crate::{

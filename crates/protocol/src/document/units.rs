@@ -16,7 +16,7 @@ fn render(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
     if amount == 0 {
         return zero.to_owned();
     }
-    let fitting = units.iter().rev().find(|(_, factor)| amount % factor == 0);
+    let fitting = units.iter().rev().find(|(_, factor)| amount.is_multiple_of(*factor));
     fitting.map_or_else(|| amount.to_string(), |(unit, factor)| format!("{}{unit}", amount / factor))
 }
 

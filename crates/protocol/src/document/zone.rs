@@ -6,7 +6,7 @@ use super::{
     fleet::ttl,
     limits::{RECORD_VALUES_MAX, RECORDS_MAX},
     names,
-    read::{Seen, Value},
+    value::{Seen, Value},
 };
 use crate::{
     model::StaticRecord,

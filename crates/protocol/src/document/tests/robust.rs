@@ -1,10 +1,13 @@
 //! Nothing that a file may hold makes the reader panic, or refuse without saying why.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::{EXAMPLE, load};
 use crate::{
     document::{Mistakes, policy_from_pairs},
+    model::{Document, Pop},
     rdata::{KINDS, RecordData},
 };
 
@@ -20,8 +23,45 @@ fn examine(text: &str, mistakes: &Mistakes) {
 }
 
 fn try_load(text: &str) {
-    if let Err(mistakes) = load("f", text) {
-        examine(text, &mistakes);
+    match load("f", text) {
+        Ok(document) => hold_to_promises(&document),
+        Err(mistakes) => examine(text, &mistakes),
+    }
+}
+
+/// What engines rely on without asking, whatever text made the model.
+fn hold_to_promises(document: &Document) {
+    let known =
+        |pops: &[crate::id::PopId]| assert!(pops.iter().all(|pop| document.pop(pop.as_str()).is_some()), "{pops:?}");
+    assert!(!document.pops.is_empty() && !document.sites.is_empty());
+    assert_eq!(document.cdn.zone, document.cdn.zone.to_ascii_lowercase());
+    assert!(document.cdn.apex_site.iter().all(|site| document.site(site.as_str()).is_some()));
+    let addresses: Vec<_> = document.pops.iter().flat_map(Pop::addresses).collect();
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len());
+    for pop in &document.pops {
+        assert!(pop.nodes.iter().all(|node| !node.addresses.is_empty()) && !pop.nodes.is_empty());
+        assert!(pop.health.timeout < pop.health.interval && pop.health.rise >= 1 && pop.health.fall >= 1);
+        assert!(pop.location.latitude.abs() <= 90.0 && pop.location.longitude.abs() <= 180.0);
+        assert!(!pop.fallback.contains(&pop.id));
+        known(&pop.fallback);
+    }
+    document.shields.iter().for_each(|shield| known(&shield.pops));
+    document.geo.steering.fence.values().for_each(|pops| known(pops));
+    let hosts: Vec<_> = document.sites.iter().flat_map(|site| document.site_hosts(site)).collect();
+    assert_eq!(hosts.iter().collect::<BTreeSet<_>>().len(), hosts.len(), "{hosts:?}");
+    for site in &document.sites {
+        assert!(
+            site.origins.iter().any(|origin| !origin.backup) && site.origins.iter().all(|origin| origin.weight >= 1)
+        );
+        site.pops.iter().for_each(|pops| known(pops));
+    }
+    for record in &document.records {
+        assert!(
+            record.name == document.cdn.zone || record.name.ends_with(&format!(".{}", document.cdn.zone)),
+            "{record:?}"
+        );
+        let read = |value: &String| RecordData::parse(&record.kind, value, &document.cdn.zone).is_ok();
+        assert!(!record.values.is_empty() && record.values.iter().all(read), "{record:?}");
     }
 }
 
