@@ -216,3 +216,29 @@ fn the_smallest_documents_defaults() {
     assert_eq!(document.geo.steering.answers, 2);
     assert!(document.records.is_empty() && document.shields.is_empty() && document.admin.tokens.is_empty());
 }
+
+/// The reader's own lists of keys, as it tells them of an unknown one, against the page that people read.
+#[test]
+fn the_reference_names_every_key() {
+    const REFERENCE: &str = include_str!("../../../../docs/configuration.md");
+    let unknown = "zzzzzzzzzzzz = 1\n";
+    let inline = "{ zzzzzzzzzzzz = 1 }";
+    let text = format!(
+        "{unknown}[cdn]\n{unknown}nameservers = [{inline}]\n[cdn.dnssec]\n{unknown}[geo]\n{unknown}default_location = {inline}\n\
+         [[geo.override]]\n{unknown}[geo.steering]\n{unknown}[control]\n{unknown}[admin]\n{unknown}tokens = [{inline}]\n\
+         [[pop]]\n{unknown}health = {inline}\n[[pop.node]]\n{unknown}[[shield]]\n{unknown}[[site]]\n{unknown}origins = [{inline}]\n\
+         tls = {inline}\n[site.cache]\n{unknown}query = {inline}\n[site.upstream]\n{unknown}[[site.rule]]\n{unknown}match = {inline}\n\
+         cache = {inline}\nheaders = {inline}\n[[zone.record]]\n{unknown}"
+    );
+    let mistakes = load("f", &text).unwrap_err();
+    let lists: Vec<_> =
+        mistakes.iter().filter_map(|mistake| mistake.remedy.strip_prefix("the keys here are ")).collect();
+    assert_eq!(lists.len(), text.matches("zzzzzzzzzzzz").count());
+    let named = |key: &str| {
+        ["`", ".", "[", " "]
+            .iter()
+            .any(|before| ["`", "]", ",", " "].iter().any(|after| REFERENCE.contains(&format!("{before}{key}{after}"))))
+    };
+    let missing: Vec<_> = lists.iter().flat_map(|list| list.split(", ")).filter(|key| !named(key)).collect();
+    assert!(missing.is_empty(), "docs/configuration.md lacks {missing:?}");
+}
