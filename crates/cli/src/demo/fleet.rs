@@ -1,8 +1,14 @@
 //! The demo's nodes: started together on one set of runtimes, watched, drained in the order of the requests' way.
 
-use std::{net::IpAddr, path::Path, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    error::Error as _,
+    net::IpAddr,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use futures_util::future::{join_all, try_join_all};
 use perigee_node::{admin::AdminError, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec};
 use perigee_tier::{Role, Source, TierStats};
@@ -171,12 +177,16 @@ impl EdgeNode {
     }
 }
 
-/// Says which node cannot start, and for an address which flag moves it.
+/// Says which node cannot start, and for an address which of the demo's flags moves it.
 fn explain(node: &str, flag: &str, error: anyhow::Error) -> anyhow::Error {
+    if let Some(admin) = error.downcast_ref::<AdminError>() {
+        // Its own advice is for a server's flags; the cause alone is told.
+        let cause = admin.source().map_or_else(|| admin.to_string(), ToString::to_string);
+        return anyhow!("{node} cannot start; try another --admin-port: {cause}");
+    }
     let what = match error.downcast_ref::<ListenError>() {
         Some(ListenError::NotHere { .. }) => format!("{node} cannot start; try --one-address"),
         Some(_) => format!("{node} cannot start; try another {flag}"),
-        None if error.is::<AdminError>() => format!("{node} cannot start; try another --admin-port"),
         None => format!("{node} cannot start"),
     };
     error.context(what)

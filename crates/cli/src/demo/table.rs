@@ -115,7 +115,7 @@ mod tests {
             assert!(line.chars().count() < 80, "{line}");
             // The last column begins at the same place in each.
             let state = line.rsplit(' ').next().unwrap();
-            assert_eq!(line.chars().count() - state.chars().count(), 71, "{line}");
+            assert_eq!(line.chars().count() - state.chars().count(), 70, "{line}");
         }
         assert!(lines[9].contains("origin: 7 requests"));
     }

@@ -1,0 +1,59 @@
+use std::{fs, path::Path};
+
+use crate::perigee;
+
+const GOOD: &str = r#"
+version = 1
+[cdn]
+name = "t"
+zone = "t.example"
+contact = "a@t.example"
+[[pop]]
+id = "fra"
+city = "Frankfurt"
+latitude = 50.1
+longitude = 8.7
+addresses = ["192.0.2.1"]
+[[site]]
+id = "www"
+origins = [{ url = "http://192.0.2.9" }]
+"#;
+
+fn written(folder: &Path, text: impl AsRef<[u8]>) -> String {
+    let file = folder.join("perigee.toml");
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_good_document_is_exactly_ok() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = perigee(["check", &written(folder.path(), GOOD)]);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "ok\n", ""));
+}
+
+#[test]
+fn every_mistake_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = GOOD.replace("latitude = 50.1", "latitude = 95").replace("origins =", "origin =").replace("version = 1", "version = 1\ncolour = 3");
+    let file = written(folder.path(), bad);
+    let ran = perigee(["check", &file]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");
+    for part in [":3 ", "colour", ":11 ", "latitude = 95", "origin"] {
+        assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
+    }
+    let places = ran.stdout.lines().filter(|line| line.starts_with(&file)).count();
+    assert!(places >= 3, "{}", ran.stdout);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.toml").to_str().unwrap().to_owned();
+    let binary = written(folder.path(), b"\xff\xfe");
+    for file in [missing, binary, folder.path().to_str().unwrap().to_owned()] {
+        let ran = perigee(["check", &file]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{file}");
+        assert!(ran.stderr.contains(&file), "{}", ran.stderr);
+    }
+}

@@ -1,0 +1,182 @@
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, RecordType},
+};
+use perigee_testkit::{
+    ProcessUnderTest,
+    client::{Connection, get, get_with},
+    free_port, sha256, wait_until,
+};
+
+use crate::perigee;
+
+const SITE: &str = "www.cdn.example";
+const NS1: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+/// The ports of one demo, so that several tests run at once.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    edge: u16,
+    shield: u16,
+    origin: u16,
+    dns: u16,
+    admin: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        let port = || loop {
+            match free_port() {
+                port if port <= 64_900 => return port,
+                _ => {}
+            }
+        };
+        Self { edge: port(), shield: port(), origin: port(), dns: port(), admin: port() }
+    }
+
+    fn flags(self) -> Vec<String> {
+        let Self { edge, shield, origin, dns, admin } = self;
+        let ports = [("--edge-port", edge), ("--shield-port", shield), ("--origin-port", origin), ("--dns-port", dns), ("--admin-port", admin)];
+        let flags = ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]);
+        ["demo".to_owned()].into_iter().chain(flags).collect()
+    }
+}
+
+async fn demo(more: &[&str]) -> (ProcessUnderTest, Ports) {
+    let ports = Ports::free();
+    let process = ProcessUnderTest::start("perigee", ports.flags().into_iter().chain(more.iter().map(|flag| (*flag).to_owned())));
+    process.wait_for_line("ready: 8 edges, 2 shields, 2 nameservers, 1 origin").await;
+    (process, ports)
+}
+
+/// What the nameserver answers a client of that address.
+fn dig(client: Ipv4Addr, server: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    let socket = UdpSocket::bind((client, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.send_to(&query.to_vec().unwrap(), server).unwrap();
+    let mut answer = [0; 4096];
+    let (length, from) = socket.recv_from(&mut answer).unwrap();
+    assert_eq!(from, server);
+    Message::from_vec(&answer[..length]).unwrap()
+}
+
+/// The edge that a client of that country is sent to.
+fn edge_for(code: u8, server: SocketAddr, name: &str) -> Ipv4Addr {
+    let answer = dig(Ipv4Addr::new(127, code, 0, 1), server, name, RecordType::A);
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    assert!(answer.metadata.authoritative);
+    match answer.answers.iter().map(|record| &record.data).collect::<Vec<_>>()[..] {
+        [RData::A(address)] => address.0,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_country_has_its_edge_and_every_edge_the_site() {
+    let (mut process, ports) = demo(&[]).await;
+    let nameserver = SocketAddr::from((NS1, ports.dns));
+    for (client, edge) in [(49, 49), (44, 44), (1, 1), (55, 55), (27, 27), (65, 65), (81, 81), (61, 61), (33, 44), (64, 61), (82, 81)] {
+        assert_eq!(edge_for(client, nameserver, SITE), Ipv4Addr::new(127, edge, 0, 80), "clients of 127.{client}");
+    }
+    // Both nameservers, the apex, and a client that is nowhere.
+    let second = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 54), ports.dns));
+    assert_eq!(edge_for(81, second, "cdn.example"), Ipv4Addr::new(127, 81, 0, 80));
+    assert_eq!(edge_for(0, nameserver, SITE), Ipv4Addr::new(127, 49, 0, 80));
+
+    let origin = SocketAddr::from(([127, 0, 0, 90], ports.origin));
+    for path in ["/", "/pictures/tyo-640.png", "/style.css", "/big/1MiB"] {
+        let truth = get(origin, SITE, path).await;
+        for code in [49, 81] {
+            let edge = SocketAddr::from(([127, code, 0, 80], ports.edge));
+            for expected in ["miss", "hit"] {
+                let copy = get(edge, SITE, path).await;
+                assert_eq!((copy.status.as_u16(), sha256(&copy.body)), (200, sha256(&truth.body)), "{path} from {edge}");
+                let status = copy.header("cache-status");
+                let at_edge = status.rsplit(", ").next().unwrap();
+                assert_eq!(at_edge.contains("; hit"), expected == "hit", "{path} from {edge}: {status}");
+            }
+        }
+    }
+    process.terminate();
+    assert!(process.wait_exit().await.success());
+    assert!(process.stdout().ends_with("drained\n"), "{}", process.stdout());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_of_one_shield_cost_the_origin_one_request() {
+    let (_process, ports) = demo(&["--memory", "32MiB"]).await;
+    // Frankfurt, London, New York, São Paulo and Johannesburg have one shield, the other three the other.
+    for code in [49, 44, 1, 55, 27, 65, 81, 61] {
+        let edge = SocketAddr::from(([127, code, 0, 80], ports.edge));
+        assert_eq!(get(edge, SITE, "/app.js").await.status, 200);
+        assert_eq!(get_with(edge, SITE, "/app.js", &[("range", "bytes=0-9")]).await.status, 206);
+    }
+    let origin = SocketAddr::from(([127, 0, 0, 90], ports.origin));
+    let stats: serde_json::Value = serde_json::from_str(&get(origin, SITE, "/.origin/stats").await.text()).unwrap();
+    assert_eq!(stats["paths"]["/app.js"], 2, "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_drained_leaves_the_answers() {
+    let (process, ports) = demo(&[]).await;
+    let nameserver = SocketAddr::from((NS1, ports.dns));
+    assert_eq!(edge_for(81, nameserver, SITE), Ipv4Addr::new(127, 81, 0, 80));
+    let admin = SocketAddr::from(([127, 81, 0, 80], ports.admin));
+    let mut connection = Connection::open(admin).await;
+    let answer = connection.send(http::Method::POST, "admin", "/v1/drain", &[("authorization", "Bearer demo")]).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    process.wait_for_line("edge=tyo state=drained").await;
+    // Its fallback takes over, and the others stay where they were.
+    wait_until("Tokyo's clients to be sent on", || edge_for(81, nameserver, SITE) == Ipv4Addr::new(127, 65, 0, 80)).await;
+    assert_eq!(edge_for(49, nameserver, SITE), Ipv4Addr::new(127, 49, 0, 80));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_one_address_every_edge_has_its_own_port() {
+    let (mut process, ports) = demo(&["--one-address"]).await;
+    for index in 0..8 {
+        let edge = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.edge + index));
+        assert_eq!(get(edge, SITE, "/robots.txt").await.status, 200, "{edge}");
+    }
+    let nameserver = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.dns));
+    let answer = dig(Ipv4Addr::LOCALHOST, nameserver, SITE, RecordType::A);
+    assert_eq!(answer.answers.len(), 1);
+    process.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(process.wait_exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_port_is_named_with_its_flag() {
+    let check = |flag: &'static str, busy: fn(Ports) -> SocketAddr| {
+        let ports = Ports::free();
+        let address = busy(ports);
+        let holder = std::net::TcpListener::bind(address).unwrap();
+        let ran = perigee(ports.flags());
+        drop(holder);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{flag}: {ran:?}");
+        assert!(ran.stderr.contains(flag) && ran.stderr.contains(&address.to_string()), "{flag}: {}", ran.stderr);
+    };
+    tokio::task::spawn_blocking(move || {
+        check("--edge-port", |ports| SocketAddr::from(([127, 81, 0, 80], ports.edge)));
+        check("--shield-port", |ports| SocketAddr::from(([127, 0, 0, 81], ports.shield)));
+        check("--origin-port", |ports| SocketAddr::from(([127, 0, 0, 90], ports.origin)));
+        check("--dns-port", |ports| SocketAddr::from(([127, 0, 0, 53], ports.dns)));
+        check("--admin-port", |ports| SocketAddr::from(([127, 49, 0, 80], ports.admin)));
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn a_zone_that_is_no_name_is_a_mistake_of_the_options() {
+    let ran = perigee(["demo", "--zone", "no name"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("cdn.zone"), "{}", ran.stderr);
+}
