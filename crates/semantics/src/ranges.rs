@@ -7,7 +7,7 @@ use http::{
 };
 
 use crate::{
-    fields::{first, items},
+    fields::{first, items, trim},
     head::{EntityTag, StoredHead},
     request::RequestView,
     time::parse_http_date,
@@ -195,6 +195,23 @@ fn merged(ranges: Vec<ByteRange>) -> RangeAnswer {
 /// `bytes first-last/length` of a 206 (RFC 9110 §14.4).
 pub fn content_range(range: ByteRange, length: u64) -> HeaderValue {
     value(format!("bytes {}-{}/{length}", range.first, range.last))
+}
+
+/// Reads the Content-Range of a 206: which bytes, of how many if that is known. `None` for anything else, contradictions
+/// included (RFC 9110 §14.4).
+pub fn parse_content_range(value: &HeaderValue) -> Option<(ByteRange, Option<u64>)> {
+    let text = trim(value.as_bytes());
+    let (unit, rest) = text.split_at_checked(6)?;
+    if !unit.eq_ignore_ascii_case(b"bytes ") {
+        return None;
+    }
+    let slash = rest.iter().position(|b| *b == b'/')?;
+    let (range, length) = (rest.get(..slash)?, rest.get(slash + 1..)?);
+    let dash = range.iter().position(|b| *b == b'-')?;
+    let range = ByteRange { first: number(range.get(..dash)?)?, last: number(range.get(dash + 1..)?)? };
+    let length = if length == b"*" { None } else { Some(number(length)?) };
+    let sound = range.first <= range.last && range.last < length.unwrap_or(u64::MAX);
+    sound.then_some((range, length))
 }
 
 /// `bytes */length` of a 416 (RFC 9110 §15.5.17).

@@ -1,7 +1,7 @@
 //! Conditional requests: answering the client's, making our own, and what a 304 changes (RFC 9110 §13, RFC 9111 §4.3).
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{
         CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MATCH,
         IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE,
@@ -201,6 +201,60 @@ pub fn freshen(
     match candidate.assess() {
         Ok(head) => Freshened::Updated(Box::new(head)),
         Err(_) => Freshened::NoLongerStorable,
+    }
+}
+
+/// What a response to HEAD makes of a stored response to GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadEffect {
+    /// It is still the same representation; this is its new head.
+    Updated(Box<StoredHead>),
+    /// The representation has changed: what is stored is stale, and its body worthless for it.
+    Outdated,
+    /// It says nothing of what is stored.
+    None,
+}
+
+impl HeadEffect {
+    /// The word for logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Updated(_) => "updated",
+            Self::Outdated => "outdated",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Applies a HEAD response that was fetched while a GET is stored under the same selecting fields (RFC 9111 §4.3.5).
+/// `length` is that of the stored body in bytes.
+pub fn apply_head(
+    stored: &StoredHead,
+    request: RequestView<'_>,
+    status: StatusCode,
+    response: &HeaderMap,
+    length: u64,
+    policy: &Policy<'_>,
+    times: Times,
+) -> HeadEffect {
+    // Only a 200 is about the representation; and one whose selecting fields match is about this one.
+    if status != StatusCode::OK
+        || stored.status != StatusCode::OK
+        || !crate::vary::matches(&stored.vary, request.headers)
+    {
+        return HeadEffect::None;
+    }
+    let new_length = first(response, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let same_tag = match (response.get(ETAG).map(|tag| EntityTag::parse(tag.as_bytes())), &stored.etag) {
+        (Some(new), old) => new.as_ref() == old.as_ref(),
+        (None, _) => true,
+    };
+    if !same_tag || !selects(stored, response) || new_length.is_some_and(|new| new != length) {
+        return HeadEffect::Outdated;
+    }
+    match freshen(stored, request, response, policy, times, None) {
+        Freshened::Updated(head) => HeadEffect::Updated(head),
+        Freshened::NoLongerStorable | Freshened::Mismatch => HeadEffect::Outdated,
     }
 }
 

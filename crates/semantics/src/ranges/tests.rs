@@ -119,6 +119,31 @@ fn values() {
     assert_eq!(unsatisfied_range(10), "bytes */10");
 }
 
+#[test]
+fn content_ranges_read() {
+    let check = |text: &str, expected: Option<(u64, u64, Option<u64>)>| {
+        let found = parse_content_range(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(found.map(|(range, length)| (range.first, range.last, length)), expected, "{text}");
+    };
+    check("bytes 0-4/10", Some((0, 4, Some(10))));
+    check("Bytes 9-9/10", Some((9, 9, Some(10))));
+    check("bytes 4-9/*", Some((4, 9, None)));
+    for bad in [
+        "bytes */10",
+        "bytes 5-4/10",
+        "bytes 0-10/10",
+        "bytes 0-4",
+        "bytes=0-4/10",
+        "bytes a-4/10",
+        "bytes 0-/10",
+        "items 0-4/10",
+        "bytes 0-99999999999999999999/*",
+        "",
+    ] {
+        check(bad, None);
+    }
+}
+
 /// The body as it would be sent.
 fn laid_out(body: &[u8], ranges: &[ByteRange], content_type: Option<&HeaderValue>) -> (Multipart, Vec<u8>) {
     let layout = multipart(ranges, content_type, body.len() as u64, 0xfeed);

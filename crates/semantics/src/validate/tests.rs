@@ -3,7 +3,7 @@ use perigee_protocol::model::SetCookie;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{AT_ONCE, World, date, headers, later};
+use crate::testing::{World, date, headers, later};
 
 fn check(response: &[&str], request: &[&str], expected: &str) {
     let world = World::default();
@@ -203,8 +203,30 @@ fn fields_of_a_304() {
 }
 
 #[test]
-fn at_once_is_at_the_date_of_the_examples() {
-    assert_eq!(AT_ONCE.response_time.http_date(), date(0));
+fn a_head_updates_or_outdates() {
+    let world = World { method: Method::HEAD, ..World::default() };
+    let stored = World::default()
+        .admit(&["foo: 1"], 200, &["cache-control: max-age=60", "etag: \"a\"", "vary: foo", "test: old"])
+        .unwrap();
+    let check = |request: &[&str], status: u16, response: &[&str], expected: &str| {
+        let times = Times { request_time: later(100), response_time: later(100) };
+        let status = StatusCode::from_u16(status).unwrap();
+        let effect =
+            apply_head(&stored, world.view(&headers(request)), status, &headers(response), 5, &world.policy(), times);
+        assert_eq!(effect.as_str(), expected, "{request:?} {status} {response:?}");
+        if let HeadEffect::Updated(head) = effect {
+            assert!(head.freshness.is_fresh(later(159)) && !head.freshness.is_fresh(later(160)));
+        }
+    };
+    check(&["foo: 1"], 200, &[], "updated");
+    check(&["foo: 1"], 200, &["etag: \"a\"", "content-length: 5", "test: new"], "updated");
+    check(&["foo: 1"], 200, &["etag: \"b\""], "outdated");
+    check(&["foo: 1"], 200, &["etag: W/\"a\""], "outdated");
+    check(&["foo: 1"], 200, &["etag: junk"], "outdated");
+    check(&["foo: 1"], 200, &["content-length: 6"], "outdated");
+    check(&["foo: 1"], 200, &["cache-control: no-store"], "outdated");
+    check(&["foo: 1"], 410, &["etag: \"b\""], "none");
+    check(&["foo: 2"], 200, &["etag: \"b\""], "none");
 }
 
 proptest! {
