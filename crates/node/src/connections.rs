@@ -57,8 +57,10 @@ impl Control {
     }
 
     fn tell(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-        self.waker.wake();
+        // Only a change wakes: a waker is used up by it, and left again only by who sees a change.
+        if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
+            self.waker.wake();
+        }
     }
 }
 

@@ -314,15 +314,17 @@ async fn drive<S: HttpService>(
     let each = Arc::new(PerConnection { service, connection: Arc::clone(&connection) });
     let answer = service_fn(move |request| answer(Arc::clone(&each), request));
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), answer));
-    let mut registered = false;
+    let mut told = None;
     let mut ending = false;
     let ended = poll_fn(|cx| {
-        if !registered {
-            // Once: this future stays in the task it was spawned in, whose waker does not change.
+        let mut phase = connection.control().phase();
+        // Each change of phase uses the waker up, so it is left again after each. In between it stays good: this
+        // future remains in the task it was spawned in.
+        while told != Some(phase) {
             connection.control().register(cx.waker());
-            registered = true;
+            told = Some(phase);
+            phase = connection.control().phase();
         }
-        let phase = connection.control().phase();
         if phase == Phase::Aborted {
             return std::task::Poll::Ready(Ok(()));
         }

@@ -1,0 +1,6 @@
+//! The node's doors over real sockets on loopback.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod admin;
+mod http;
+mod wire;
