@@ -4,9 +4,10 @@
 //! A buffer that is full drops the line and counts it. A line is lost with the process when it is killed, never
 //! with a drain that calls [`AccessLog::flush`].
 
+mod writer;
+
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -20,6 +21,7 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use self::writer::{Sink, Writer};
 use crate::flags::AccessLogTarget;
 
 /// How long a line waits at most before it is written.
@@ -117,7 +119,7 @@ impl AccessLog {
             ordered: Condvar::new(),
             metrics,
         });
-        let writer = Writer { shared: Arc::clone(&shared), sink, failing: false, cut_line: false };
+        let writer = Writer::new(Arc::clone(&shared), sink);
         thread::Builder::new().name("access-log".to_owned()).spawn(|| writer.run()).map_err(AccessLogError::Thread)?;
         Ok(Self(Some(Arc::new(Handle(shared)))))
     }
@@ -219,130 +221,9 @@ fn shard() -> usize {
     MINE.with(|mine| *mine)
 }
 
-enum Sink {
-    Stdout,
-    File { path: PathBuf, file: File },
-    #[cfg(test)]
-    Fake(Box<dyn Write + Send>),
-}
-
-impl Sink {
-    fn open(path: PathBuf) -> Result<Self, AccessLogError> {
-        match OpenOptions::new().append(true).create(true).open(&path) {
-            Ok(file) => Ok(Self::File { path, file }),
-            Err(source) => Err(AccessLogError::Open { path, source }),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
-        match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                let (written, result) = write_counted(&mut stdout, bytes);
-                (written, result.and_then(|()| stdout.flush()))
-            }
-            Self::File { file, .. } => write_counted(file, bytes),
-            #[cfg(test)]
-            Self::Fake(fake) => write_counted(fake, bytes),
-        }
-    }
-}
-
-/// Like `write_all`, and tells how much was written before an error.
-fn write_counted(sink: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match sink.write(rest) {
-            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (written, Err(error)),
-        }
-    }
-    (written, Ok(()))
-}
-
-/// What the thread has.
-struct Writer {
-    shared: Arc<Shared>,
-    sink: Sink,
-    /// The last write failed: said once, until one succeeds.
-    failing: bool,
-    /// The last write ended within a line.
-    cut_line: bool,
-}
-
-impl Writer {
-    fn run(mut self) {
-        let mut spare = Vec::new();
-        loop {
-            let orders = self.shared.wait();
-            for index in 0..SHARDS {
-                std::mem::swap(&mut *lock(&self.shared.shards[index]), &mut spare);
-                self.write(&spare);
-                spare.clear();
-            }
-            if orders.reopen {
-                self.reopen();
-            }
-            for done in orders.flushes {
-                // Nobody waits any more: fine.
-                done.send(()).unwrap_or_default();
-            }
-            if orders.stop {
-                return;
-            }
-        }
-    }
-
-    fn write(&mut self, lines: &[u8]) {
-        if lines.is_empty() {
-            return;
-        }
-        if self.cut_line {
-            // The torn line stays a line of its own; what follows is whole again.
-            let (written, _) = self.sink.write_all(b"\n");
-            self.cut_line = written == 0;
-        }
-        let (written, result) = if self.cut_line { (0, Err(io::ErrorKind::WriteZero.into())) } else { self.sink.write_all(lines) };
-        let (done, rest) = lines.split_at_checked(written).unwrap_or((lines, &[]));
-        self.shared.metrics.written.inc_by(count_lines(done));
-        match result {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                tracing::info!("the access log can be written again");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                self.cut_line |= !done.is_empty() && !done.ends_with(b"\n");
-                self.shared.metrics.errors.inc();
-                self.shared.metrics.dropped.inc_by(count_lines(rest));
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(%error, "the access log cannot be written; lines are dropped and counted");
-                }
-            }
-        }
-    }
-
-    fn reopen(&mut self) {
-        let Sink::File { path, .. } = &self.sink else { return };
-        match Sink::open(path.clone()) {
-            Ok(sink) => {
-                self.sink = sink;
-                self.cut_line = false;
-            }
-            Err(error) => tracing::error!(%error, "the old file stays in use"),
-        }
-    }
-}
-
-fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io::Write};
 
     use super::*;
 

@@ -330,6 +330,38 @@ mod tests {
         assert_eq!(*tried.borrow(), expected);
     }
 
+    #[tokio::test]
+    async fn a_real_document_is_read_and_reloaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("perigee.toml");
+        let text = |city: &str| {
+            format!(
+                "version = 1\n[cdn]\nname = \"x\"\nzone = \"cdn.example\"\n\
+                 [[pop]]\nid = \"fra\"\ncity = \"{city}\"\nlatitude = 50.1\nlongitude = 8.7\naddresses = [\"198.18.49.10\"]\n\
+                 [[site]]\nid = \"www\"\norigins = [{{ url = \"http://198.18.0.90:8000\" }}]\n"
+            )
+        };
+        fs::write(&path, text("One")).unwrap();
+        let loaded = read(&path).unwrap();
+        assert_eq!(loaded.document.pops[0].city, "One");
+        let (tell, mut applied) = mpsc::unbounded_channel();
+        let watcher = DocumentWatcher::start(&Handle::current(), &loaded, ReloadMetrics::default(), move |document, generation| {
+            tell.send((document.pops[0].city.clone(), generation)).map_err(|error| error.to_string())
+        });
+        fs::write(&path, text("Two")).unwrap();
+        assert_eq!(applied.recv().await, Some(("Two".to_owned(), 2)));
+        fs::write(&path, text("Three").replace("zone", "zoen")).unwrap();
+        let refusal = loop {
+            match watcher.refusal() {
+                Some(refusal) => break refusal,
+                None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        };
+        assert!(refusal.contains("perigee.toml:4") && refusal.contains("zoen"), "{refusal}");
+        assert!(refusal.contains("perigee.toml:2"), "the missing zone is not told beside it: {refusal}");
+        assert_eq!(watcher.generation(), 2);
+    }
+
     #[test]
     fn what_is_no_document_is_named() {
         let folder = tempfile::tempdir().unwrap();
