@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Response, StatusCode, header};
 use perigee_semantics::{invalidate, policy::Policy, reuse, status::Fwd, vary};
-use perigee_store::{Entry as StoreEntry, Object, Tier as StoreTier};
+use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, Tier as StoreTier};
 use perigee_upstream::{FetchResponse, RequestBody};
 use tokio::sync::oneshot;
 
@@ -60,7 +60,7 @@ impl Engine {
             // RFC 9110 §9.3.1: content in a GET has no defined meaning; it is the origin's to judge.
             return self.pass(&ask, body, Why { fwd: Fwd::Bypass, reason: "request-body" }).await;
         }
-        let found = self.lookup(&ask).await;
+        let found = self.whole(self.lookup(&ask).await).await;
         let action = flow::decide(found.lookup(), ask.view(), &ask.policy(), ask.now);
         let located = match found {
             Found::Object(located) => Some(located),
@@ -113,6 +113,20 @@ impl Engine {
                     _ => Found::NoVariant,
                 }
             }
+        }
+    }
+
+    /// A large object whose beginning the store has dropped is as good as not there: better a fetch of the whole than a
+    /// response that begins with one.
+    async fn whole(&self, found: Found) -> Found {
+        match found {
+            Found::Object(located)
+                if matches!(located.object.body, StoredBody::Segments { .. })
+                    && self.store.segment(&located.object, 0).await.is_none() =>
+            {
+                Found::Nothing
+            }
+            found => found,
         }
     }
 

@@ -23,6 +23,8 @@ use crate::{
 /// Where the data listener says that it serves.
 pub const HEALTH_PATH: &str = "/.perigee/healthz";
 const USER_AGENT_BYTES_MAX: usize = 256;
+/// Of the store, one object takes at most one part in so many.
+const OBJECT_SHARE: u64 = 2;
 const INDEX_TURNS: usize = 64;
 
 /// Reads the wall clock, once per request.
@@ -105,6 +107,12 @@ impl Engine {
     pub(crate) async fn index_turn(&self, key_hash: u64) -> tokio::sync::MutexGuard<'_, ()> {
         let turn = self.index_turns.get(key_hash as usize % INDEX_TURNS).unwrap_or(&self.index_turns[0]);
         turn.lock().await
+    }
+
+    /// The largest object worth storing: one that would push out most of the others, and its own beginning, is not.
+    pub(crate) fn store_share(&self) -> u64 {
+        let stats = self.store.stats();
+        stats.memory_capacity.max(stats.disk.map_or(0, |disk| disk.capacity)) / OBJECT_SHARE
     }
 
     pub(crate) fn now(&self) -> Timestamp {

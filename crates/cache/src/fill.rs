@@ -51,6 +51,8 @@ impl Fetching {
             self.located.as_ref().map(|located| validate::conditions(&located.object.head)).unwrap_or_default();
         let conditional = !conditions.is_empty();
         let request = self.ask.fetch_whole(conditions);
+        // Before the request leaves: what is invalidated while it is under way must not come back with it.
+        let fill = self.engine.store.begin();
         let request_time = self.engine.now();
         let response = match self.ask.site.upstream.fetch(request).await {
             Ok(response) => response,
@@ -66,7 +68,7 @@ impl Fetching {
         }
         match admit(self.view(), response.status, &response.headers, &self.ask.policy(), times, response.trusted_age_ms)
         {
-            Admission::Store(head) => self.fill(leader, *head, response).await,
+            Admission::Store(head) => self.fill(leader, fill, *head, response).await,
             Admission::DoNot(reason) => self.decline(leader, response, reason, times),
         }
     }
@@ -133,16 +135,15 @@ impl Fetching {
         }
     }
 
-    async fn fill(self, leader: Leader, head: StoredHead, response: FetchResponse) {
+    async fn fill(self, leader: Leader, fill: FillId, head: StoredHead, response: FetchResponse) {
         let length = match response.framing {
             BodyFraming::Empty => Some(0),
             BodyFraming::Length(length) => Some(length),
             BodyFraming::Chunked | BodyFraming::Close => None,
         };
-        let bytes_max = self.ask.site.model.cache.object_bytes_max;
+        let bytes_max = self.ask.site.model.cache.object_bytes_max.min(self.engine.store_share());
         let stored = length.is_none_or(|length| length <= bytes_max);
         let head = Arc::new(head);
-        let fill = self.engine.store.begin();
         leader.stream(Filling {
             head: Arc::clone(&head),
             fill,
@@ -250,6 +251,9 @@ async fn commit(engine: &Engine, ask: &Ask, object: Object) {
     }
     // One writer of a URL's index at a time, so that concurrent fills of two variants keep both.
     let _turn = engine.index_turn(ask.key_hash).await;
+    if engine.store.removed_since(&ask.key, object.fill) {
+        return;
+    }
     let mut index = match engine.store.get(&ask.key).await {
         Some((StoreEntry::Variants(index), _)) => VariantIndex::clone(&index),
         _ => VariantIndex::default(),
