@@ -38,7 +38,7 @@ pub fn policy_from_pairs(pairs: &[(String, String)]) -> Result<CachePolicy, Mist
 fn line(key: &str, value: &str) -> String {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     let key = if plain { key.to_owned() } else { quote(key) };
-    let is_toml = !value.contains(['\n', '\r']) && !value.contains('#') && DeValue::parse(value).is_ok();
+    let is_toml = !value.contains(['\n', '\r']) && DeValue::parse(value).is_ok();
     format!("{key} = {}\n", if is_toml { value.trim().to_owned() } else { quote(value) })
 }
 
