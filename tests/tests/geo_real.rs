@@ -162,7 +162,9 @@ fn steers_by_the_real_database_as_brute_force_does() {
     let mut clients = sample(&reader, &mut chance);
     assert_eq!(clients.len(), SAMPLES);
     // What is asked for at the door: unicast addresses, half of them IPv6.
-    clients.extend((0..ANYWHERE / 2).map(|_| IpAddr::from(((chance.next() as u32 % 0xDF00_0000) + 0x0100_0000).to_be_bytes())));
+    clients.extend(
+        (0..ANYWHERE / 2).map(|_| IpAddr::from(((chance.next() as u32 % 0xDF00_0000) + 0x0100_0000).to_be_bytes())),
+    );
     clients.extend((0..ANYWHERE / 2).map(|_| IpAddr::V6(Ipv6Addr::from_bits(chance.next_u128() >> 3 | 1 << 125))));
 
     let before_kib = anonymous_kib();
@@ -186,7 +188,11 @@ fn steers_by_the_real_database_as_brute_force_does() {
         let known = coordinates(&reader, *client);
         unknown += usize::from(known.is_none());
         let expected = brute_force(known.unwrap_or(DEFAULT_LOCATION));
-        assert_eq!(steered.source, if known.is_some() { PlaceSource::Database } else { PlaceSource::Default }, "{client}");
+        assert_eq!(
+            steered.source,
+            if known.is_some() { PlaceSource::Database } else { PlaceSource::Default },
+            "{client}"
+        );
         assert_eq!(steered.reason, SteerReason::Nearest, "{client}");
         if steered.pop.unwrap().as_str() != expected {
             wrong.push((*client, expected, steered.pop));
@@ -195,7 +201,12 @@ fn steers_by_the_real_database_as_brute_force_does() {
         let prefix = ClientPrefix::new(*client, steered.scope_prefix);
         assert_eq!(ask(&prefix).addresses, steered.addresses, "{client}/{}", steered.scope_prefix);
         let neighbour = chance.within(*client, steered.scope_prefix);
-        assert_eq!(ask(&ClientPrefix::host(neighbour)).addresses, steered.addresses, "{client}/{}", steered.scope_prefix);
+        assert_eq!(
+            ask(&ClientPrefix::host(neighbour)).addresses,
+            steered.addresses,
+            "{client}/{}",
+            steered.scope_prefix
+        );
     }
     println!(
         "{} clients, {unknown} of unknown place; {:?}\nload {load:?}, anonymous memory +{loaded_kib} KiB, after use +{steered_kib} KiB; \
@@ -220,12 +231,12 @@ fn refuses_damaged_copies_of_the_real_database() {
     check(&whole[..whole.len() - 1], "metadata");
     let mut damaged = whole.clone();
     damaged[1_000_000..1_000_100].fill(0xFF);
-    check(&damaged, "of its search tree points outside");
+    check(&damaged, "its search tree is damaged: node");
     let mut damaged = whole.clone();
     let data = whole.len() - 5_000_000;
     damaged[data..data + 4_096].fill(0x00);
     check(&damaged, "its data is damaged");
     // Bytes missing in the middle, as of a download resumed at the wrong place.
     let (start, end) = whole.split_at(40_000_000);
-    check(&[start, &end[1_000_000..]].concat(), "damaged");
+    check(&[start, &end[1_000_000..]].concat(), "its search tree is damaged: node");
 }

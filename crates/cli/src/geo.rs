@@ -22,7 +22,7 @@ pub(crate) fn build(table: &Path, database: &Path, out: &mut impl Write) -> anyh
         .map_err(|errors| anyhow!("{}: nothing was built, since the table has mistakes\n{errors}", table.display()))?;
     let about = GeoDatabase::from_source(&bytes).context("what was built cannot be read back; please report this")?;
     replace(database, &bytes)?;
-    let (records, length) = (about.info().records, bytes.len());
+    let (records, length) = (about.count_records(), bytes.len());
     writeln!(out, "{}: {records} records, {length} bytes", database.display())?;
     Ok(())
 }

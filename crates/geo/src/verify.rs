@@ -1,11 +1,14 @@
 //! Whether the bytes of a database hang together, before anything is answered from them.
 //!
 //! An MMDB has no checksum, so that this is all a reader can know: every record of the search tree points to another
-//! node, to nothing, or into the data; every value that can be reached from the tree is well-formed to its last byte and
-//! every string is text. What a flipped bit turns into another well-formed value stays unnoticed.
+//! node, to nothing, or into the data; values are well-formed to their last byte, strings are text, pointers stay inside.
+//! Of databases with more than [`LEAVES_WALKED_MAX`] leaves, the data of every second, third … is looked at, spread over
+//! the whole tree: a hole of some pages does not hide, a single bit may, and a record that turns out to be unusable is a
+//! miss when it is asked for. What a flipped bit turns into another well-formed value stays unnoticed at any price.
 //!
-//! Each value is walked once, so that a database of 57 MB takes some ten milliseconds; the only memory is one bit for
-//! each byte of data, given back at the end. (The reader's own `verify` takes seconds and hundreds of megabytes.)
+//! The tree is read straight through and the samples in the order of the file. The memory, one bit for each byte of data
+//! and a word for each sample, is given back at the end. (The reader's own `verify` takes seconds and hundreds of
+//! megabytes for GeoLite2-City.)
 
 /// Why a database is not to be trusted; offsets are bytes from the file's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +26,7 @@ pub enum Damage {
     #[error("tree and data are not separated where the metadata say: cut short or damaged")]
     Separator,
     /// A record of the tree points nowhere.
-    #[error("node {node} of its search tree points outside the file")]
+    #[error("its search tree is damaged: node {node} points outside the file")]
     TreePointer {
         /// Which.
         node: usize,
@@ -42,7 +45,9 @@ pub enum Damage {
 const METADATA_BYTES_MAX: usize = 128 * 1024;
 const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 const SEPARATOR_BYTES: usize = 16;
-/// A cursor that has met more values than this share of the data's bytes walks in circles.
+/// Of so many of the tree's pointers the data are walked; GeoLite2-City has some 3,600,000, to 450,000 records.
+const LEAVES_WALKED_MAX: usize = 1 << 15;
+/// More values than so many for each byte of data: they overlap without end.
 const VALUES_PER_BYTE_MAX: usize = 2;
 
 /// Where the metadata's marker begins.
@@ -53,9 +58,9 @@ pub(crate) fn metadata_marker(file: &[u8]) -> Result<usize, Damage> {
     at.map(|at| start + at).ok_or(Damage::NoMetadata)
 }
 
-/// Walks all of tree and data and counts the different records. `nodes` and `record_bits` (24, 28 or 32) are the
+/// Walks all of the tree and, as the module says, the data. `nodes` and `record_bits` (24, 28 or 32) are the
 /// metadata's.
-pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<usize, Damage> {
+pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<(), Damage> {
     let too_long = Damage::TreeTooLong { nodes };
     let node_bytes = usize::from(record_bits) / 4;
     let marker = metadata_marker(file)?;
@@ -66,38 +71,40 @@ pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<usize, D
     if separator.iter().any(|byte| *byte != 0) {
         return Err(Damage::Separator);
     }
-    let mut values = Values { data, seen: vec![0; data.len() / 64 + 1], met: 0, todo: Vec::new() };
-    let mut records = 0;
+    // A tree has one leaf more than nodes, some of which are empty.
+    let stride = node_count / LEAVES_WALKED_MAX + 1;
+    let (mut until_sample, mut samples) = (0_usize, Vec::new());
     for (node, bytes) in tree.chunks_exact(node_bytes).enumerate() {
         for record in split_node(bytes) {
             // Below the count: another node. The count itself: nothing known. Above: data, past the separator.
-            let Some(above) = record.checked_sub(node_count).filter(|above| *above > 0) else { continue };
-            let offset = above.checked_sub(SEPARATOR_BYTES).filter(|offset| *offset < data.len());
-            let offset = offset.ok_or(Damage::TreePointer { node })?;
-            if values.is_new(offset) {
-                records += 1;
-                values.check(offset).map_err(|fault| Damage::Value {
-                    offset: tree_len + SEPARATOR_BYTES + fault.offset,
-                    what: fault.what,
-                })?;
+            if record > nodes {
+                let offset = usize::try_from(record - nodes).ok().and_then(|above| above.checked_sub(SEPARATOR_BYTES));
+                let offset = offset.filter(|offset| *offset < data.len()).ok_or(Damage::TreePointer { node })?;
+                if until_sample == 0 {
+                    samples.push(offset);
+                    until_sample = stride;
+                }
+                until_sample -= 1;
             }
         }
     }
-    Ok(records)
+    samples.sort_unstable();
+    let mut values = Values { data, checked: Offsets(vec![0; data.len() / 64 + 1]), met: 0 };
+    for sample in samples {
+        let fault = |fault: Fault| Damage::Value { offset: tree_len + SEPARATOR_BYTES + fault.offset, what: fault.what };
+        values.check(sample).map_err(fault)?;
+    }
+    Ok(())
 }
 
-/// Both records of one node; anything but 6, 7 or 8 bytes was refused with the metadata.
-fn split_node(bytes: &[u8]) -> [usize; 2] {
-    let join = |bytes: &[u8]| bytes.iter().fold(0, |value, byte| (value << 8) | usize::from(*byte));
+/// Both records of one node; sizes but 6, 7 and 8 bytes were refused with the metadata.
+fn split_node(bytes: &[u8]) -> [u32; 2] {
     match *bytes {
-        [_, _, _, middle, _, _, _] => {
-            let (high, low) = (usize::from(middle >> 4), usize::from(middle & 15));
-            [high << 24 | join(&bytes[..3]), low << 24 | join(&bytes[4..])]
-        }
-        _ => {
-            let (left, right) = bytes.split_at(bytes.len() / 2);
-            [join(left), join(right)]
-        }
+        [a, b, c, d, e, f] => [u32::from_be_bytes([0, a, b, c]), u32::from_be_bytes([0, d, e, f])],
+        // The byte in the middle holds the highest four bits of both, the left one's first.
+        [a, b, c, m, d, e, f] => [u32::from_be_bytes([m >> 4, a, b, c]), u32::from_be_bytes([m & 15, d, e, f])],
+        [a, b, c, d, e, f, g, h] => [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])],
+        _ => [u32::MAX; 2],
     }
 }
 
@@ -106,146 +113,154 @@ struct Fault {
     what: &'static str,
 }
 
+impl Fault {
+    fn cut(offset: usize) -> Self {
+        Self { offset, what: "a value is cut short" }
+    }
+}
+
+/// A set of offsets: one bit a byte of data.
+struct Offsets(Vec<u64>);
+
+impl Offsets {
+    fn insert(&mut self, offset: usize) {
+        if let Some(word) = self.0.get_mut(offset / 64) {
+            *word |= 1 << (offset % 64);
+        }
+    }
+
+    fn contains(&self, offset: usize) -> bool {
+        self.0.get(offset / 64).is_some_and(|word| *word & (1 << (offset % 64)) != 0)
+    }
+}
+
 /// The walk over the data section.
 struct Values<'a> {
     data: &'a [u8],
-    /// One bit a byte: a value that begins there was walked, or is in `todo`.
-    seen: Vec<u64>,
+    /// Where a value begins that is well-formed, or being walked.
+    checked: Offsets,
+    /// Values met, to bound the walk over values that overlap.
     met: usize,
-    todo: Vec<usize>,
+}
+
+/// A control sequence with, but for containers, its payload.
+struct Token {
+    /// Where the next one begins.
+    end: usize,
+    /// So many values follow in line: a container's.
+    held: usize,
 }
 
 impl Values<'_> {
-    fn is_new(&mut self, offset: usize) -> bool {
-        let bit = 1 << (offset % 64);
-        self.seen.get_mut(offset / 64).is_some_and(|word| {
-            let new = *word & bit == 0;
-            *word |= bit;
-            new
-        })
-    }
-
-    /// Checks the value at `root` and all that it points to.
+    /// Walks the value at `root` and all that it points to.
     fn check(&mut self, root: usize) -> Result<(), Fault> {
-        self.todo.push(root);
-        while let Some(start) = self.todo.pop() {
-            // Containers hold their values in line, so that one count of values outstanding is all the state there is.
-            let (mut at, mut outstanding) = (start, 1_usize);
-            while outstanding > 0 {
-                outstanding -= 1;
-                let token = Token::read(self.data, at)?;
-                match token.body {
-                    Body::Scalar => {}
-                    Body::Text => self.check_text(&token)?,
-                    Body::Values(count) => outstanding += count,
-                    Body::Pointer(target) => {
-                        if target >= self.data.len() {
-                            return Err(Fault { offset: at, what: "a pointer leaves the data" });
-                        }
-                        if self.is_new(target) {
-                            self.todo.push(target);
-                        }
-                    }
-                }
-                at = token.end;
-                self.met += 1;
-                // Also bounds the walk over values inside values that point into one another.
-                if outstanding > self.data.len() || self.met / VALUES_PER_BYTE_MAX > self.data.len() {
-                    return Err(Fault { offset: at, what: "its values are tangled" });
-                }
+        let mut todo = vec![root];
+        while let Some(start) = todo.pop() {
+            if !self.checked.contains(start) {
+                self.check_one(start, &mut todo)?;
             }
         }
         Ok(())
     }
 
-    fn check_text(&self, token: &Token) -> Result<(), Fault> {
-        let text = self.data.get(token.start..token.end).unwrap_or_default();
-        match std::str::from_utf8(text) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Fault { offset: token.start, what: "a string is not UTF-8" }),
+    fn check_one(&mut self, start: usize, todo: &mut Vec<usize>) -> Result<(), Fault> {
+        // Containers hold their values in line, so that one count of values outstanding is all the state there is.
+        let (mut at, mut outstanding) = (start, 1_usize);
+        while outstanding > 0 {
+            self.checked.insert(at);
+            let token = match self.data.get(at) {
+                Some(control) if control >> 5 == POINTER => {
+                    let (target, end) = pointer(self.data, at).ok_or(Fault::cut(at))?;
+                    if target >= self.data.len() {
+                        return Err(Fault { offset: at, what: "a pointer leaves the data" });
+                    }
+                    if !self.checked.contains(target) {
+                        todo.push(target);
+                    }
+                    Token { end, held: 0 }
+                }
+                Some(control) => value(self.data, at, *control)?,
+                None => return Err(Fault::cut(at)),
+            };
+            outstanding = outstanding - 1 + token.held;
+            at = token.end;
+            self.met += 1;
+            if outstanding > self.data.len() || self.met / VALUES_PER_BYTE_MAX > self.data.len() {
+                return Err(Fault { offset: at, what: "its values are tangled" });
+            }
         }
+        Ok(())
     }
 }
 
-enum Body {
-    Scalar,
-    Text,
-    /// So many values follow in line.
-    Values(usize),
-    Pointer(usize),
+/// A control byte's three highest bits.
+const POINTER: u8 = 1;
+const STRING: u8 = 2;
+
+/// A pointer's control byte is `001SSVVV`: SS + 1 bytes follow, of which VVV are the highest bits, except that with four
+/// the three bits do not count. The longer forms begin where the shorter ones end. Gives its target and its end.
+fn pointer(data: &[u8], at: usize) -> Option<(usize, usize)> {
+    let control = usize::from(*data.get(at)?);
+    let (size, high) = (control >> 3 & 3, control & 7);
+    let end = at + 2 + size;
+    let value = match *data.get(at + 1..end)? {
+        [a] => high << 8 | usize::from(a),
+        [a, b] => (high << 16 | usize::from(u16::from_be_bytes([a, b]))) + 2_048,
+        [a, b, c] => (high << 24 | usize::from(a) << 16 | usize::from(u16::from_be_bytes([b, c]))) + 526_336,
+        [a, b, c, d] => usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?,
+        _ => return None,
+    };
+    Some((value, end))
 }
 
-/// One control sequence and, but for containers, its payload.
-struct Token {
-    /// Where the payload begins.
-    start: usize,
-    /// Where the next token begins.
-    end: usize,
-    body: Body,
-}
-
-impl Token {
-    fn read(data: &[u8], at: usize) -> Result<Self, Fault> {
-        let cut = Fault { offset: at, what: "a value is cut short" };
-        let mut rest = data.get(at..).unwrap_or_default().iter();
-        let mut next = || rest.next().map(|byte| usize::from(*byte));
-        let Some(control) = next() else { return Err(cut) };
-        let (kind, low) = (control >> 5, control & 31);
-        if kind == 1 {
-            return Self::pointer(data, at, low).ok_or(cut);
-        }
-        let kind = match kind {
+/// Any value but a pointer.
+fn value(data: &[u8], at: usize, control: u8) -> Result<Token, Fault> {
+    let (size, mut start) = (usize::from(control & 31), at + 1);
+    let byte = |at: usize| data.get(at).map(|byte| usize::from(*byte)).ok_or(Fault::cut(at));
+    let kind = match control >> 5 {
+        0 => {
+            start += 1;
             // Extended types begin at 8, so that zeros, which is what holes in files are full of, are no value.
-            0 => next().filter(|extended| *extended > 0).map(|extended| extended + 7),
-            kind => Some(kind),
-        };
-        let Some(kind) = kind else { return Err(cut) };
-        let (base, size_bytes) = match low {
-            29 => (29, 1),
-            30 => (285, 2),
-            31 => (65_821, 3),
-            size => (size, 0),
-        };
-        let mut size = 0;
-        for _ in 0..size_bytes {
-            let Some(byte) = next() else { return Err(cut) };
-            size = size << 8 | byte;
+            match byte(at + 1)? {
+                0 => return Err(Fault { offset: at, what: "a value of no known type" }),
+                extended => extended + 7,
+            }
         }
-        let (size, start) = (base + size, data.len() - rest.len());
-        let (longest, body) = match kind {
-            2 => (usize::MAX, Body::Text),
-            4 => (usize::MAX, Body::Scalar),
-            3 if size == 8 => (8, Body::Scalar),
-            15 if size == 4 => (4, Body::Scalar),
-            5 => (2, Body::Scalar),
-            6 | 8 => (4, Body::Scalar),
-            9 => (8, Body::Scalar),
-            10 => (16, Body::Scalar),
-            // A boolean's size is its value.
-            14 if size <= 1 => return Ok(Self { start, end: start, body: Body::Scalar }),
-            7 => return Ok(Self { start, end: start, body: Body::Values(size * 2) }),
-            11 => return Ok(Self { start, end: start, body: Body::Values(size) }),
-            _ => return Err(Fault { offset: at, what: "a value of no known type" }),
-        };
-        if size > longest {
-            return Err(Fault { offset: at, what: "a number is too long for its type" });
-        }
-        let end = start.checked_add(size).filter(|end| *end <= data.len());
-        end.map(|end| Self { start, end, body }).ok_or(cut)
+        kind => usize::from(kind),
+    };
+    let (base, size_bytes) = match size {
+        29 => (29, 1),
+        30 => (285, 2),
+        31 => (65_821, 3),
+        size => (size, 0),
+    };
+    let mut size = 0;
+    for at in start..start + size_bytes {
+        size = size << 8 | byte(at)?;
     }
-
-    /// A pointer's control byte is `001SSVVV`: SS + 1 bytes follow, of which VVV are the highest bits, except that with
-    /// four the three bits do not count. The longer forms begin where the shorter ones end.
-    fn pointer(data: &[u8], at: usize, low: usize) -> Option<Self> {
-        let (size, high) = (low >> 3, low & 7);
-        let (start, end) = (at + 1, at + 2 + size);
-        let value = data.get(start..end)?.iter().fold(0, |value, byte| value << 8 | usize::from(*byte));
-        let target = match size {
-            0 => high << 8 | value,
-            1 => (high << 16 | value) + 2_048,
-            2 => (high << 24 | value) + 526_336,
-            _ => value,
-        };
-        Some(Self { start, end, body: Body::Pointer(target) })
+    let (size, start) = (base + size, start + size_bytes);
+    let longest = match kind {
+        // In line follow a key and a value for each entry of a map, and the values of an array.
+        7 => return Ok(Token { end: start, held: size * 2 }),
+        11 => return Ok(Token { end: start, held: size }),
+        // A boolean's size is its value.
+        14 if size <= 1 => return Ok(Token { end: start, held: 0 }),
+        // Strings and bytes; doubles and floats, which have no other size; integers, from the widest.
+        2 | 4 => usize::MAX,
+        3 if size == 8 => 8,
+        15 if size == 4 => 4,
+        10 => 16,
+        9 => 8,
+        6 | 8 => 4,
+        5 => 2,
+        _ => return Err(Fault { offset: at, what: "a value of no known type" }),
+    };
+    if size > longest {
+        return Err(Fault { offset: at, what: "a number is too long for its type" });
     }
+    let payload = data.get(start..start.saturating_add(size)).ok_or(Fault::cut(at))?;
+    if control >> 5 == STRING && std::str::from_utf8(payload).is_err() {
+        return Err(Fault { offset: at, what: "a string is not UTF-8" });
+    }
+    Ok(Token { end: start + size, held: 0 })
 }

@@ -86,7 +86,7 @@ pub const DEMO_COUNTRIES: [DemoCountry; 46] = [
     at(56, "CL", "Santiago", -33.45, -70.67),
     at(57, "CO", "Bogota", 4.71, -74.07),
     at(58, "VE", "Caracas", 10.48, -66.9),
-    at(60, "MY", "Kuala Lumpur", 3.14, 101.69),
+    at(60, "MY", "Kuala Lumpur", 3.15, 101.69),
     at(61, "AU", "Sydney", -33.87, 151.21),
     at(62, "ID", "Jakarta", -6.21, 106.85),
     at(63, "PH", "Manila", 14.6, 120.98),

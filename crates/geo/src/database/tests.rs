@@ -101,7 +101,7 @@ fn every_record_size() {
             writer.insert_value(prefix, Value::map([location(f64::from(n) / 4.0, 1.5)])).unwrap();
         }
         let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
-        assert_eq!(database.info().records, 256);
+        assert_eq!(database.count_records(), 256);
         for n in 0..=255_u8 {
             check(&database, &format!("{n}.{n}.1.1"), &format!("{},1.5 - /16", f64::from(n) / 4.0));
         }
@@ -188,7 +188,7 @@ fn says_what_is_damaged() {
     fn of(bytes: &[u8], text: &[u8]) -> usize {
         bytes.windows(text.len()).position(|window| window == text).unwrap()
     }
-    check(|_| 0, 0x7F, "node 0 of its search tree points outside");
+    check(|_| 0, 0x7F, "its search tree is damaged: node 0 points outside");
     check(|bytes| of(bytes, b"Berlin"), 0xFF, "a string is not UTF-8");
     check(|bytes| of(bytes, b"latitude") - 1, 0x0C << 3, "its data is damaged at byte");
     check(|bytes| of(bytes, b"\xab\xcd\xefMaxMind.com"), 0, "no metadata");
