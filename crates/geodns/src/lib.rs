@@ -2,13 +2,22 @@
 //! [`perigee_dns::answer`].
 //!
 //! [`start`] makes one nameserver on runtimes that it is handed, so that `perigee demo` runs two of them in its process;
-//! `main` is one nameserver and nothing else.
+//! [`main`] is the binary, one nameserver and nothing else.
 //!
 //! Deliberately absent: every rule about what is answered (that is `perigee-dns` and `perigee-geo`), recursion, zone
 //! transfers, DoT, DoH and DoQ.
 
+mod answerer;
+mod health;
+mod listen;
+mod metrics;
 mod options;
+mod process;
 mod running;
+mod tcp;
+mod udp;
+mod world;
 
-pub use options::{DocumentSource, Options};
+pub use process::main;
+pub use options::{DNS_PORT, DocumentSource, Options};
 pub use running::{Running, Stats, start};

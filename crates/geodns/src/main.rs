@@ -1,3 +1,10 @@
-//! Authoritative DNS that answers with the nearest healthy edge.
+//! `perigee-geodns`: see the library of that name.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    perigee_geodns::main()
+}

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use perigee_node::flags::AccessLogTarget;
 use perigee_protocol::model::Document;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -24,12 +25,16 @@ pub enum DocumentSource {
 /// What one nameserver is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For logs and status: `ns1`.
-    pub name: String,
+    /// For logs, metrics and status. None: the first label of the nameserver of the document that has one of the
+    /// addresses, else `geodns`.
+    pub name: Option<String>,
     /// The fleet.
     pub document: DocumentSource,
-    /// UDP and TCP addresses to answer on; port 0 takes a free one, the same for both.
+    /// UDP and TCP addresses to answer on; port 0 takes a free one, the same for both. An address of all (`0.0.0.0`,
+    /// `[::]`) stands for each that an interface has now, so that every reply comes from the address asked.
     pub listen: Vec<SocketAddr>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Where one JSON line of each query goes.
+    pub query_log: AccessLogTarget,
 }

@@ -1,16 +1,55 @@
 //! One nameserver, from start to drain.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use perigee_node::runtimes::Runtimes;
+use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
+use perigee_dns::Transport;
+use perigee_node::{
+    access_log::{AccessLog, AccessLogMetrics},
+    admin::{AdminBuilder, AdminServing},
+    authorize::Authorizer,
+    document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
+    metrics::NodeMetrics,
+    runtimes::Runtimes,
+    state::{NodeKind, NodeState},
+};
+use perigee_protocol::model::Document;
+use serde_json::{Map, Value, json};
+use tokio::{sync::watch, task::JoinHandle, time};
 
-use crate::Options;
+use crate::{
+    answerer::{Answerer, Shared},
+    health::Prober,
+    listen::{self, Bound},
+    metrics::DnsMetrics,
+    options::{DocumentSource, Options},
+    tcp::{self, Door, Room},
+    udp, world,
+    world::{Parts, World},
+};
 
-/// A nameserver that answers until it is drained.
+/// How long a drain waits for what is queued.
+const DRAIN_BOUND: Duration = Duration::from_secs(5);
+
+/// A nameserver that answers until it is drained; dropped, it stops without answering what is queued.
 #[derive(Debug)]
 pub struct Running {
+    shared: Arc<Shared>,
+    state: Arc<NodeState>,
+    node_metrics: Arc<NodeMetrics>,
+    world: Arc<World>,
+    watcher: Option<DocumentWatcher>,
     listen: Vec<SocketAddr>,
-    admin: Option<SocketAddr>,
+    admin: Option<AdminServing>,
+    drain: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What a nameserver has done since its start.
@@ -20,10 +59,10 @@ pub struct Stats {
     pub queries: u64,
     /// Messages that deserved no answer.
     pub dropped: u64,
-    /// Steered answers by the PoP that came first in them.
+    /// Steered answers by the PoP that came first in them; every PoP of the document is there.
     pub answers_by_pop: BTreeMap<String, u64>,
     /// Addresses that are down by this nameserver's probes.
-    pub addresses_down: Vec<std::net::IpAddr>,
+    pub addresses_down: Vec<IpAddr>,
     /// Of the document in use, from 1.
     pub document_generation: u64,
 }
@@ -33,26 +72,201 @@ pub struct Stats {
 /// Fails, naming the cause, when the document has mistakes or says what this version cannot do, when the database is
 /// missing or damaged, and when an address is taken.
 pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
-    let _ = runtimes;
-    anyhow::bail!("{}: cannot answer yet", options.name)
+    let runtimes = runtimes.clone();
+    let control = runtimes.control.clone();
+    // Reading and checking tens of megabytes is no work for a data path's core, which the caller may be on.
+    control.spawn_blocking(move || launch(options, &runtimes)).await.context("the nameserver's start was cut off")?
+}
+
+struct Source {
+    document: Arc<Document>,
+    folder: PathBuf,
+    loaded: Option<Loaded>,
+}
+
+fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
+    let Source { document, folder, loaded } = read_document(&options.document)?;
+    world::check_supported(&document).map_err(|error| anyhow!(error))?;
+    let database = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
+    let snapshot = world::snapshot(&document, database).map_err(|error| anyhow!(error))?;
+    let bound = listen::bind(&options.listen, runtimes.cores.len())?;
+    anyhow::ensure!(!bound.is_empty(), "there is no address to listen on; name one with --listen");
+    let listen: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+
+    let name = options.name.unwrap_or_else(|| name_of(&document, &listen));
+    let state = NodeState::new(NodeKind::Geodns, name.clone());
+    let node_metrics = Arc::new(NodeMetrics::new(&state));
+    node_metrics.reloads.set_generation(FIRST_GENERATION);
+    let query_log = AccessLog::open(&options.query_log, node_metrics.register(AccessLogMetrics::register))?;
+    let shared = Arc::new(Shared {
+        name,
+        snapshot: ArcSwap::from_pointee(snapshot),
+        health: ArcSwap::default(),
+        metrics: node_metrics.register(DnsMetrics::register),
+        query_log,
+    });
+    let authorizer = Authorizer::new(document.admin.clone());
+    let prober = Prober::new(runtimes.control.clone(), Arc::clone(&shared)).context("the health prober cannot start")?;
+    let (drain, draining) = watch::channel(false);
+    let admin_router = AdminBuilder::new(Arc::clone(&state), Arc::clone(&node_metrics), authorizer.clone());
+    let world = World::start(Parts {
+        shared: Arc::clone(&shared),
+        prober,
+        authorizer,
+        node_metrics: Arc::clone(&node_metrics),
+        control: runtimes.control.clone(),
+        folder,
+        document,
+    });
+    let watcher = loaded.map(|loaded| {
+        let world = Arc::clone(&world);
+        let apply = move |document: Arc<Document>, _generation| world.apply(document);
+        DocumentWatcher::start(&runtimes.control, &loaded, node_metrics.reloads.clone(), apply)
+    });
+    let in_status = Arc::clone(&world);
+    let stats_shared = Arc::clone(&shared);
+    let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
+    let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
+    let tasks = spawn(runtimes, bound, &shared, &node_metrics, &draining);
+    tracing::info!(node = state.id(), listen = ?listen, admin = ?admin.as_ref().map(AdminServing::local_addr), "answering");
+    Ok(Running { shared, state, node_metrics, world, watcher, listen, admin, drain, tasks })
+}
+
+fn read_document(source: &DocumentSource) -> anyhow::Result<Source> {
+    match source {
+        DocumentSource::Given { document, folder } => {
+            Ok(Source { document: Arc::clone(document), folder: folder.clone(), loaded: None })
+        }
+        DocumentSource::File(path) => {
+            let loaded = document::read(path)?;
+            let folder = loaded.resolve(Path::new(""));
+            Ok(Source { document: Arc::clone(&loaded.document), folder, loaded: Some(loaded) })
+        }
+    }
+}
+
+/// The first label of the nameserver that listens there.
+fn name_of(document: &Document, listen: &[SocketAddr]) -> String {
+    let is_here = |address: &IpAddr| listen.iter().any(|listen| listen.ip() == *address);
+    let server = document.cdn.nameservers.iter().find(|server| server.addresses.iter().any(is_here));
+    let label = server.and_then(|server| server.host.split('.').next());
+    label.unwrap_or("geodns").to_owned()
+}
+
+/// Serves every socket on its core.
+fn spawn(
+    runtimes: &Runtimes,
+    bound: Vec<Bound>,
+    shared: &Arc<Shared>,
+    node_metrics: &Arc<NodeMetrics>,
+    drain: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let room = Arc::new(Room::default());
+    let mut tasks = Vec::new();
+    for bound in bound {
+        for (core, (udp, tcp)) in runtimes.cores.iter().zip(bound.udp.into_iter().zip(bound.tcp)) {
+            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp);
+            tasks.push(core.spawn(udp::serve(udp, answerer, drain.clone())));
+            let door = Door {
+                shared: Arc::clone(shared),
+                node_metrics: Arc::clone(node_metrics),
+                room: Arc::clone(&room),
+                drain: drain.clone(),
+            };
+            tasks.push(core.spawn(tcp::serve(tcp, door)));
+        }
+    }
+    tasks
+}
+
+fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
+    let stats = stats(shared, world, 0);
+    let snapshot = shared.snapshot.load();
+    let database = snapshot.database().map(|database| {
+        let info = database.info();
+        json!({ "kind": info.kind, "built_at_s": info.built_at_s, "nodes": info.nodes })
+    });
+    let mut add = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    add("zone", json!(world.document().cdn.zone));
+    add("queries", json!(stats.queries));
+    add("dropped", json!(stats.dropped));
+    add("answers_by_pop", json!(stats.answers_by_pop));
+    add("addresses_down", json!(stats.addresses_down));
+    add("database", json!(database));
+    add("database_refusal", json!(world.database_refusal()));
+}
+
+fn stats(shared: &Shared, world: &World, document_generation: u64) -> Stats {
+    let document = world.document();
+    let answers = document.pops.iter().map(|pop| (pop.id.as_str().to_owned(), shared.metrics.steered_to(&pop.id).get()));
+    Stats {
+        queries: shared.metrics.answered(),
+        dropped: shared.metrics.dropped(),
+        answers_by_pop: answers.collect(),
+        addresses_down: world.prober().down(),
+        document_generation,
+    }
 }
 
 impl Running {
-    /// The addresses bound, in the order of [`Options::listen`].
+    /// The addresses bound, in the order of [`Options::listen`], with their real ports.
     pub fn listen_addrs(&self) -> &[SocketAddr] {
         &self.listen
     }
 
     /// Where the admin API is.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin
+        self.admin.as_ref().map(AdminServing::local_addr)
+    }
+
+    /// What the nameserver is called in logs, metrics and status.
+    pub fn name(&self) -> &str {
+        self.state.id()
     }
 
     /// What it has done until now.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        stats(&self.shared, &self.world, self.node_metrics.reloads.generation())
     }
 
-    /// Stops reading, answers what is queued, and closes.
-    pub async fn drain(self) {}
+    /// Its metrics, in the text that Prometheus reads.
+    pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
+        self.node_metrics.encode()
+    }
+
+    /// What SIGHUP asks for: the query log opened anew, document and database read again.
+    pub fn reload(&self) {
+        self.shared.query_log.reopen();
+        if let Some(watcher) = &self.watcher {
+            watcher.reload();
+        }
+    }
+
+    /// Returns when the admin API was told to drain.
+    pub async fn drain_requested(&self) {
+        self.state.drain_requested().await;
+    }
+
+    /// Stops reading, answers what is queued, and closes; the admin API ends last.
+    pub async fn drain(self) {
+        self.state.request_drain();
+        self.drain.send_replace(true);
+        let aborts: Vec<_> = self.tasks.iter().map(JoinHandle::abort_handle).collect();
+        let finished = async {
+            for task in self.tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a socket's task ended badly");
+                }
+            }
+            self.shared.query_log.flush().await;
+        };
+        if time::timeout(DRAIN_BOUND, finished).await.is_err() {
+            tracing::warn!(after = ?DRAIN_BOUND, "the drain is cut off");
+            aborts.iter().for_each(|task| task.abort());
+        }
+        drop(self.watcher);
+        if let Some(admin) = self.admin {
+            admin.end().await;
+        }
+    }
 }

@@ -1,0 +1,195 @@
+//! What a nameserver answers from, and how it changes: the document and the database, each reloaded by itself. Whatever
+//! fails leaves what serves as it is.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use perigee_dns::Snapshot;
+use perigee_geo::database::GeoDatabase;
+use perigee_node::{
+    authorize::Authorizer,
+    metrics::{NodeMetrics, ReloadResult, Reloaded},
+    mmap::MappedFile,
+    watch::{Cause, FileWatcher},
+};
+use perigee_protocol::{
+    document::{NodeKind, unsupported},
+    model::Document,
+};
+use tokio::runtime::Handle;
+
+use crate::{answerer::Shared, health::Prober, metrics::DnsMetrics};
+
+/// The database as it is used: pages of the file, mapped.
+pub(crate) type Database = GeoDatabase<MappedFile>;
+
+/// Fails when the document says what this version cannot do, naming every such key.
+pub(crate) fn check_supported(document: &Document) -> Result<(), String> {
+    let found = unsupported(document, NodeKind::Geodns);
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Opens and checks the database that the document names, if it names one.
+pub(crate) fn open_database(document: &Document, folder: &Path) -> Result<Option<Arc<Database>>, String> {
+    let Some(named) = &document.geo.database else { return Ok(None) };
+    let path = folder.join(named);
+    open(&path).map(|database| Some(Arc::new(database)))
+}
+
+fn open(path: &Path) -> Result<Database, String> {
+    let mapped = MappedFile::open(path).map_err(|error| {
+        format!(
+            "geo.database: {}: {error}; it takes a GeoLite2-City or GeoIP2-City file, or one of `perigee geo build`",
+            path.display()
+        )
+    })?;
+    GeoDatabase::from_source(mapped).map_err(|error| format!("geo.database: {}: {error}", path.display()))
+}
+
+/// What of a document a zone and its answers are made of. `serial` follows from the content alone, so that nameservers
+/// with the same document have the same.
+pub(crate) fn snapshot(document: &Document, database: Option<Arc<Database>>) -> Result<Snapshot<MappedFile>, String> {
+    Snapshot::new(document, serial(document), database).map_err(|error| error.to_string())
+}
+
+/// FNV-1a of the model's text, folded to 32 bits; never 0.
+fn serial(document: &Document) -> u32 {
+    let hash = format!("{document:?}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    ((hash >> 32 ^ hash) as u32).max(1)
+}
+
+/// The document and the database in use.
+#[derive(Debug)]
+pub(crate) struct World {
+    shared: Arc<Shared>,
+    prober: Prober,
+    authorizer: Authorizer,
+    node_metrics: Arc<NodeMetrics>,
+    control: Handle,
+    folder: PathBuf,
+    current: Mutex<Current>,
+    me: Weak<Self>,
+}
+
+#[derive(Debug)]
+struct Current {
+    document: Arc<Document>,
+    watch: Option<(PathBuf, FileWatcher)>,
+    /// Why the database's file as it is now does not serve.
+    refusal: Option<String>,
+}
+
+/// What a world is made of; its snapshot is in `shared` already.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) prober: Prober,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) node_metrics: Arc<NodeMetrics>,
+    pub(crate) control: Handle,
+    pub(crate) folder: PathBuf,
+    pub(crate) document: Arc<Document>,
+}
+
+impl World {
+    /// Begins to probe and to watch the database. What serves stays what it is.
+    pub(crate) fn start(parts: Parts) -> Arc<Self> {
+        let Parts { shared, prober, authorizer, node_metrics, control, folder, document } = parts;
+        prober.follow(&document);
+        tell_database(&shared.metrics, shared.snapshot.load().database());
+        let current = Current { document: Arc::clone(&document), watch: None, refusal: None };
+        let world = Arc::new_cyclic(|me| Self {
+            shared,
+            prober,
+            authorizer,
+            node_metrics,
+            control,
+            folder,
+            current: Mutex::new(current),
+            me: Weak::clone(me),
+        });
+        world.watch_database(&mut world.lock(), &document);
+        world
+    }
+
+    /// Serves another document, with its database read anew.
+    pub(crate) fn apply(&self, document: Arc<Document>) -> Result<(), String> {
+        check_supported(&document)?;
+        let mut current = self.lock();
+        let database = open_database(&document, &self.folder)?;
+        let snapshot = snapshot(&document, database)?;
+        tell_database(&self.shared.metrics, snapshot.database());
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.prober.follow(&document);
+        self.authorizer.set(document.admin.clone());
+        self.watch_database(&mut current, &document);
+        current.refusal = None;
+        current.document = document;
+        Ok(())
+    }
+
+    fn watch_database(&self, current: &mut Current, document: &Document) {
+        let path = document.geo.database.as_ref().map(|named| self.folder.join(named));
+        if path.as_ref() == current.watch.as_ref().map(|(path, _)| path) {
+            return;
+        }
+        current.watch = path.map(|path| {
+            let world = Weak::clone(&self.me);
+            let watcher = FileWatcher::start(&self.control, &path, move |_: Cause| {
+                if let Some(world) = world.upgrade() {
+                    world.reload_database();
+                }
+            });
+            (path, watcher)
+        });
+    }
+
+    /// Serves what the database's file is now, if it is good.
+    fn reload_database(&self) {
+        let mut current = self.lock();
+        let Some((path, _)) = &current.watch else { return };
+        match open(path) {
+            Ok(database) => {
+                let info = database.info();
+                tracing::info!(node = self.shared.name, path = %path.display(), kind = info.kind, built_at_s = info.built_at_s, nodes = info.nodes, "the geo database serves");
+                let snapshot = self.shared.snapshot.load().with_database(Some(Arc::new(database)));
+                tell_database(&self.shared.metrics, snapshot.database());
+                self.shared.snapshot.store(Arc::new(snapshot));
+                self.node_metrics.reloads.count(Reloaded::GeoDatabase, ReloadResult::Applied);
+                current.refusal = None;
+            }
+            Err(reason) => {
+                tracing::error!(node = self.shared.name, "the geo database is refused, the old one goes on: {reason}");
+                self.node_metrics.reloads.count(Reloaded::GeoDatabase, ReloadResult::Refused);
+                current.refusal = Some(reason);
+            }
+        }
+    }
+
+    /// The document in use.
+    pub(crate) fn document(&self) -> Arc<Document> {
+        Arc::clone(&self.lock().document)
+    }
+
+    /// Why the database's file as it is now does not serve; None when it does.
+    pub(crate) fn database_refusal(&self) -> Option<String> {
+        self.lock().refusal.clone()
+    }
+
+    pub(crate) fn prober(&self) -> &Prober {
+        &self.prober
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell_database(metrics: &DnsMetrics, database: Option<&Arc<Database>>) {
+    metrics.set_database_built(database.map_or(0, |database| database.info().built_at_s));
+}
