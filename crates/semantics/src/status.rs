@@ -161,6 +161,7 @@ mod tests {
             CacheStatus { cache: "1st cache", key: Some("a\"b\\ü"), ..none },
             expect![[r#""1st cache"; key="a\"b\\?""#]],
         );
+        check(CacheStatus { cache: "1st", detail: Some("*x"), ..none }, expect![[r#""1st"; detail=*x"#]]);
         check(CacheStatus { cache: "", ttl: Some(i64::MIN), ..none }, expect![[r#"""; ttl=-999999999999999"#]]);
     }
 

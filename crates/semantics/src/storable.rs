@@ -1,7 +1,7 @@
 //! Whether a response may be stored (RFC 9111 §3), and what is kept of it.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderValue, Method, StatusCode,
     header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, SET_COOKIE},
 };
 use perigee_protocol::model::SetCookie;
@@ -183,8 +183,8 @@ impl Candidate<'_> {
         if self.request.headers.contains_key(AUTHORIZATION) && !control.shares_authorized() {
             return Err(DoNotReason::Authorization);
         }
-        let sets_cookies = self.fields.contains_key(SET_COOKIE) && !names(control, &SET_COOKIE);
-        if sets_cookies && self.policy.cache.set_cookie == SetCookie::Pass {
+        // Even where no-cache or private names Set-Cookie: under "pass" whoever asked gets all of it, and nobody else any.
+        if self.fields.contains_key(SET_COOKIE) && self.policy.cache.set_cookie == SetCookie::Pass {
             return Err(DoNotReason::SetCookie);
         }
         let length = first(self.fields, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -217,10 +217,6 @@ impl Candidate<'_> {
         }
         fields
     }
-}
-
-fn names(control: &ResponseControl, name: &HeaderName) -> bool {
-    control.no_cache.fields().contains(name) || control.private.fields().contains(name)
 }
 
 /// Statuses whose caching this engine implements (RFC 9110 §15).

@@ -82,6 +82,18 @@ fn refuses_everything_else() {
 }
 
 #[test]
+fn what_waiting_requests_may_share() {
+    let check = |control: &str, expected: bool| {
+        let stored = crate::testing::World::default().stored(&[&format!("cache-control: {control}"), "etag: \"a\""]);
+        assert_eq!(stored.is_collapsible(), expected, "{control}");
+    };
+    check("max-age=1", true);
+    check("max-age=0", false);
+    check("max-age=1, no-cache", false);
+    check("max-age=1, no-cache=\"a\"", true);
+}
+
+#[test]
 fn entity_tags() {
     let check = |value: &str, expected: Option<(bool, &str)>| {
         let expected = expected.map(|(weak, opaque)| EntityTag { weak, opaque: opaque.as_bytes().into() });

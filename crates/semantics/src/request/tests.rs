@@ -59,6 +59,8 @@ fn hosts() {
     let old = |fields: &[&str]| outcome(&parts("GET", "/", Version::HTTP_10, fields));
     assert_eq!(old(&[]), " /");
     assert_eq!(old(&["host: a"]), "a /");
+    let bad_port = parts("GET", "http://a.example:99999/", Version::HTTP_10, &[]);
+    assert_eq!(outcome(&bad_port), "400 invalid-authority");
     let second = |target: &str, fields: &[&str]| outcome(&parts("GET", target, Version::HTTP_2, fields));
     assert_eq!(second("http://a.example/x", &[]), "a.example /x");
     assert_eq!(second("http://a.example/x", &["host: b.example"]), "400 host-and-target-differ");
