@@ -5,6 +5,8 @@
 //! 304 by itself where its ETag or Last-Modified is asked for). `METHOD PATH field: value | …` asks, and
 //! `= STATUS HOW BODY` is the answer: fresh, stale, validated, fetched, passed, or a reason. `+N` lets N seconds pass.
 
+#![expect(clippy::unwrap_used, reason = "a test: what cannot be read ends it")]
+
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
