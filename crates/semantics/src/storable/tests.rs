@@ -102,6 +102,11 @@ fn what_forbids() {
     check(&[], 200, &["cache-control: max-age=60", "set-cookie: a=b"], "set-cookie");
     check(&[], 200, &["cache-control: max-age=60, no-cache=\"Set-Cookie\"", "set-cookie: a=b"], "set-cookie");
     check(&[], 200, &["cache-control: no-cache"], "no-freshness");
+    // Worth storing for the day upstream fails, or not.
+    check(&[], 200, &["cache-control: max-age=0, stale-if-error=1"], "store max-age 0");
+    check(&[], 200, &["cache-control: max-age=0, stale-while-revalidate=1"], "store max-age 0");
+    check(&[], 200, &["cache-control: max-age=0, stale-if-error=0, stale-while-revalidate=0"], "no-freshness");
+    check(&[], 200, &["cache-control: max-age=0, stale-if-error=1, must-revalidate"], "no-freshness");
     check(&[], 200, &["cache-control: no-cache", "etag: \"a\""], "store none 0");
     check(&[], 200, &["cache-control: max-age=60", "content-length: 17179869184"], "store max-age 60");
     check(&[], 200, &["cache-control: max-age=60", "content-length: 17179869185"], "too-large");

@@ -86,6 +86,7 @@ fn our_own_conditions() {
         fields.extend(response);
         let found: HeaderMap = conditions(&World::default().stored(&fields)).into_iter().collect();
         assert_eq!(found, headers(expected), "{response:?}");
+        assert_eq!(World::default().stored(&fields).has_validator(), !expected.is_empty(), "{response:?}");
     };
     let modified = date(-100);
     check(&[], &[]);
