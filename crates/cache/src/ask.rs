@@ -9,10 +9,11 @@ use perigee_protocol::{
 };
 use perigee_semantics::{
     headers as fields, invalidate,
-    key::CacheKey,
+    key::{CacheKey, normalise_query},
     policy::{Policy, Tier},
     request::{RequestView, guard},
     time::Timestamp,
+    vary,
 };
 use perigee_upstream::{Claims, FetchRequest, RequestBody};
 
@@ -32,6 +33,8 @@ pub(crate) struct Ask {
     /// As the client sent them, without hop-by-hop and internal fields, with Via, CDN-Loop and who the client is.
     pub(crate) headers: HeaderMap,
     target: PathAndQuery,
+    /// Without what is not keyed: it must not shape what is stored.
+    keyed_target: PathAndQuery,
     host: HeaderValue,
     pub(crate) now: Timestamp,
     pub(crate) generation: u64,
@@ -111,6 +114,11 @@ impl Ask {
             rule: rule.and_then(|index| site.model.rules.get(index)).map(|rule| &rule.cache),
             tier: config.tier,
         };
+        let keyed_query = normalise_query(query.as_deref(), &policy);
+        let keyed_target = match &keyed_query {
+            Some(kept) if query.as_deref() == Some(kept) => target.clone(),
+            kept => self::target(&path, kept.as_deref())?,
+        };
         let key = CacheKey::new(&site.model.id, Scheme::Http, &key_authority, &path, query.as_deref(), &policy);
         Ok(Self {
             key_hash: key.hash64(engine.config.hash_seed),
@@ -121,6 +129,7 @@ impl Ask {
             method,
             headers,
             target,
+            keyed_target,
             host,
             now,
             generation: snapshot.generation,
@@ -169,18 +178,25 @@ impl Ask {
         for (name, value) in conditions {
             headers.insert(name, value);
         }
-        self.fetch(Method::GET, headers, None)
+        vary::normalise_request(&mut headers);
+        self.fetch(Method::GET, self.keyed_target.clone(), headers, None)
     }
 
     /// The client's request as it stands.
     pub(crate) fn fetch_as_asked(&self, body: Option<RequestBody>) -> FetchRequest {
-        self.fetch(self.method.clone(), self.headers.clone(), body)
+        self.fetch(self.method.clone(), self.target.clone(), self.headers.clone(), body)
     }
 
-    fn fetch(&self, method: Method, headers: HeaderMap, body: Option<RequestBody>) -> FetchRequest {
+    fn fetch(
+        &self,
+        method: Method,
+        target: PathAndQuery,
+        headers: HeaderMap,
+        body: Option<RequestBody>,
+    ) -> FetchRequest {
         FetchRequest {
             method,
-            target: self.target.clone(),
+            target,
             host: self.host.clone(),
             headers,
             body,

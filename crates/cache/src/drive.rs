@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode, header};
-use perigee_semantics::{invalidate, policy::Policy, reuse, status::Fwd, vary};
+use perigee_semantics::{head::StoredHead, invalidate, policy::Policy, reuse, status::Fwd, vary};
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, Tier as StoreTier};
 use perigee_upstream::{FetchResponse, RequestBody};
 use tokio::sync::oneshot;
@@ -167,10 +167,10 @@ impl Engine {
             Joined::Missed => self.fetch_alone(ask, located, why).await,
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
-                Phase::Streaming(filling) if vary::matches(&filling.head.vary, &ask.headers) => {
+                Phase::Streaming(filling) if may_share(&filling.head, ask) => {
                     self.stream(ask, reader, filling, why, true)
                 }
-                Phase::Stored(object, landing) if vary::matches(&object.head.vary, &ask.headers) => {
+                Phase::Stored(object, landing) if may_share(&object.head, ask) => {
                     self.landed(ask, object, &landing, why, true)
                 }
                 Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
@@ -299,6 +299,11 @@ impl Engine {
         answer.upstream = peer;
         answer
     }
+}
+
+/// Whether a response that somebody else's fetch brought is this request's too (blueprint 5, rule 3).
+fn may_share(head: &StoredHead, ask: &Ask) -> bool {
+    head.is_collapsible() && vary::matches(&head.vary, &ask.headers)
 }
 
 /// What the tiers below said of themselves.

@@ -205,7 +205,12 @@ impl Engine {
         if let Some(site) = &refusal.site {
             record.site = Arc::clone(&site.label);
         }
-        Answer::plain(&self.config.name, refusal.status, "error", refusal.reason)
+        let mut answer = Answer::plain(&self.config.name, refusal.status, "error", refusal.reason);
+        if matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED) {
+            // RFC 9112 §11.2: where a message ends is not to be trusted after it could not be understood.
+            answer.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 }
 

@@ -23,13 +23,6 @@ use crate::{
     segments,
 };
 
-/// Fields that address caches, and are not for clients (RFC 9213 §2.2).
-const TARGETED: [HeaderName; 3] = [
-    HeaderName::from_static("cdn-cache-control"),
-    HeaderName::from_static("perigee-cache-control"),
-    HeaderName::from_static("surrogate-control"),
-];
-
 /// Where the bytes are.
 pub(crate) enum Content {
     Stored(Object),
@@ -95,9 +88,7 @@ pub(crate) fn towards_downstream(engine: &Engine, ask: &Ask, headers: &mut Heade
     if engine.config.tier == Tier::Shield || ask.peer_proof.is_some() {
         return;
     }
-    for name in TARGETED.iter().chain(&ask.site.model.cache.surrogate_key_headers) {
-        headers.remove(name);
-    }
+    fields::strip_for_client(headers, &ask.site.model.cache);
     if let Some(rules) = ask.header_rules() {
         for name in &rules.remove {
             headers.remove(name);

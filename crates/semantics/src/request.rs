@@ -128,7 +128,12 @@ fn authority(parts: &http::request::Parts) -> Result<Cow<'_, str>, GuardError> {
         return Err(bad("invalid-authority"));
     }
     match (host, target) {
-        (Some(host), Some(target)) if !host.eq_ignore_ascii_case(target) => Err(bad("host-and-target-differ")),
+        // RFC 9113 §8.3.1: such a request is malformed.
+        (Some(host), Some(target)) if parts.version == Version::HTTP_2 && !host.eq_ignore_ascii_case(target) => {
+            Err(bad("host-and-target-differ"))
+        }
+        // RFC 9112 §3.2.2: beside an absolute-form target, Host MUST be ignored.
+        (Some(_), Some(target)) => Ok(lower(target)),
         (Some(host), _) => Ok(lower(host)),
         (None, Some(target)) if parts.version == Version::HTTP_2 => Ok(lower(target)),
         (None, target) if parts.version == Version::HTTP_10 => Ok(target.map_or(Cow::Borrowed(""), lower)),

@@ -247,7 +247,7 @@ async fn rules_pass_set_ttl_ignore_queries_and_change_headers() {
         reply /api/x 200 ; cache-control: max-age=60 | v1
         GET /api/x => 200 v1 ; cache-status: *fwd=bypass*
         GET /api/x => 200 v1 ; cache-status: *fwd=bypass*
-        reply /static/x?1 200 ; server: origin | v1
+        reply /static/x 200 ; server: origin | v1
         GET /static/x?1 => 200 v1 ; server: - ; x-frame-options: DENY
         time +3599s
         GET /static/x?2 => 200 v1 ; cache-status: *hit* ; server: - ; x-frame-options: DENY
@@ -263,4 +263,30 @@ async fn what_addresses_caches_ends_at_the_edge() {
         .await;
     let shield = World::new(Tier::Shield, CachePolicy::default(), Vec::new()).await;
     play(&shield, &format!("{reply}\nGET /a => 200 v1 ; cdn-cache-control: max-age=9 ; surrogate-key: k1")).await;
+}
+
+#[tokio::test]
+async fn what_is_not_keyed_does_not_reach_the_origin() {
+    let query = perigee_protocol::model::QueryPolicy { drop: vec!["utm_*".into()], sort: true, ..Default::default() };
+    let world = World::new(Tier::Edge, CachePolicy { query, ..CachePolicy::default() }, Vec::new()).await;
+    let script = "
+        reply /q?a=1&b=2 200 ; cache-control: max-age=60 ; vary: accept-language | v1
+        GET /q?utm_x=9&b=2&a=1 ; accept-language: DE, en;q=0.5 => 200 v1
+        GET /q?b=2&a=1 ; accept-language: de,en;q=0.5 => 200 v1 ; cache-status: *hit*
+        fetches 1
+    ";
+    play(&world, script).await;
+}
+
+#[tokio::test]
+async fn responses_that_demand_validation_are_not_shared_unvalidated() {
+    edge(
+        "
+        reply /n 200 ; cache-control: no-cache ; etag: \"1\" | v1
+        GET /n => 200 v1
+        GET /n => 200 v1 ; cache-status: fra; fwd=stale; fwd-status=304*
+        fetches 2
+    ",
+    )
+    .await;
 }
