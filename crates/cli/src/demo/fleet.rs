@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use futures_util::future::{join_all, try_join_all};
-use perigee_node::{admin::AdminError, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec};
+use perigee_node::{admin::AdminError, flags::AccessLogTarget, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec};
 use perigee_tier::{Role, Source, TierStats};
 
 use super::{
@@ -105,10 +105,11 @@ impl Fleet {
         let (shields, edges) = (shields.await?, edges.await?);
         let nameservers = try_join_all(layout.nameservers.iter().map(async |server| {
             let options = perigee_geodns::Options {
-                name: server.id.clone(),
+                name: Some(server.id.clone()),
                 document: perigee_geodns::DocumentSource::File(document.clone()),
                 listen: vec![server.listen],
                 admin: Some(server.admin),
+                query_log: AccessLogTarget::Off,
             };
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));
