@@ -362,4 +362,24 @@ mod tests {
         assert_eq!((metrics.open.get(), metrics.idle.get(), origin.connections_open()), (1, 0, 1));
         assert_eq!(pool.slots.available_permits(), 1);
     }
+
+    #[tokio::test]
+    async fn a_connection_put_back_makes_way_for_another_core() {
+        let origin = ScriptedOrigin::answering(|_| Reply::new(204)).await;
+        let metrics = Metrics::default().server("www", &Peer::Origin("o".into()));
+        let pool = Pool::new(1, IDLE_MAX, metrics.clone());
+        let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
+        let lease = pool.adopt(TcpStream::connect(origin.address()).await.unwrap(), slot).await.unwrap();
+        let (theirs, (answer, answered)) = (Arc::clone(&pool), oneshot::channel());
+        std::thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // Shorter than the idle connection lives: waiting for its end must not do.
+            let got = runtime.block_on(theirs.checkout(IDLE_MAX, IDLE_MAX / 2));
+            answer.send(matches!(got, Some(Checkout::Slot(_)))).unwrap();
+        });
+        wait_until("the other core queueing", || pool.queued.load(Ordering::SeqCst) == 1).await;
+        lease.release();
+        assert!(perigee_testkit::patiently("the other core's slot", answered).await.unwrap());
+        assert_eq!(metrics.idle.get(), 0);
+    }
 }

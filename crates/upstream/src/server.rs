@@ -19,7 +19,7 @@ use crate::{
     fleet::Clock,
     metrics::ServerMetrics,
     pool::{Checkout, IDLE_MAX, Lease, Pool},
-    upload::{Upload, Watch},
+    upload::{Upload, Waiting, Watch},
     wire,
 };
 
@@ -162,13 +162,10 @@ impl Server {
                 sent = &mut sending => return Ok(sent),
                 () = sleep_until(deadline) => {
                     let Some(watch) = watch else { return Err(FetchErrorKind::FirstByteTimeout) };
-                    let (moved, source_is_late) = watch.with(|progress| (progress.moved, progress.source_is_late));
-                    if moved + limit > Instant::now() {
-                        deadline = moved + limit;
-                    } else if source_is_late {
-                        return Err(FetchErrorKind::RequestBody);
-                    } else {
-                        return Err(FetchErrorKind::FirstByteTimeout);
+                    match watch.with(|progress| progress.waiting(limit, Instant::now())) {
+                        Waiting::Until(later) => deadline = later,
+                        Waiting::Source => return Err(FetchErrorKind::RequestBody),
+                        Waiting::Server => return Err(FetchErrorKind::FirstByteTimeout),
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -32,6 +33,28 @@ pub(crate) struct Progress {
 impl Watch {
     pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whom a request waits for, some time after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Nobody in particular: look again then.
+    Until(Instant),
+    /// The source of the content.
+    Source,
+    /// The server, which neither takes more nor answers.
+    Server,
+}
+
+impl Progress {
+    /// Who is to blame at `now`, if nothing may stand still for longer than `limit`.
+    pub(crate) fn waiting(&self, limit: Duration, now: Instant) -> Waiting {
+        match self.moved + limit {
+            until if until > now => Waiting::Until(until),
+            _ if self.source_is_late => Waiting::Source,
+            _ => Waiting::Server,
+        }
     }
 }
 
@@ -78,5 +101,24 @@ impl Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or(SizeHint::with_exact(0), |(body, _)| body.0.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for() {
+        let (moved, limit) = (Instant::now(), Duration::from_secs(15));
+        let check = |source_is_late: bool, after: Duration, expected: Waiting| {
+            let progress = Progress { moved, source_is_late, failure: None };
+            assert_eq!(progress.waiting(limit, moved + after), expected, "{source_is_late} {after:?}");
+        };
+        let just_before = limit - Duration::from_millis(1);
+        check(false, just_before, Waiting::Until(moved + limit));
+        check(true, just_before, Waiting::Until(moved + limit));
+        check(false, limit, Waiting::Server);
+        check(true, limit, Waiting::Source);
     }
 }

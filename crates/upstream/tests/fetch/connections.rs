@@ -1,12 +1,15 @@
 //! Reuse, its limits, and the cap.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Barrier, Semaphore, mpsc};
 
 use crate::*;
 
@@ -76,6 +79,52 @@ async fn a_stale_kept_connection_is_replaced_without_a_retry() {
         assert_eq!(world.read(get("/")).await, "fresh");
     }
     assert_eq!((server.connections(), server.requests(), world.metric("retries_total")), (3, 5, 0));
+}
+
+#[tokio::test]
+async fn after_one_stale_connection_the_next_is_new() {
+    let (all_here, served) = (Arc::new(Barrier::new(3)), Arc::new(Mutex::new(HashSet::new())));
+    let server = ScriptedOrigin::start(move |seen| {
+        let (all_here, again) = (Arc::clone(&all_here), !served.lock().unwrap().insert(seen.connection));
+        async move {
+            if again {
+                return Reply::hang_up();
+            }
+            if seen.path() == "/together" {
+                all_here.wait().await;
+            }
+            Reply::ok("fresh")
+        }
+    })
+    .await;
+    let world = Setup::of(vec![origin(&server.url())]).build();
+    tokio::join!(world.read(get("/together")), world.read(get("/together")), world.read(get("/together")));
+    assert_eq!(world.metric("connections_idle"), 3);
+    assert_eq!(world.read(get("/alone")).await, "fresh");
+    assert_eq!((server.requests(), server.connections()), (5, 4));
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_at_the_last_byte_has_read_it_all() {
+    let server = ScriptedOrigin::answering(|_| Reply::ok("abc")).await;
+    let world = Setup::of(vec![origin(&server.url())]).build();
+    let mut body = world.fetch(get("/")).await.unwrap().body;
+    while !http_body::Body::is_end_stream(&body) {
+        patiently("a piece", body.frame()).await.unwrap().unwrap();
+    }
+    drop(body);
+    assert!(world.fetch(get("/")).await.unwrap().connect_reused);
+}
+
+#[tokio::test]
+async fn what_must_not_be_repeated_takes_no_old_connection() {
+    let server = ScriptedOrigin::answering(|_| Reply::ok("a")).await;
+    let world = Setup::of(vec![origin(&server.url())]).build();
+    world.read(get("/")).await;
+    // The one sleep that is a state: the connection has now been idle for more than a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(!world.fetch(request(Method::POST, "/")).await.unwrap().connect_reused);
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]
@@ -178,7 +227,12 @@ fn core(fleet: &Arc<Fleet>) -> (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiv
 #[tokio::test]
 async fn cores_keep_their_own_connections_and_share_the_cap() {
     let server = ScriptedOrigin::answering(|_| Reply::ok("a")).await;
-    let world = Setup::of(vec![origin(&server.url())]).policy(|policy| policy.connections_max = 1).build();
+    let world = Setup::of(vec![origin(&server.url())]).policy(|policy| {
+        policy.connections_max = 1;
+        // Shorter than an idle connection lives: waiting for its end must not do.
+        policy.connect_timeout = Duration::from_secs(15);
+    });
+    let world = world.build();
     let (ask_a, mut answers_a) = core(&world.fleet);
     let (ask_b, mut answers_b) = core(&world.fleet);
     let mut fetch = async |first: bool| {

@@ -1,5 +1,7 @@
 //! Fetches over real sockets against scripted origins.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod bodies;
 mod connections;
 mod failures;
