@@ -35,6 +35,8 @@ const FRAME_BYTES_MAX: usize = 2 + 65_535;
 const FLUSH_BYTES: usize = 64 * 1024;
 /// What one read asks for.
 const READ_BYTES: usize = 4_096;
+/// How long a drain looks for what has arrived but was not seen yet.
+const LINGER: Duration = Duration::from_millis(50);
 /// After an accept that failed for want of something, say file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -112,6 +114,10 @@ pub(crate) async fn serve(listener: StdListener, door: Door) {
             Some(_) = connections.join_next() => {}
         }
     }
+    let linger = time::Instant::now() + LINGER;
+    while let Ok(Ok((stream, peer))) = time::timeout_at(linger, listener.accept()).await {
+        admit(&mut connections, stream, peer, &door);
+    }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
@@ -149,15 +155,20 @@ impl Connection {
     async fn serve(mut self, mut drain: watch::Receiver<bool>) -> io::Result<()> {
         // One deadline for a whole query: a client that sends a byte now and then is as idle as one that sends none.
         let mut deadline = time::Instant::now() + IDLE_TIMEOUT;
+        let mut is_draining = false;
         loop {
-            // What has arrived is read before a drain is heeded.
             let read = tokio::select! {
-                biased;
-                read = time::timeout_at(deadline, read(&mut self.stream, &mut self.input)) => Some(read),
-                () = asked(&mut drain) => None,
+                read = time::timeout_at(deadline, read(&mut self.stream, &mut self.input)) => read,
+                () = asked(&mut drain), if !is_draining => {
+                    is_draining = true;
+                    deadline = deadline.min(time::Instant::now() + LINGER);
+                    continue;
+                }
             };
-            let read = read.transpose().map_err(|_| io::ErrorKind::TimedOut)?.transpose()?;
-            if read.is_none_or(|read| read == 0) {
+            if is_draining && read.is_err() {
+                return self.stream.shutdown().await;
+            }
+            if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
                 return self.stream.shutdown().await;
             }
             loop {
@@ -165,7 +176,9 @@ impl Connection {
                 if messages > 0 {
                     time::timeout(IDLE_TIMEOUT, self.stream.write_all(&self.replies)).await.map_err(|_| io::ErrorKind::TimedOut)??;
                     self.replies.clear();
-                    deadline = time::Instant::now() + IDLE_TIMEOUT;
+                    if !is_draining {
+                        deadline = time::Instant::now() + IDLE_TIMEOUT;
+                    }
                 }
                 if !goes_on {
                     return self.stream.shutdown().await;

@@ -60,29 +60,38 @@ pub(crate) async fn serve(socket: StdSocket, mut answerer: Answerer, mut drain: 
         turn(&socket, &mut answerer).await;
         task::yield_now().await;
     }
-    while turn(&socket, &mut answerer).await {}
+    // Past tokio's readiness, which knows nothing of what arrived since its last look.
+    while settle(batch::round(&socket, &mut answerer), &socket, &answerer).await {}
 }
 
-/// Answers up to [`BATCHES_PER_TURN`] batches; false when nothing is left.
-async fn turn(socket: &UdpSocket, answerer: &mut Answerer) -> bool {
+/// Answers up to [`BATCHES_PER_TURN`] batches.
+async fn turn(socket: &UdpSocket, answerer: &mut Answerer) {
     for _ in 0..BATCHES_PER_TURN {
-        match socket.try_io(Interest::READABLE, || batch::round(socket, answerer)) {
-            Ok(round) => {
-                for (peer, reply) in round.unsent {
-                    if socket.send_to(&reply, peer).await.is_err() {
-                        answerer.metrics().unsent.inc();
-                    }
-                }
-                if round.received == 0 {
-                    return false;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // What the network told of an earlier reply; reading it took it away.
-            Err(error) => tracing::debug!(%error, "a UDP socket reports"),
+        let round = socket.try_io(Interest::READABLE, || batch::round(socket, answerer));
+        if !settle(round, socket, answerer).await {
+            break;
         }
     }
-    true
+}
+
+/// Sends what a round left; false when there was nothing to read.
+async fn settle(round: io::Result<Round>, socket: &UdpSocket, answerer: &Answerer) -> bool {
+    match round {
+        Ok(round) => {
+            for (peer, reply) in round.unsent {
+                if socket.send_to(&reply, peer).await.is_err() {
+                    answerer.metrics().unsent.inc();
+                }
+            }
+            round.received > 0
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        // What the network told of an earlier reply; reading it took it away.
+        Err(error) => {
+            tracing::debug!(%error, "a UDP socket reports");
+            true
+        }
+    }
 }
 
 #[cfg(test)]
