@@ -188,9 +188,16 @@ fn says_what_is_damaged() {
     fn of(bytes: &[u8], text: &[u8]) -> usize {
         bytes.windows(text.len()).position(|window| window == text).unwrap()
     }
+    fn tree_len(bytes: &[u8]) -> usize {
+        let reader = Reader::from_source(bytes).unwrap();
+        reader.metadata().node_count as usize * usize::from(reader.metadata().record_size) / 4
+    }
     check(|_| 0, 0x7F, "its search tree is damaged: node 0 points outside");
     check(|bytes| of(bytes, b"Berlin"), 0xFF, "a string is not UTF-8");
     check(|bytes| of(bytes, b"latitude") - 1, 0x0C << 3, "its data is damaged at byte");
+    // The key before this value is a pointer of two bytes to an earlier one: its highest bits.
+    check(|bytes| of(bytes, b"JP") - 3, 0x27, "a pointer leaves the data");
+    check(|bytes| tree_len(bytes) + 7, 1, "not separated");
     check(|bytes| of(bytes, b"\xab\xcd\xefMaxMind.com"), 0, "no metadata");
     check(|bytes| of(bytes, b"node_count") + 11, 0xFF, "search tree extends beyond");
 }

@@ -9,7 +9,7 @@ type Allowed = Option<Vec<usize>>;
 
 #[derive(Debug)]
 pub(super) struct Fences {
-    /// In order of country.
+    /// In order of country, as the document's map is.
     countries: Vec<(Country, Allowed)>,
     /// `"*"`: every other country, and the unknown one.
     others: Allowed,
@@ -21,9 +21,7 @@ impl Fences {
             (!pops.is_empty()).then(|| pops.iter().filter_map(&pop_index).collect())
         };
         let named = steering.fence.iter().filter_map(|(country, pops)| Some((country.parse().ok()?, allowed(pops))));
-        let mut countries: Vec<(Country, Allowed)> = named.collect();
-        countries.sort_by_key(|(country, _)| *country);
-        Self { countries, others: steering.fence.get("*").and_then(allowed) }
+        Self { countries: named.collect(), others: steering.fence.get("*").and_then(allowed) }
     }
 
     /// Whether two clients may fare differently for their countries.

@@ -118,6 +118,9 @@ fn the_dead_are_replaced() {
     fleet.check("127.44.0.1", &["198.18.44.10", "198.18.61.10", "198.18.65.10"], expect!["fra [198.18.49.10 198.18.1.10] /16 next-nearest by database GB 638 km"]);
     let all = ["198.18.49.10", "198.18.44.10", "198.18.1.10", "198.18.65.10", "198.18.61.10"];
     fleet.check("127.44.0.1", &all, expect!["lon [198.18.44.10 198.18.49.10] /16 all-down by database GB 0 km"]);
+    // Nobody is answered twice: Frankfurt stands in for London, and then for itself.
+    let stand_in = Fleet::new(&WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"fra\"]"), "[geo.steering]\nanswers = 3", "");
+    stand_in.check("127.44.0.1", &["198.18.44.10"], expect!["fra [198.18.49.10 198.18.1.10 198.18.65.10] /16 fallback by database GB 638 km"]);
     // A fallback that the site is not served from is none.
     let limited = Fleet::new(
         &WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"syd\",\"sin\"]"),
@@ -184,6 +187,18 @@ fn bias_divides_distance() {
     biased("fra = 0.48").check("127.43.0.1", &[], expect!["lon [198.18.44.10 198.18.49.10] /16 nearest by database AT 1235 km"]);
 }
 
+/// Where weights share a place, bias and overrides still come before them.
+#[test]
+fn bias_and_overrides_part_one_place() {
+    let biased = Fleet::new("a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2", "[geo]\ndefault_location = { latitude = 9.0, longitude = 0.0 }\n[geo.steering]\nanswers = 1\nbias = { b = 1.1 }", "");
+    let named = Fleet::new("a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2", "[geo.steering]\nanswers = 1\n[[geo.override]]\nprefixes = [\"11.0.0.0/8\"]\npop = \"b\"", "");
+    for client in 0..64 {
+        let steered = named.ask(&format!("11.0.{client}.1"), Family::V4, &[]);
+        assert_eq!((steered.pop.unwrap().as_str(), steered.reason), ("b", SteerReason::Override));
+        assert_eq!(biased.ask(&format!("11.0.{client}.1"), Family::V4, &[]).pop.unwrap().as_str(), "b");
+    }
+}
+
 #[test]
 fn reserves_wait_for_the_end() {
     let fleet = Fleet::new(&WORLD.replace("198.18.49.10", "198.18.49.10 weight=0"), "[geo.steering]\nanswers = 5", "");
@@ -226,6 +241,14 @@ fn pops_of_one_place_share_by_weight() {
     let without_a = shares(&fleet, &["192.0.2.1"]);
     assert_eq!(without_a["192.0.2.2"].len(), 4_096);
     assert_eq!(shares(&fleet, &[]), all);
+}
+
+#[test]
+fn shares_that_are_not_reached_do_not_lengthen_the_scope() {
+    let pops = format!("{WORLD}    akl -36.85 174.76 198.18.64.10\n    akm -36.85 174.76 198.18.64.11\n    twin -36.0 174.0 198.18.64.20 198.18.64.21\n");
+    let fleet = Fleet::new(&pops, "", "");
+    fleet.check("127.49.0.1", &[], expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database DE 423 km"]);
+    assert_eq!(fleet.ask("127.64.0.1", Family::V4, &[]).scope_prefix, 24);
 }
 
 #[test]
