@@ -64,7 +64,8 @@ impl Answerer {
     fn log(&self, peer: SocketAddr, message: &[u8], out: &[u8], outcome: &Outcome<'_>) {
         let asked = asked(message);
         let steered = outcome.steered.as_ref();
-        let subnet = asked.as_ref().and_then(|asked| asked.subnet).map(|(address, prefix)| format!("{address}/{prefix}"));
+        let subnet =
+            asked.as_ref().and_then(|asked| asked.subnet).map(|(address, prefix)| format!("{address}/{prefix}"));
         let kind = asked.as_ref().map(|asked| kind_name(asked.kind));
         self.shared.query_log.write(&Line {
             time_ms: clock::now_ms(),

@@ -31,6 +31,7 @@ pub(crate) struct Prober {
     control: Handle,
     client: reqwest::Client,
     board: Arc<Board>,
+    elsewhere: BTreeMap<IpAddr, SocketAddr>,
     targets: Mutex<BTreeMap<IpAddr, Target>>,
 }
 
@@ -48,7 +49,12 @@ impl Drop for Target {
 }
 
 impl Prober {
-    pub(crate) fn new(control: Handle, shared: Arc<Shared>) -> Result<Self, reqwest::Error> {
+    /// `elsewhere`: see [`crate::Options::probe_at`].
+    pub(crate) fn new(
+        control: Handle,
+        shared: Arc<Shared>,
+        elsewhere: BTreeMap<IpAddr, SocketAddr>,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .user_agent("perigee-geodns")
             .redirect(reqwest::redirect::Policy::none())
@@ -57,7 +63,7 @@ impl Prober {
             .pool_max_idle_per_host(0)
             .build()?;
         let board = Arc::new(Board { shared, state: Mutex::default() });
-        Ok(Self { control, client, board, targets: Mutex::default() })
+        Ok(Self { control, client, board, elsewhere, targets: Mutex::default() })
     }
 
     /// Probes the addresses of `document` from now on, and no others.
@@ -68,7 +74,8 @@ impl Prober {
         }
         let mut targets = lock(&self.targets);
         targets.retain(|address, target| {
-            let stays = wanted.get(address).is_some_and(|(pop, health)| **pop == target.pop && **health == target.health);
+            let stays =
+                wanted.get(address).is_some_and(|(pop, health)| **pop == target.pop && **health == target.health);
             if !stays {
                 self.board.shared.metrics.forget(&target.pop, *address);
             }
@@ -83,8 +90,9 @@ impl Prober {
     fn start(&self, address: IpAddr, pop: &PopId, health: &Health) -> Target {
         let is_up = self.board.is_up(address);
         self.board.shared.metrics.set_up(pop, address, is_up);
+        let server = self.elsewhere.get(&address).copied().unwrap_or(SocketAddr::new(address, health.port));
         let probe = Probe {
-            url: format!("http://{}{}", SocketAddr::new(address, health.port), health.path),
+            url: format!("http://{server}{}", health.path),
             judge: Judge { is_up, rise: health.rise, fall: health.fall, streak: 0 },
             client: self.client.clone(),
             board: Arc::clone(&self.board),

@@ -18,6 +18,6 @@ mod tcp;
 mod udp;
 mod world;
 
-pub use process::main;
 pub use options::{DNS_PORT, DocumentSource, Options};
+pub use process::main;
 pub use running::{Running, Stats, start};

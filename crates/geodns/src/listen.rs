@@ -36,7 +36,9 @@ pub(crate) fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Vec<Bound>,
             match bind_both(one, cores) {
                 Ok(sockets) => bound.push(sockets),
                 // Such as an IPv6 address that is still being tried for duplicates.
-                Err(error @ ListenError::NotHere { .. }) => tracing::warn!(%error, "an interface's address is left out"),
+                Err(error @ ListenError::NotHere { .. }) => {
+                    tracing::warn!(%error, "an interface's address is left out")
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -53,7 +55,8 @@ fn bind_both(address: SocketAddr, cores: usize) -> Result<Bound, ListenError> {
         let local = local.first().copied().unwrap_or(address);
         match Listeners::bind(&[local], cores) {
             Ok(tcp) => {
-                let (udp, tcp) = (udp.into_iter().flatten().collect(), tcp.into_cores().into_iter().flatten().collect());
+                let (udp, tcp) =
+                    (udp.into_iter().flatten().collect(), tcp.into_cores().into_iter().flatten().collect());
                 return Ok(Bound { address: local, udp, tcp });
             }
             // A port that was free for UDP only.

@@ -54,9 +54,17 @@ pub(crate) struct DnsMetrics {
 impl DnsMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("perigee_dns_queries", "Messages received, by how they ended and why", metrics.queries.clone());
+        registry.register(
+            "perigee_dns_queries",
+            "Messages received, by how they ended and why",
+            metrics.queries.clone(),
+        );
         registry.register("perigee_dns_steered", "Steered answers by the PoP that came first", metrics.steered.clone());
-        registry.register("perigee_dns_health_up", "Whether an edge's address is up by this nameserver's probes", metrics.up.clone());
+        registry.register(
+            "perigee_dns_health_up",
+            "Whether an edge's address is up by this nameserver's probes",
+            metrics.up.clone(),
+        );
         registry.register("perigee_dns_probes", "Health probes", metrics.probes.clone());
         registry.register("perigee_dns_unsent", "Replies that the system did not take", metrics.unsent.clone());
         registry.register(

@@ -1,6 +1,11 @@
 //! What one nameserver is told.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use perigee_node::flags::AccessLogTarget;
 use perigee_protocol::model::Document;
@@ -37,4 +42,7 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Where one JSON line of each query goes.
     pub query_log: AccessLogTarget,
+    /// Where the probes of an address go instead of to the address and its health port, for edges that this machine
+    /// reaches by another way than clients do.
+    pub probe_at: BTreeMap<IpAddr, SocketAddr>,
 }

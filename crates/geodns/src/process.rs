@@ -1,6 +1,6 @@
 //! The binary, as a table of contents: flags, limits, log, runtimes, nameserver, signals, drain.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -39,7 +39,8 @@ struct Flags {
 /// wrong command line.
 pub fn main() -> ExitCode {
     let flags = Flags::parse();
-    let result = if flags.server.probe { probe::run(flags.server.admin.0).map_err(Into::into) } else { serve_until_told(flags) };
+    let result =
+        if flags.server.probe { probe::run(flags.server.admin.0).map_err(Into::into) } else { serve_until_told(flags) };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,6 +59,7 @@ fn serve_until_told(flags: Flags) -> anyhow::Result<()> {
         document: DocumentSource::File(flags.document.context("--document FILE is missing")?),
         admin: flags.server.admin.0,
         query_log: flags.server.access_log.clone(),
+        probe_at: BTreeMap::new(),
     };
     let runtimes = Runtimes::start(flags.server.threads()).context("the runtimes cannot be started")?;
     let handles = runtimes.handles().clone();
@@ -94,7 +96,9 @@ mod tests {
     fn the_command_is_well_formed_and_every_flag_has_a_variable() {
         let command = Flags::command();
         command.clone().debug_assert();
-        for argument in command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str())) {
+        for argument in
+            command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+        {
             let long = argument.get_long().unwrap();
             let expected = format!("PERIGEE_{}", long.to_uppercase().replace('-', "_"));
             assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));

@@ -106,7 +106,8 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         query_log,
     });
     let authorizer = Authorizer::new(document.admin.clone());
-    let prober = Prober::new(runtimes.control.clone(), Arc::clone(&shared)).context("the health prober cannot start")?;
+    let prober = Prober::new(runtimes.control.clone(), Arc::clone(&shared), options.probe_at)
+        .context("the health prober cannot start")?;
     let (drain, draining) = watch::channel(false);
     let admin_router = AdminBuilder::new(Arc::clone(&state), Arc::clone(&node_metrics), authorizer.clone());
     let world = World::start(Parts {
@@ -198,7 +199,8 @@ fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
 
 fn stats(shared: &Shared, world: &World, document_generation: u64) -> Stats {
     let document = world.document();
-    let answers = document.pops.iter().map(|pop| (pop.id.as_str().to_owned(), shared.metrics.steered_to(&pop.id).get()));
+    let answers =
+        document.pops.iter().map(|pop| (pop.id.as_str().to_owned(), shared.metrics.steered_to(&pop.id).get()));
     Stats {
         queries: shared.metrics.answered(),
         dropped: shared.metrics.dropped(),

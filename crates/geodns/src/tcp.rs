@@ -132,7 +132,8 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, doo
     connections.spawn(async move {
         door.node_metrics.connections.opened();
         let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Tcp);
-        let connection = Connection { stream, peer, answerer, input: Vec::new(), replies: Vec::new(), reply: Vec::new() };
+        let connection =
+            Connection { stream, peer, answerer, input: Vec::new(), replies: Vec::new(), reply: Vec::new() };
         if let Err(error) = connection.serve(door.drain).await {
             tracing::debug!(%peer, %error, "a TCP connection ended");
         }
@@ -174,7 +175,9 @@ impl Connection {
             loop {
                 let Answered { messages, goes_on, is_more } = self.answer();
                 if messages > 0 {
-                    time::timeout(IDLE_TIMEOUT, self.stream.write_all(&self.replies)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+                    time::timeout(IDLE_TIMEOUT, self.stream.write_all(&self.replies))
+                        .await
+                        .map_err(|_| io::ErrorKind::TimedOut)??;
                     self.replies.clear();
                     if !is_draining {
                         deadline = time::Instant::now() + IDLE_TIMEOUT;

@@ -5,12 +5,7 @@ use std::{
     net::{SocketAddr, UdpSocket as StdSocket},
 };
 
-use tokio::{
-    io::Interest,
-    net::UdpSocket,
-    sync::watch,
-    task,
-};
+use tokio::{io::Interest, net::UdpSocket, sync::watch, task};
 
 use crate::answerer::Answerer;
 

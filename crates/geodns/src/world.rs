@@ -59,7 +59,9 @@ pub(crate) fn snapshot(document: &Document, database: Option<Arc<Database>>) -> 
 
 /// FNV-1a of the model's text, folded to 32 bits; never 0.
 fn serial(document: &Document) -> u32 {
-    let hash = format!("{document:?}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = format!("{document:?}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     ((hash >> 32 ^ hash) as u32).max(1)
 }
 

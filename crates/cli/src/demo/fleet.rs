@@ -110,6 +110,7 @@ impl Fleet {
                 listen: vec![server.listen],
                 admin: Some(server.admin),
                 query_log: AccessLogTarget::Off,
+                probe_at: layout.probe_at(),
             };
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));

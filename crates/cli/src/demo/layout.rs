@@ -1,6 +1,7 @@
 //! Where everything of the demo is, and the CDN document that says so. Pure: nothing is opened here.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
@@ -93,6 +94,11 @@ impl Layout {
     /// The site's name.
     pub(crate) fn site_name(&self) -> String {
         format!("www.{}", self.zone)
+    }
+
+    /// Where the nameservers find edges whose advertised addresses are names only.
+    pub(crate) fn probe_at(&self) -> BTreeMap<IpAddr, SocketAddr> {
+        self.edges.iter().filter(|_| self.one_address).map(|edge| (edge.advertised, edge.listen)).collect()
     }
 
     /// The CDN document of this world.

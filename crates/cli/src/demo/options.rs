@@ -39,8 +39,8 @@ pub(crate) struct DemoArgs {
     /// Address of a nameserver, instead of 127.0.0.53 and 127.0.0.54; may be given several times
     #[arg(long, value_name = "IP")]
     pub(crate) nameserver: Vec<std::net::IpAddr>,
-    /// Memory of each of the ten caches; filled only as they are used
-    #[arg(long, value_name = "SIZE", default_value = "96MiB")]
+    /// The most memory of each of the ten caches, taken as they fill; an object may be nearly half of it
+    #[arg(long, value_name = "SIZE", default_value = "160MiB")]
     pub(crate) memory: MemorySize,
     /// Disk cache of each edge and shield, in FOLDER; default: memory only
     #[arg(long, value_name = "SIZE")]

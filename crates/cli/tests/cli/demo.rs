@@ -4,8 +4,11 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, RecordType},
+    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{
+        Name, RData, RecordType,
+        rdata::opt::{ClientSubnet, EdnsOption},
+    },
 };
 use perigee_testkit::{
     ProcessUnderTest,
@@ -54,10 +57,19 @@ async fn demo(more: &[&str]) -> (ProcessUnderTest, Ports) {
     (process, ports)
 }
 
-/// What the nameserver answers a client of that address.
-fn dig(client: Ipv4Addr, server: SocketAddr, name: &str, kind: RecordType) -> Message {
+fn query(name: &str, kind: RecordType, subnet: Option<Ipv4Addr>) -> Message {
     let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    if let Some(subnet) = subnet {
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(subnet.into(), 16, 0)));
+        query.set_edns(edns);
+    }
+    query
+}
+
+/// What the nameserver answers a client of that address.
+fn ask(client: Ipv4Addr, server: SocketAddr, query: &Message) -> Message {
     let socket = UdpSocket::bind((client, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.send_to(&query.to_vec().unwrap(), server).unwrap();
@@ -69,13 +81,23 @@ fn dig(client: Ipv4Addr, server: SocketAddr, name: &str, kind: RecordType) -> Me
 
 /// The edge that a client of that country is sent to.
 fn edge_for(code: u8, server: SocketAddr, name: &str) -> Ipv4Addr {
-    let answer = dig(Ipv4Addr::new(127, code, 0, 1), server, name, RecordType::A);
+    only_address(&ask(Ipv4Addr::new(127, code, 0, 1), server, &query(name, RecordType::A, None)))
+}
+
+fn only_address(answer: &Message) -> Ipv4Addr {
     assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
     assert!(answer.metadata.authoritative);
     match answer.answers.iter().map(|record| &record.data).collect::<Vec<_>>()[..] {
         [RData::A(address)] => address.0,
         ref other => panic!("{other:?}"),
     }
+}
+
+/// Asks a node to end, with the demo's token.
+async fn drain(admin: SocketAddr) {
+    let mut connection = Connection::open(admin).await;
+    let answer = connection.send(http::Method::POST, "admin", "/v1/drain", &[("authorization", "Bearer demo")]).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,10 +150,7 @@ async fn an_edge_that_is_drained_leaves_the_answers() {
     let (process, ports) = demo(&[]).await;
     let nameserver = SocketAddr::from((NS1, ports.dns));
     assert_eq!(edge_for(81, nameserver, SITE), Ipv4Addr::new(127, 81, 0, 80));
-    let admin = SocketAddr::from(([127, 81, 0, 80], ports.admin));
-    let mut connection = Connection::open(admin).await;
-    let answer = connection.send(http::Method::POST, "admin", "/v1/drain", &[("authorization", "Bearer demo")]).await;
-    assert!(answer.status.is_success(), "{}", answer.text());
+    drain(SocketAddr::from(([127, 81, 0, 80], ports.admin))).await;
     process.wait_for_line("edge=tyo state=drained").await;
     // Its fallback takes over, and the others stay where they were.
     wait_until("Tokyo's clients to be sent on", || edge_for(81, nameserver, SITE) == Ipv4Addr::new(127, 65, 0, 80)).await;
@@ -145,9 +164,20 @@ async fn on_one_address_every_edge_has_its_own_port() {
         let edge = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.edge + index));
         assert_eq!(get(edge, SITE, "/robots.txt").await.status, 200, "{edge}");
     }
+    // The query says for whom it asks, and the answer tells the edges apart by addresses that are names only.
     let nameserver = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.dns));
-    let answer = dig(Ipv4Addr::LOCALHOST, nameserver, SITE, RecordType::A);
-    assert_eq!(answer.answers.len(), 1);
+    let asked_for = |code| {
+        let answer = ask(Ipv4Addr::LOCALHOST, nameserver, &query(SITE, RecordType::A, Some(Ipv4Addr::new(127, code, 0, 0))));
+        only_address(&answer)
+    };
+    for code in [49, 81, 61] {
+        assert_eq!(asked_for(code), Ipv4Addr::new(127, code, 0, 80));
+    }
+    // The probes find the edges where they are: Tokyo's leaves when its own port does.
+    let tokyo = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.admin + 6));
+    drain(tokyo).await;
+    wait_until("Tokyo's clients to be sent on", || asked_for(81) == Ipv4Addr::new(127, 65, 0, 80)).await;
+    assert_eq!(asked_for(49), Ipv4Addr::new(127, 49, 0, 80));
     process.signal(nix::sys::signal::Signal::SIGINT);
     assert!(process.wait_exit().await.success());
 }

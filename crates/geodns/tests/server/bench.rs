@@ -118,7 +118,10 @@ impl Bench {
 
     pub(crate) async fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.running.admin_addr().unwrap()).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = String::new();
         patiently("the admin API", stream.read_to_string(&mut answer)).await.unwrap();
         answer
@@ -140,6 +143,7 @@ pub(crate) fn options(folder: &tempfile::TempDir) -> Options {
         listen: vec!["127.0.0.53:0".parse().unwrap()],
         admin: Some("127.0.0.1:0".parse().unwrap()),
         query_log: AccessLogTarget::Off,
+        probe_at: std::collections::BTreeMap::new(),
     }
 }
 

@@ -20,7 +20,9 @@ async fn a_dead_edge_leaves_the_answers_and_comes_back() {
     bench.www_becomes(GERMANY, SYD).await;
     assert_eq!(bench.running.stats().addresses_down, [FRA.parse::<std::net::IpAddr>().unwrap()]);
     let metrics = bench.admin("/metrics").await;
-    let up = |pop: &str, address: &str, up: u8| format!("perigee_dns_health_up{{node=\"ns1\",tier=\"geodns\",pop=\"{pop}\",address=\"{address}\"}} {up}");
+    let up = |pop: &str, address: &str, up: u8| {
+        format!("perigee_dns_health_up{{node=\"ns1\",tier=\"geodns\",pop=\"{pop}\",address=\"{address}\"}} {up}")
+    };
     assert!(metrics.contains(&up("fra", FRA, 0)) && metrics.contains(&up("syd", SYD, 1)), "{metrics}");
     // All dead: the nearest anyway.
     syd.set(false);
@@ -88,14 +90,18 @@ async fn a_document_is_replaced_under_load_and_a_bad_one_refused() {
     // FRA is dead, and stays so over the reloads.
     bench.www_becomes(GERMANY, SYD).await;
     let (stop, _, task) = load(&bench).await;
-    let with_text = |text: &str| format!("{first}[[zone.record]]\nname = \"@\"\ntype = \"TXT\"\nttl = \"1h\"\nvalues = [\"{text}\"]\n");
+    let with_text = |text: &str| {
+        format!("{first}[[zone.record]]\nname = \"@\"\ntype = \"TXT\"\nttl = \"1h\"\nvalues = [\"{text}\"]\n")
+    };
     bench.replace("perigee.toml", with_text("second"));
     wait_until("the second document serves", || bench.running.stats().document_generation == 2).await;
     assert_eq!(bench.www(GERMANY).await.to_string(), SYD, "what is known of unchanged addresses stays known");
     let reply = Client::at(GERMANY).await.ask(bench.address(), &query(1, "cdn.example", TXT)).await;
     assert!(reply.answers[0].data.to_string().contains("second"));
 
-    let refused = |count: u32| format!("perigee_reloads_total{{node=\"ns1\",tier=\"geodns\",what=\"document\",result=\"refused\"}} {count}");
+    let refused = |count: u32| {
+        format!("perigee_reloads_total{{node=\"ns1\",tier=\"geodns\",what=\"document\",result=\"refused\"}} {count}")
+    };
     for (count, bad) in [
         (1, with_text("third").replace("version = 1", "version = 9")),
         (2, with_text("third").replace("[geo]", "[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]")),

@@ -24,10 +24,23 @@ async fn what_is_refused_at_the_start() {
     let edit = |folder: &tempfile::TempDir, from: &str, to: &str| {
         std::fs::write(file(folder, "perigee.toml"), unprobed().replace(from, to)).unwrap();
     };
-    check_refused(|folder| std::fs::remove_file(file(folder, "world.mmdb")).unwrap(), &["geo.database", "world.mmdb", "No such file"]).await;
-    check_refused(|folder| std::fs::write(file(folder, "world.mmdb"), "not a database").unwrap(), &["geo.database", "world.mmdb"]).await;
-    check_refused(|folder| std::fs::remove_file(file(folder, "perigee.toml")).unwrap(), &["perigee.toml", "cannot be read"]).await;
-    check_refused(|folder| edit(folder, "zone = \"cdn.example\"", "zone = \"no name\""), &["perigee.toml", "cdn.zone"]).await;
+    check_refused(
+        |folder| std::fs::remove_file(file(folder, "world.mmdb")).unwrap(),
+        &["geo.database", "world.mmdb", "No such file"],
+    )
+    .await;
+    check_refused(
+        |folder| std::fs::write(file(folder, "world.mmdb"), "not a database").unwrap(),
+        &["geo.database", "world.mmdb"],
+    )
+    .await;
+    check_refused(
+        |folder| std::fs::remove_file(file(folder, "perigee.toml")).unwrap(),
+        &["perigee.toml", "cannot be read"],
+    )
+    .await;
+    check_refused(|folder| edit(folder, "zone = \"cdn.example\"", "zone = \"no name\""), &["perigee.toml", "cdn.zone"])
+        .await;
     let unsupported = "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]";
     check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine", "cdn.dnssec"]).await;
 }
@@ -61,7 +74,9 @@ async fn the_command_says_what_is_wrong() {
     assert!(said.contains("error: geo.database: ") && said.contains("world.mmdb"), "{said}");
     assert_eq!(run(&[]).status.code(), Some(2));
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for flag in ["--document", "--listen", "--admin", "--threads", "--access-log", "--log", "--probe", "PERIGEE_DOCUMENT"] {
+    for flag in
+        ["--document", "--listen", "--admin", "--threads", "--access-log", "--log", "--probe", "PERIGEE_DOCUMENT"]
+    {
         assert!(help.contains(flag), "{flag} in {help}");
     }
 }

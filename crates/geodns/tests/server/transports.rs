@@ -19,7 +19,8 @@ async fn clients_are_steered_by_their_address() {
     let stats = bench.running.stats();
     assert_eq!(stats.answers_by_pop.into_iter().collect::<Vec<_>>(), [("fra".to_owned(), 1), ("syd".to_owned(), 1)]);
     let metrics = bench.admin("/metrics").await;
-    let line = r#"perigee_dns_queries_total{node="ns1",tier="geodns",transport="udp",rcode="NOERROR",reason="nearest"} 2"#;
+    let line =
+        r#"perigee_dns_queries_total{node="ns1",tier="geodns",transport="udp",rcode="NOERROR",reason="nearest"} 2"#;
     assert!(metrics.contains(line), "{metrics}");
     bench.running.drain().await;
 }
@@ -171,7 +172,9 @@ async fn the_query_log_has_a_line_of_each() {
     let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let field = |index: usize, name: &str| lines[index][name].as_str().unwrap_or("-").to_owned();
-    let told = |index: usize| ["name", "type", "rcode", "reason", "pop", "country", "transport"].map(|name| field(index, name));
+    let told = |index: usize| {
+        ["name", "type", "rcode", "reason", "pop", "country", "transport"].map(|name| field(index, name))
+    };
     assert_eq!(lines.len(), 2);
     assert_eq!(told(0), ["www.cdn.example", "A", "NOERROR", "nearest", "syd", "AU", "udp"]);
     assert_eq!(told(1), ["other.example", "TXT", "REFUSED", "out-of-zone", "-", "-", "udp"]);
