@@ -205,8 +205,12 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         let ttl_s = snapshot.zone.steered_ttl_s;
         for (index, address) in steered.addresses.iter().enumerate() {
             let written = match address {
-                IpAddr::V4(address) => self.writer.bytes_record(Section::Answer, owner, kind::A, ttl_s, &address.octets()),
-                IpAddr::V6(address) => self.writer.bytes_record(Section::Answer, owner, kind::AAAA, ttl_s, &address.octets()),
+                IpAddr::V4(address) => {
+                    self.writer.bytes_record(Section::Answer, owner, kind::A, ttl_s, &address.octets())
+                }
+                IpAddr::V6(address) => {
+                    self.writer.bytes_record(Section::Answer, owner, kind::AAAA, ttl_s, &address.octets())
+                }
             };
             match written {
                 // How many there are is ours to choose: the nearest that fit are a whole answer.

@@ -51,7 +51,6 @@ impl Name {
         if wire.len() > NAME_BYTES_MAX { Err(InvalidName) } else { Ok(Self(wire.into())) }
     }
 
-
     /// Whether it is `above`, a name in the same form, or has it as its end.
     pub(crate) fn is_at_or_below(&self, above: &[u8]) -> bool {
         let mut rest = self.as_wire();

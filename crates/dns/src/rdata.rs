@@ -93,7 +93,11 @@ mod tests {
         let data = RecordData::parse(mnemonic, text, "b").unwrap();
         let (got_kind, rdata) = Rdata::of(&data).unwrap();
         let names: Vec<u8> = rdata.names.iter().flat_map(|name| name.as_wire().to_vec()).collect();
-        assert_eq!((got_kind, [&rdata.head[..], &names, &rdata.tail].concat()), (kind, expected.to_vec()), "{mnemonic} {text}");
+        assert_eq!(
+            (got_kind, [&rdata.head[..], &names, &rdata.tail].concat()),
+            (kind, expected.to_vec()),
+            "{mnemonic} {text}"
+        );
     }
 
     #[test]

@@ -164,7 +164,9 @@ const SERIAL: u32 = 2026;
 
 fn snapshot() -> Snapshot<Vec<u8>> {
     let long = "x".repeat(250);
-    let text = ["AAAA", "BBBB", "CCCC"].iter().fold(DOCUMENT.to_owned(), |text, word| text.replace(word, &format!("{word}{long}")));
+    let text = ["AAAA", "BBBB", "CCCC"]
+        .iter()
+        .fold(DOCUMENT.to_owned(), |text, word| text.replace(word, &format!("{word}{long}")));
     let document = document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let database = GeoDatabase::from_source(build::build(WORLD.as_bytes()).unwrap()).unwrap();
     Snapshot::new(&document, SERIAL, Some(Arc::new(database))).unwrap()
@@ -264,7 +266,9 @@ fn render(out: &[u8], outcome: &Outcome<'_>) -> String {
         }
     }
     text += &format!(" ({})", outcome.reason.as_str());
-    for (section, records) in [("", &message.answers), ("authority ", &message.authorities), ("additional ", &message.additionals)] {
+    for (section, records) in
+        [("", &message.answers), ("authority ", &message.authorities), ("additional ", &message.additionals)]
+    {
         for record in records {
             text += &format!("\n{section}{}", line(record));
         }

@@ -75,7 +75,14 @@ impl<'o> Writer<'o> {
     }
 
     /// Adds a record, or nothing of it.
-    pub(crate) fn record(&mut self, section: Section, owner: Owner<'_>, kind: u16, ttl_s: u32, rdata: &Rdata) -> Result<(), Full> {
+    pub(crate) fn record(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        kind: u16,
+        ttl_s: u32,
+        rdata: &Rdata,
+    ) -> Result<(), Full> {
         self.add(section, owner, kind, ttl_s, |writer| {
             writer.out.extend(&*rdata.head);
             for name in &*rdata.names {
@@ -86,11 +93,25 @@ impl<'o> Writer<'o> {
     }
 
     /// Adds a record whose data is `bytes`, or nothing of it.
-    pub(crate) fn bytes_record(&mut self, section: Section, owner: Owner<'_>, kind: u16, ttl_s: u32, bytes: &[u8]) -> Result<(), Full> {
+    pub(crate) fn bytes_record(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        kind: u16,
+        ttl_s: u32,
+        bytes: &[u8],
+    ) -> Result<(), Full> {
         self.add(section, owner, kind, ttl_s, |writer| writer.out.extend(bytes))
     }
 
-    fn add(&mut self, section: Section, owner: Owner<'_>, kind: u16, ttl_s: u32, data: impl FnOnce(&mut Self)) -> Result<(), Full> {
+    fn add(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        kind: u16,
+        ttl_s: u32,
+        data: impl FnOnce(&mut Self),
+    ) -> Result<(), Full> {
         let (start, targets_before) = (self.out.len(), self.targets_len);
         match owner {
             Owner::Question => self.pointer(HEADER_BYTES),
@@ -127,7 +148,8 @@ impl<'o> Writer<'o> {
         self.counts = [0; 3];
         // Whatever pointed behind the question is gone.
         let after = self.after_question;
-        let kept = self.targets.iter().take(self.targets_len).take_while(|target| usize::from(**target) < after).count();
+        let kept =
+            self.targets.iter().take(self.targets_len).take_while(|target| usize::from(**target) < after).count();
         self.targets_len = kept;
     }
 
@@ -208,7 +230,9 @@ fn says(message: &[u8], at: usize, wire: &[u8]) -> bool {
             continue;
         }
         let end = 1 + usize::from(length);
-        let (Some(ours), Some((theirs, after))) = (message.get(at..at + end), rest.split_at_checked(end)) else { return false };
+        let (Some(ours), Some((theirs, after))) = (message.get(at..at + end), rest.split_at_checked(end)) else {
+            return false;
+        };
         if !ours.eq_ignore_ascii_case(theirs) {
             return false;
         }

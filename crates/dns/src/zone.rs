@@ -122,7 +122,8 @@ impl Zone {
         let primary = document.cdn.nameservers.first().map_or(Ok(apex.clone()), |server| name(&server.host))?;
         let negative_ttl_s = seconds(document.cdn.negative_ttl);
         let [refresh, retry, expire] = SOA_REFRESH_RETRY_EXPIRE_S;
-        let soa = Rdata::soa(primary, contact(&document.cdn.contact)?, [serial, refresh, retry, expire, negative_ttl_s]);
+        let soa =
+            Rdata::soa(primary, contact(&document.cdn.contact)?, [serial, refresh, retry, expire, negative_ttl_s]);
         let rrset = |kind, ttl_s, rdata: &Rdata| Rrset { kind, ttl_s, records: vec![rdata.clone()] };
         let mut zone = Self {
             apex_labels: QueryName::of(&apex).map_or(0, |name| name.count()),
@@ -297,7 +298,8 @@ fn name(text: &str) -> Result<Name, ZoneError> {
 fn contact(address: &str) -> Result<Name, ZoneError> {
     let invalid = |source| ZoneError::Name { name: address.to_owned(), source };
     let (local, domain) = address.rsplit_once('@').ok_or(invalid(InvalidName))?;
-    Name::from_labels([local.as_bytes()].into_iter().chain(domain.trim_end_matches('.').split('.').map(str::as_bytes))).map_err(invalid)
+    Name::from_labels([local.as_bytes()].into_iter().chain(domain.trim_end_matches('.').split('.').map(str::as_bytes)))
+        .map_err(invalid)
 }
 
 fn seconds(ttl: Duration) -> u32 {

@@ -5,8 +5,18 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 
 const NAMES: [&str; 12] = [
-    "", "cdn.example", "www.cdn.example", "wWw.Cdn.example", "assets.cdn.example", "circle.cdn.example", "x.sub.cdn.example",
-    "x.wild.cdn.example", "nobody.cdn.example", "long.cdn.example", "other.example", "deep.name.cdn.example",
+    "",
+    "cdn.example",
+    "www.cdn.example",
+    "wWw.Cdn.example",
+    "assets.cdn.example",
+    "circle.cdn.example",
+    "x.sub.cdn.example",
+    "x.wild.cdn.example",
+    "nobody.cdn.example",
+    "long.cdn.example",
+    "other.example",
+    "deep.name.cdn.example",
 ];
 
 /// Holds for every message.

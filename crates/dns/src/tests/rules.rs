@@ -11,7 +11,8 @@ fn headers() {
     check(with_flags(0x0100), &format!("NOERROR aa rd (no-data)\n{SOA}"));
     // TC, RA, Z, AD, CD and an rcode in a query mean nothing.
     check(with_flags(0x02ff), &format!("NOERROR aa (no-data)\n{SOA}"));
-    for (opcode, name) in [(1, "IQUERY"), (2, "STATUS"), (3, "3"), (4, "NOTIFY"), (5, "UPDATE"), (6, "DSO"), (15, "15")] {
+    for (opcode, name) in [(1, "IQUERY"), (2, "STATUS"), (3, "3"), (4, "NOTIFY"), (5, "UPDATE"), (6, "DSO"), (15, "15")]
+    {
         let (out, text) = reply_to(&with_flags(opcode << 11).bytes(), GERMANY, Transport::Udp, &HealthView::default());
         assert_eq!((text.as_str(), out[2] >> 3 & 15), ("NOTIMP (opcode)", opcode as u8), "{name}");
     }
@@ -23,7 +24,12 @@ fn questions() {
         check(Ask { questions, ..ask("mail.cdn.example", 15) }, "FORMERR (question-count)");
     }
     for (class, name) in [(3, "CH"), (4, "HS"), (254, "NONE"), (255, "ANY"), (0, "reserved")] {
-        let (_, text) = reply_to(&Ask { class, ..ask("mail.cdn.example", 15) }.bytes(), GERMANY, Transport::Udp, &HealthView::default());
+        let (_, text) = reply_to(
+            &Ask { class, ..ask("mail.cdn.example", 15) }.bytes(),
+            GERMANY,
+            Transport::Udp,
+            &HealthView::default(),
+        );
         assert_eq!(text, "REFUSED (class)", "{name}");
     }
     check(ask("cdn.example", 252), "REFUSED (transfer)");
@@ -64,8 +70,14 @@ fn static_records() {
         ask("mail.cdn.example", 15),
         "NOERROR aa (static)\nmail.cdn.example. 3600 MX 10 mx.cdn.example.\nmail.cdn.example. 3600 MX 20 mx.other.example.",
     );
-    check(ask("_sip._tcp.cdn.example", 33), "NOERROR aa (static)\n_sip._tcp.cdn.example. 3600 SRV 0 5 5060 mail.cdn.example.");
-    check(ask("cdn.example", 6), &format!("NOERROR aa (static)\n{}", SOA.replace("authority ", "").replacen(" 60 ", " 3600 ", 1)));
+    check(
+        ask("_sip._tcp.cdn.example", 33),
+        "NOERROR aa (static)\n_sip._tcp.cdn.example. 3600 SRV 0 5 5060 mail.cdn.example.",
+    );
+    check(
+        ask("cdn.example", 6),
+        &format!("NOERROR aa (static)\n{}", SOA.replace("authority ", "").replacen(" 60 ", " 3600 ", 1)),
+    );
 }
 
 #[test]
@@ -122,7 +134,10 @@ fn aliases() {
     check(ask("assets.cdn.example", 5), "NOERROR aa (static)\nassets.cdn.example. 3600 CNAME alias.cdn.example.");
     check(ask("leaves.cdn.example", 1), "NOERROR aa (alias)\nleaves.cdn.example. 3600 CNAME elsewhere.example.");
     // RFC 6604 §2.1: the rcode is that of the last name.
-    check(ask("dangles.cdn.example", 1), &format!("NXDOMAIN aa (nx-domain)\ndangles.cdn.example. 3600 CNAME nobody.cdn.example.\n{SOA}"));
+    check(
+        ask("dangles.cdn.example", 1),
+        &format!("NXDOMAIN aa (nx-domain)\ndangles.cdn.example. 3600 CNAME nobody.cdn.example.\n{SOA}"),
+    );
     check(
         ask("circle.cdn.example", 1),
         "NOERROR aa (alias)\ncircle.cdn.example. 3600 CNAME circle2.cdn.example.\ncircle2.cdn.example. 3600 CNAME circle.cdn.example.",
@@ -133,12 +148,21 @@ fn aliases() {
 fn delegations() {
     let referral = "authority sub.cdn.example. 3600 NS ns.sub.cdn.example.\nauthority sub.cdn.example. 3600 NS ns.elsewhere.example.\n\
                     additional ns.sub.cdn.example. 3600 A 192.0.2.53";
-    for (name, kind) in [("x.sub.cdn.example", 1), ("sub.cdn.example", 2), ("sub.cdn.example", 1), ("ns.sub.cdn.example", 1), ("x.sub.cdn.example", 43)] {
+    for (name, kind) in [
+        ("x.sub.cdn.example", 1),
+        ("sub.cdn.example", 2),
+        ("sub.cdn.example", 1),
+        ("ns.sub.cdn.example", 1),
+        ("x.sub.cdn.example", 43),
+    ] {
         check(ask(name, kind), &format!("NOERROR (referral)\n{referral}"));
     }
     // RFC 4035 §3.1.4.1: the parent's side.
     check(ask("sub.cdn.example", 43), &format!("NOERROR aa (no-data)\n{SOA}"));
-    check(ask("into-sub.cdn.example", 1), &format!("NOERROR aa (referral)\ninto-sub.cdn.example. 3600 CNAME x.sub.cdn.example.\n{referral}"));
+    check(
+        ask("into-sub.cdn.example", 1),
+        &format!("NOERROR aa (referral)\ninto-sub.cdn.example. 3600 CNAME x.sub.cdn.example.\n{referral}"),
+    );
 }
 
 #[test]

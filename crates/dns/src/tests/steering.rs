@@ -31,15 +31,30 @@ fn by_the_address_of_who_asks() {
 
 #[test]
 fn families_and_names() {
-    check_from("127.49.0.1", &ask("www.cdn.example", 28), &[], "NOERROR aa (nearest)\nwww.cdn.example. 30 AAAA 2001:db8:49::10");
+    check_from(
+        "127.49.0.1",
+        &ask("www.cdn.example", 28),
+        &[],
+        "NOERROR aa (nearest)\nwww.cdn.example. 30 AAAA 2001:db8:49::10",
+    );
     check_from("127.61.0.1", &ask("cdn.example", 1), &[], &SYD_FIRST.replace("www.", ""));
-    check_from("127.55.0.1", &ask("img.cdn.example", 1), &[], "NOERROR aa (nearest)\nimg.cdn.example. 30 A 198.18.55.10\nimg.cdn.example. 30 A 198.18.49.10");
+    check_from(
+        "127.55.0.1",
+        &ask("img.cdn.example", 1),
+        &[],
+        "NOERROR aa (nearest)\nimg.cdn.example. 30 A 198.18.55.10\nimg.cdn.example. 30 A 198.18.49.10",
+    );
 }
 
 #[test]
 fn who_is_down_is_not_answered() {
     check_from("127.49.0.1", &www(), &["198.18.49.10"], "NOERROR aa (fallback)\nwww.cdn.example. 30 A 198.18.61.10");
-    check_from("127.61.0.1", &www(), &["198.18.61.10"], "NOERROR aa (next-nearest)\nwww.cdn.example. 30 A 198.18.49.10");
+    check_from(
+        "127.61.0.1",
+        &www(),
+        &["198.18.61.10"],
+        "NOERROR aa (next-nearest)\nwww.cdn.example. 30 A 198.18.49.10",
+    );
     check_from("127.49.0.1", &www(), &["198.18.49.10", "198.18.61.10"], &FRA_FIRST.replace("nearest", "all-down"));
 }
 
@@ -69,8 +84,18 @@ fn client_subnets() {
 fn answers_that_do_not_depend_on_the_client_have_scope_0() {
     let data = [0, 1, 24, 0, 127, 61, 9];
     let told = "opt v0 1232 127.61.9.0/24/0";
-    check_from("127.49.0.1", &ask("ns1.cdn.example", 1).subnet(&data), &[], &format!("NOERROR aa (static)\nns1.cdn.example. 3600 A 198.18.0.53\n{told}"));
-    check_from("127.49.0.1", &ask("nobody.cdn.example", 1).subnet(&data), &[], &format!("NXDOMAIN aa (nx-domain)\n{told}"));
+    check_from(
+        "127.49.0.1",
+        &ask("ns1.cdn.example", 1).subnet(&data),
+        &[],
+        &format!("NOERROR aa (static)\nns1.cdn.example. 3600 A 198.18.0.53\n{told}"),
+    );
+    check_from(
+        "127.49.0.1",
+        &ask("nobody.cdn.example", 1).subnet(&data),
+        &[],
+        &format!("NXDOMAIN aa (nx-domain)\n{told}"),
+    );
     check_from("127.49.0.1", &ask("other.example", 1).subnet(&data), &[], &format!("REFUSED (out-of-zone)\n{told}"));
 }
 
@@ -78,7 +103,14 @@ fn answers_that_do_not_depend_on_the_client_have_scope_0() {
 fn the_outcome_tells_where_to() {
     let snapshot = snapshot();
     let mut out = Vec::new();
-    let outcome = answer(&snapshot, "127.61.0.1".parse().unwrap(), Transport::Tcp, &www().bytes(), &HealthView::default(), &mut out);
+    let outcome = answer(
+        &snapshot,
+        "127.61.0.1".parse().unwrap(),
+        Transport::Tcp,
+        &www().bytes(),
+        &HealthView::default(),
+        &mut out,
+    );
     let steered = outcome.steered.unwrap();
     assert_eq!(steered.pop.map(|pop| pop.as_str()), Some("syd"));
     assert_eq!((steered.country.map(|country| country.to_string()).as_deref(), steered.scope), (Some("AU"), 16));

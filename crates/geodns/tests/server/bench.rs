@@ -78,9 +78,15 @@ impl Bench {
     }
 
     pub(crate) async fn start_with(document: &str) -> Self {
+        Self::start_told(document, |_| {}).await
+    }
+
+    pub(crate) async fn start_told(document: &str, tell: impl FnOnce(&mut Options)) -> Self {
         let folder = folder(document, WORLD);
         let runtimes = Runtimes::start(2).unwrap();
-        let running = start(options(&folder), runtimes.handles()).await.unwrap();
+        let mut options = options(&folder);
+        tell(&mut options);
+        let running = start(options, runtimes.handles()).await.unwrap();
         Self { folder, runtimes, running }
     }
 

@@ -42,6 +42,23 @@ async fn nobody_listens_there() {
     bench.www_becomes(GERMANY, SYD).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_may_be_probed_elsewhere() {
+    let (fra, fra_port) = Edge::start("127.0.0.1", 0).await;
+    let (_syd, syd_port) = Edge::start("127.0.0.1", 0).await;
+    // Nobody listens at the edges' own addresses.
+    let bench = Bench::start_told(&document(1, 1), |options| {
+        for (address, port) in [(FRA, fra_port), (SYD, syd_port)] {
+            options.probe_at.insert(address.parse().unwrap(), ([127, 0, 0, 1], port).into());
+        }
+    })
+    .await;
+    fra.set(false);
+    bench.www_becomes(GERMANY, SYD).await;
+    fra.set(true);
+    bench.www_becomes(GERMANY, FRA).await;
+}
+
 /// Asks without a pause until told to stop; every query must be answered.
 async fn load(bench: &Bench) -> (Arc<AtomicBool>, Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
