@@ -128,7 +128,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let stats_shared = Arc::clone(&shared);
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
-    let tasks = spawn(runtimes, bound, &shared, &node_metrics, &draining);
+    let tasks = spawn(runtimes, bound, &shared, &node_metrics, &state, &draining);
     tracing::info!(node = state.id(), listen = ?listen, admin = ?admin.as_ref().map(AdminServing::local_addr), "answering");
     Ok(Running { shared, state, node_metrics, world, watcher, listen, admin, drain, tasks })
 }
@@ -160,24 +160,50 @@ fn spawn(
     bound: Vec<Bound>,
     shared: &Arc<Shared>,
     node_metrics: &Arc<NodeMetrics>,
+    state: &Arc<NodeState>,
     drain: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let room = Arc::new(Room::default());
     let mut tasks = Vec::new();
     for bound in bound {
+        let guard = || Served { state: Arc::clone(state), address: bound.address };
         for (core, (udp, tcp)) in runtimes.cores.iter().zip(bound.udp.into_iter().zip(bound.tcp)) {
             let answerer = Answerer::new(Arc::clone(shared), Transport::Udp);
-            tasks.push(core.spawn(udp::serve(udp, answerer, drain.clone())));
+            let (guarded, served) = (guard(), udp::serve(udp, answerer, drain.clone()));
+            tasks.push(core.spawn(guarded.until(served)));
             let door = Door {
                 shared: Arc::clone(shared),
                 node_metrics: Arc::clone(node_metrics),
                 room: Arc::clone(&room),
                 drain: drain.clone(),
             };
-            tasks.push(core.spawn(tcp::serve(tcp, door)));
+            tasks.push(core.spawn(guard().until(tcp::serve(tcp, door))));
         }
     }
     tasks
+}
+
+/// Tells when a socket ends, by an error or a panic, though nobody asked for it: the node is not ready then.
+#[derive(Debug)]
+struct Served {
+    state: Arc<NodeState>,
+    address: SocketAddr,
+}
+
+impl Served {
+    async fn until(self, served: impl Future<Output = ()>) {
+        served.await;
+        drop(self);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if !self.state.is_draining() {
+            tracing::error!(node = self.state.id(), address = %self.address, "a socket is not served any more");
+            self.state.set_not_ready("sockets", format!("{} is not served any more", self.address));
+        }
+    }
 }
 
 fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
