@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
+};
 use perigee_protocol::{
     headers::{AGE_MS, KEY_AUTHORITY, PROOF, SITE},
     model::{HeaderRules, Rule, RuleCache, Scheme},
@@ -17,7 +19,10 @@ use perigee_semantics::{
 };
 use perigee_upstream::{Claims, FetchRequest, RequestBody};
 
-use crate::{engine::Engine, snapshot::Site};
+use crate::{
+    engine::{Config, Engine},
+    snapshot::Site,
+};
 
 /// A request that may be served.
 #[derive(Debug)]
@@ -28,14 +33,18 @@ pub(crate) struct Ask {
     pub(crate) tier: Tier,
     pub(crate) key: CacheKey,
     pub(crate) key_hash: u64,
-    key_authority: String,
+    /// Of the key, where it is neither the client's nor the site's own: a peer said so.
+    peer_key_authority: Option<String>,
     pub(crate) method: Method,
-    /// As the client sent them, without hop-by-hop and internal fields, with Via, CDN-Loop and who the client is.
+    /// As the client sent them, without hop-by-hop and internal fields.
     pub(crate) headers: HeaderMap,
     target: PathAndQuery,
-    /// Without what is not keyed: it must not shape what is stored.
-    keyed_target: PathAndQuery,
-    host: HeaderValue,
+    /// Without what is not keyed, where that differs: it must not shape what is stored.
+    keyed_target: Option<PathAndQuery>,
+    /// Who asked, and how: for the fields that say so upstream.
+    client: SocketAddr,
+    version: Version,
+    authority: String,
     pub(crate) now: Timestamp,
     pub(crate) generation: u64,
     /// The proof that a peer sent; `None` for clients.
@@ -72,8 +81,11 @@ const CONDITIONS: [HeaderName; 6] = [
 impl Ask {
     pub(crate) fn new(engine: &Engine, parts: Parts, client: SocketAddr, now: Timestamp) -> Result<Self, Refusal> {
         let normal = guard(&parts).map_err(|error| Refusal::new(error.status, error.reason))?;
-        let (authority, path, query) =
-            (normal.authority.into_owned(), normal.path.to_owned(), normal.query.map(ToOwned::to_owned));
+        let authority = normal.authority.into_owned();
+        let target = match parts.uri.path_and_query() {
+            Some(target) if target.as_str().starts_with('/') => target.clone(),
+            _ => self::target(normal.path, normal.query)?,
+        };
         let config = &engine.config;
         let snapshot = engine.snapshot();
         let peer = verify_peer(engine, &parts, now);
@@ -96,46 +108,46 @@ impl Ask {
         fields::strip_internal(&mut headers);
         headers.remove(header::HOST);
 
-        let rule = site.model.rules.iter().position(|rule| rule.path.matches(&path));
-        let key_authority = match (&peer, &site.model.host_header) {
-            (Some(peer), _) => peer.key_authority.clone(),
-            (None, Some(host)) => host.clone(),
-            (None, None) => authority.clone(),
-        };
-        let host = site.model.host_header.as_deref().unwrap_or(&authority);
-        let host = HeaderValue::from_str(host).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "invalid-host"))?;
-        let target = target(&path, query.as_deref())?;
-
-        fields::append_via(&mut headers, version, &config.name);
-        fields::append_cdn_loop(&mut headers, &config.loop_id);
-        fields::append_forwarded(&mut headers, client.ip(), &authority, Scheme::Http, peer.is_some());
+        let (path, query) = (target.path(), target.query());
+        let rule = site.model.rules.iter().position(|rule| rule.path.matches(path));
         let policy = Policy {
             cache: &site.model.cache,
             rule: rule.and_then(|index| site.model.rules.get(index)).map(|rule| &rule.cache),
             tier: config.tier,
         };
-        let keyed_query = normalise_query(query.as_deref(), &policy);
-        let keyed_target = match &keyed_query {
-            Some(kept) if query.as_deref() == Some(kept) => target.clone(),
-            kept => self::target(&path, kept.as_deref())?,
-        };
-        let key = CacheKey::new(&site.model.id, Scheme::Http, &key_authority, &path, query.as_deref(), &policy);
+        let keyed_query = normalise_query(query, &policy);
+        let keyed_target =
+            if keyed_query.as_deref() == query { None } else { Some(self::target(path, keyed_query.as_deref())?) };
+        let peer_key_authority = peer.as_ref().map(|peer| peer.key_authority.clone());
+        let key_authority = peer_key_authority.as_deref().or(site.model.host_header.as_deref()).unwrap_or(&authority);
+        let key = CacheKey::new(&site.model.id, Scheme::Http, key_authority, path, query, &policy);
         Ok(Self {
             key_hash: key.hash64(engine.config.hash_seed),
             key,
             rule,
             tier: config.tier,
-            key_authority,
+            peer_key_authority,
+            client,
+            version,
+            authority,
             method,
             headers,
             target,
             keyed_target,
-            host,
             now,
             generation: snapshot.generation,
             peer_proof: peer.map(|peer| peer.proof),
             site,
         })
+    }
+
+    fn key_authority(&self) -> &str {
+        self.peer_key_authority.as_deref().unwrap_or(self.host())
+    }
+
+    /// What is sent as Host.
+    fn host(&self) -> &str {
+        self.site.model.host_header.as_deref().unwrap_or(&self.authority)
     }
 
     fn rule(&self) -> Option<&Rule> {
@@ -163,14 +175,14 @@ impl Ask {
         invalidate::Target {
             site: &self.site.model.id,
             scheme: Scheme::Http,
-            authority: &self.key_authority,
+            authority: self.key_authority(),
             path: self.target.path(),
             query: self.target.query(),
         }
     }
 
     /// The request for what the cache will store: a GET without the client's own conditions and range.
-    pub(crate) fn fetch_whole(&self, conditions: Vec<(HeaderName, HeaderValue)>) -> FetchRequest {
+    pub(crate) fn fetch_whole(&self, engine: &Engine, conditions: Vec<(HeaderName, HeaderValue)>) -> FetchRequest {
         let mut headers = self.headers.clone();
         for name in &CONDITIONS {
             headers.remove(name);
@@ -179,29 +191,41 @@ impl Ask {
             headers.insert(name, value);
         }
         vary::normalise_request(&mut headers);
-        self.fetch(Method::GET, self.keyed_target.clone(), headers, None)
+        let target = self.keyed_target.as_ref().unwrap_or(&self.target).clone();
+        self.fetch(engine, Method::GET, target, headers, None)
     }
 
     /// The client's request as it stands.
-    pub(crate) fn fetch_as_asked(&self, body: Option<RequestBody>) -> FetchRequest {
-        self.fetch(self.method.clone(), self.target.clone(), self.headers.clone(), body)
+    pub(crate) fn fetch_as_asked(&self, engine: &Engine, body: Option<RequestBody>) -> FetchRequest {
+        self.fetch(engine, self.method.clone(), self.target.clone(), self.headers.clone(), body)
     }
 
+    /// Adds what this hop says of itself and of its client.
     fn fetch(
         &self,
+        engine: &Engine,
         method: Method,
         target: PathAndQuery,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Option<RequestBody>,
     ) -> FetchRequest {
+        let Config { name, loop_id, .. } = &engine.config;
+        fields::append_via(&mut headers, self.version, name);
+        fields::append_cdn_loop(&mut headers, loop_id);
+        let from_peer = self.peer_proof.is_some();
+        fields::append_forwarded(&mut headers, self.client.ip(), &self.authority, Scheme::Http, from_peer);
         FetchRequest {
             method,
             target,
-            host: self.host.clone(),
+            // The guard let no byte through that a field value cannot have.
+            host: HeaderValue::from_str(self.host()).unwrap_or_else(|_| HeaderValue::from_static("")),
             headers,
             body,
             key_hash: self.key_hash,
-            shield_claims: Some(Claims { site: self.site.model.id.clone(), key_authority: self.key_authority.clone() }),
+            shield_claims: Some(Claims {
+                site: self.site.model.id.clone(),
+                key_authority: self.key_authority().to_owned(),
+            }),
         }
     }
 }

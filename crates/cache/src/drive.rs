@@ -95,7 +95,12 @@ impl Engine {
     }
 
     async fn lookup(&self, ask: &Ask) -> Found {
-        match self.store.get(&ask.key).await {
+        // Memory answers without a future, a wait or an allocation.
+        let entry = match self.store.memory_get(&ask.key) {
+            Some(entry) => Some((entry, StoreTier::Memory)),
+            None => self.store.get(&ask.key).await,
+        };
+        match entry {
             None => Found::Nothing,
             Some((StoreEntry::Object(object), tier)) if vary::matches(&object.head.vary, &ask.headers) => {
                 Found::Object(Located { key: ask.key.clone(), object, tier })
@@ -259,7 +264,7 @@ impl Engine {
 
     /// Sends the request on as it stands.
     async fn pass(self: &Arc<Self>, ask: &Arc<Ask>, body: Option<RequestBody>, why: Why) -> Answer {
-        match ask.site.upstream.fetch(ask.fetch_as_asked(body)).await {
+        match ask.site.upstream.fetch(ask.fetch_as_asked(self, body)).await {
             Err(error) => self.failed(ask, None, Failure::Fetch(error.kind())),
             Ok(response) => {
                 self.invalidate(ask, &response);

@@ -22,7 +22,6 @@ use crate::{
 
 /// Where the data listener says that it serves.
 pub const HEALTH_PATH: &str = "/.perigee/healthz";
-const USER_AGENT_BYTES_MAX: usize = 256;
 /// Of the store, one object takes at most one part in so many.
 const OBJECT_SHARE: u64 = 2;
 const INDEX_TURNS: usize = 64;
@@ -140,7 +139,7 @@ impl Engine {
                 let ask = Arc::new(ask);
                 record.site = Arc::clone(&ask.site.label);
                 record.generation = ask.generation;
-                record.key = format!("{:016x}", ask.key_hash);
+                record.key = Some(ask.key_hash);
                 let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
                 self.drive(ask, body).await
             }
@@ -167,24 +166,14 @@ impl Engine {
     }
 
     fn record(&self, parts: &http::request::Parts, client: SocketAddr, now: Timestamp) -> Record {
-        let text = |name| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let mut user_agent = text(header::USER_AGENT).unwrap_or_default().into_owned();
-        let mut end = user_agent.len().min(USER_AGENT_BYTES_MAX);
-        while !user_agent.is_char_boundary(end) {
-            end -= 1;
-        }
-        user_agent.truncate(end);
         Record {
             time: now.as_millis(),
             node: Arc::clone(&self.config.name),
             site: Arc::default(),
             client: client.ip(),
-            method: parts.method.to_string(),
-            host: text(header::HOST)
-                .map(|host| host.into_owned())
-                .or_else(|| parts.uri.authority().map(ToString::to_string))
-                .unwrap_or_default(),
-            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            method: parts.method.clone(),
+            host: parts.headers.get(header::HOST).cloned(),
+            target: parts.uri.path_and_query().cloned(),
             protocol: if parts.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             status: 0,
             bytes: 0,
@@ -193,11 +182,11 @@ impl Engine {
             reason: "",
             tier: "",
             upstream: String::new(),
-            key: String::new(),
+            key: None,
             generation: 0,
             head_us: 0,
             total_us: 0,
-            user_agent,
+            user_agent: parts.headers.get(header::USER_AGENT).cloned(),
         }
     }
 

@@ -50,7 +50,7 @@ impl Fetching {
         let conditions =
             self.located.as_ref().map(|located| validate::conditions(&located.object.head)).unwrap_or_default();
         let conditional = !conditions.is_empty();
-        let request = self.ask.fetch_whole(conditions);
+        let request = self.ask.fetch_whole(&self.engine, conditions);
         // Before the request leaves: what is invalidated while it is under way must not come back with it.
         let fill = self.engine.store.begin();
         let request_time = self.engine.now();

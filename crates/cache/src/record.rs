@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use serde::Serialize;
+use http::{HeaderValue, Method, uri::PathAndQuery};
+use serde::{Serialize, Serializer};
 
 /// One line of the access log. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -16,11 +17,14 @@ pub struct Record {
     /// The client's address (of the connection).
     pub client: IpAddr,
     /// The method.
-    pub method: String,
+    #[serde(serialize_with = "text")]
+    pub method: Method,
     /// The authority as asked.
-    pub host: String,
+    #[serde(serialize_with = "field")]
+    pub host: Option<HeaderValue>,
     /// Path and query as asked.
-    pub target: String,
+    #[serde(serialize_with = "target")]
+    pub target: Option<PathAndQuery>,
     /// `HTTP/1.0` or `HTTP/1.1`.
     pub protocol: &'static str,
     /// What was answered.
@@ -38,7 +42,8 @@ pub struct Record {
     /// Who was asked, `shield-eu` or an origin; empty for hits.
     pub upstream: String,
     /// Hash of the cache key, hexadecimal; empty where there is none.
-    pub key: String,
+    #[serde(serialize_with = "hexadecimal")]
+    pub key: Option<u64>,
     /// Of the document.
     pub generation: u64,
     /// From the request's head to the response's, in microseconds.
@@ -46,7 +51,32 @@ pub struct Record {
     /// To the end of the body, in microseconds.
     pub total_us: u64,
     /// As sent by the client, cut at 256 bytes.
-    pub user_agent: String,
+    #[serde(serialize_with = "field")]
+    pub user_agent: Option<HeaderValue>,
+}
+
+/// Field values are logged up to so many bytes.
+const FIELD_BYTES_MAX: usize = 256;
+
+fn text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn field<S: Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = value.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    let head = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
+    serializer.serialize_str(&String::from_utf8_lossy(head))
+}
+
+fn target<S: Serializer>(value: &Option<PathAndQuery>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.as_ref().map_or("", PathAndQuery::as_str))
+}
+
+fn hexadecimal<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(hash) => serializer.collect_str(&format_args!("{hash:016x}")),
+        None => serializer.serialize_str(""),
+    }
 }
 
 /// Takes records; must not block.

@@ -98,7 +98,8 @@ impl Source {
         let Ok(range) = HeaderValue::from_str(&format!("bytes={start}-{last}")) else {
             return Err(BodyError("segment-lost"));
         };
-        let request = self.ask.fetch_whole(vec![(header::RANGE, range), (header::IF_RANGE, etag.clone())]);
+        let request =
+            self.ask.fetch_whole(&self.engine, vec![(header::RANGE, range), (header::IF_RANGE, etag.clone())]);
         self.engine.metrics.refetched();
         let response = self.ask.site.upstream.fetch(request).await.map_err(|error| BodyError(error.as_str()))?;
         let expected = format!("bytes {start}-{last}/{len}");

@@ -1,5 +1,7 @@
 //! The real binaries on loopback: what people will run, as they will run it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod bad_input;
 mod fleet;
 mod memory;

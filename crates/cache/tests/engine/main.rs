@@ -1,5 +1,7 @@
 //! Scenarios: the engine over a scripted upstream and a clock of the test's own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod dialogue;
 mod scenarios;
 mod streaming;
