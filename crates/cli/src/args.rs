@@ -8,11 +8,16 @@ use crate::demo::DemoArgs;
 
 /// Perigee: a CDN that you own. This is the operator's command.
 #[derive(Debug, Parser)]
-#[command(name = "perigee", version, max_term_width = 110, after_help = "\
+#[command(
+    name = "perigee",
+    version,
+    max_term_width = 110,
+    after_help = "\
 Exit status: 0 done; 1 it did not work or the answer is no (the reason is on stderr, mistakes in a document are on stdout); \
 2 the command line itself is wrong; 130 interrupted twice.
 
-Begin with `perigee demo`.")]
+Begin with `perigee demo`."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -121,7 +126,13 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Args)]
 pub(crate) struct OriginArgs {
     /// Where to listen; may be given several times
-    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PERIGEE_LISTEN",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8000"
+    )]
     pub(crate) listen: Vec<SocketAddr>,
     /// Threads that serve
     #[arg(long, value_name = "N", env = "PERIGEE_THREADS", default_value_t = 1)]

@@ -61,8 +61,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let shown = show(&fleet, &signals, with_table).await;
         fleet.drain().await;
         shown?;
-        writeln!(io::stdout(), "drained")
-            .context("cannot write to stdout")
+        writeln!(io::stdout(), "drained").context("cannot write to stdout")
     });
     running.shutdown(SHUTDOWN_BOUND);
     done
@@ -73,7 +72,10 @@ fn greet(layout: &Layout, folder: &Folder, started: Instant) -> io::Result<()> {
     writeln!(out, "{}", guide::guide(layout, &folder.path().display().to_string()))?;
     let (edges, shields, nameservers) = (layout.edges.len(), layout.shields.len(), layout.nameservers.len());
     let took = started.elapsed().as_secs_f64();
-    writeln!(out, "ready: {edges} edges, {shields} shields, {nameservers} nameservers, 1 origin in {took:.1} s; Ctrl-C ends it")?;
+    writeln!(
+        out,
+        "ready: {edges} edges, {shields} shields, {nameservers} nameservers, 1 origin in {took:.1} s; Ctrl-C ends it"
+    )?;
     out.flush()
 }
 

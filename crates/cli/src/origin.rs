@@ -58,7 +58,8 @@ impl Origin {
     pub(crate) fn start(listen: &[SocketAddr], runtimes: &Runtimes) -> Result<Self, ListenError> {
         let listeners = Listeners::bind(listen, runtimes.threads())?;
         let service = Arc::new(Service { site: Site::new(SEED), stats: Stats::default() });
-        let serving = serve(runtimes, listeners, Arc::clone(&service), &Limits::default(), ConnectionMetrics::default());
+        let serving =
+            serve(runtimes, listeners, Arc::clone(&service), &Limits::default(), ConnectionMetrics::default());
         Ok(Self { serving, service })
     }
 

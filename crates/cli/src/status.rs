@@ -26,8 +26,10 @@ pub(crate) async fn status(admin: SocketAddr, json: bool, out: &mut impl Write) 
 async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
     let url = format!("http://{admin}/v1/status");
     // A proxy of the environment must not come between an operator and a node that is given by address.
-    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
-    let mut response = client.get(&url).send().await.with_context(|| format!("no node answers at {admin} (see --admin)"))?;
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+    let mut response =
+        client.get(&url).send().await.with_context(|| format!("no node answers at {admin} (see --admin)"))?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.with_context(|| format!("{url} broke off"))? {
@@ -39,7 +41,8 @@ async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
     if !status.is_success() {
         bail!("{url} answers {status}: {}", String::from_utf8_lossy(&body).trim());
     }
-    serde_json::from_slice(&body).with_context(|| format!("{url} does not answer JSON: that is no node's admin listener"))
+    serde_json::from_slice(&body)
+        .with_context(|| format!("{url} does not answer JSON: that is no node's admin listener"))
 }
 
 /// The leaves of the tree with their paths, in the order of the answer.
@@ -47,7 +50,9 @@ fn facts(told: &Value) -> Vec<(String, String)> {
     fn walk(path: &str, value: &Value, facts: &mut Vec<(String, String)>) {
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match value {
-            Value::Object(map) if !map.is_empty() => map.iter().for_each(|(name, value)| walk(&below(name), value, facts)),
+            Value::Object(map) if !map.is_empty() => {
+                map.iter().for_each(|(name, value)| walk(&below(name), value, facts))
+            }
             Value::Array(list) if list.iter().any(|item| item.is_object() || item.is_array()) => {
                 list.iter().enumerate().for_each(|(index, value)| walk(&format!("{path}[{index}]"), value, facts));
             }
@@ -81,7 +86,17 @@ mod tests {
         let lines: Vec<String> = facts(&told).iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             lines,
-            ["tier=edge", "uptime_s=3", "ready=true", "reasons=", "none=null", "store.bytes=7", "store.disks[0].name=a", "store.disks[1].name=b", "hosts=x, y"]
+            [
+                "tier=edge",
+                "uptime_s=3",
+                "ready=true",
+                "reasons=",
+                "none=null",
+                "store.bytes=7",
+                "store.disks[0].name=a",
+                "store.disks[1].name=b",
+                "hosts=x, y"
+            ]
         );
     }
 }

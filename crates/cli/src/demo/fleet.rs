@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use futures_util::future::{join_all, try_join_all};
-use perigee_node::{admin::AdminError, flags::AccessLogTarget, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec};
+use perigee_node::{
+    admin::AdminError, flags::AccessLogTarget, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec,
+};
 use perigee_tier::{Role, Source, TierStats};
 
 use super::{
@@ -80,9 +82,15 @@ pub(crate) struct View {
 
 impl Fleet {
     /// Starts everything; `folder` holds the document and what it names.
-    pub(crate) async fn start(layout: &Layout, folder: &Path, args: &DemoArgs, runtimes: &Runtimes) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        layout: &Layout,
+        folder: &Path,
+        args: &DemoArgs,
+        runtimes: &Runtimes,
+    ) -> anyhow::Result<Self> {
         let document = folder.join(DOCUMENT_FILE);
-        let origin = Origin::start(&[layout.origin], runtimes).map_err(|error| explain("the origin", "--origin-port", error.into()))?;
+        let origin = Origin::start(&[layout.origin], runtimes)
+            .map_err(|error| explain("the origin", "--origin-port", error.into()))?;
         let tier = |id: &str, role: Role, listen, admin| {
             let source = Source::File { path: document.clone(), role };
             let mut options = perigee_tier::Options::new(source, vec![listen]);
@@ -94,7 +102,10 @@ impl Fleet {
         let shields = try_join_all(layout.shields.iter().map(async |server| {
             let role = Role::Shield(server.id.parse().context("a shield's id")?);
             let running = tier(&server.id, role, server.listen, server.admin).await;
-            Ok::<_, anyhow::Error>((server.clone(), running.map_err(|error| explain(&server.id, "--shield-port", error))?))
+            Ok::<_, anyhow::Error>((
+                server.clone(),
+                running.map_err(|error| explain(&server.id, "--shield-port", error))?,
+            ))
         }));
         let edges = try_join_all(layout.edges.iter().map(async |edge| {
             let id = edge.city.id;

@@ -32,12 +32,20 @@ impl Folder {
     pub(crate) fn make(given: Option<&Path>, layout: &Layout) -> anyhow::Result<Self> {
         let temporary = match given {
             Some(folder) => {
-                fs::create_dir_all(folder).with_context(|| format!("cannot make {} (see --folder)", folder.display()))?;
+                fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot make {} (see --folder)", folder.display()))?;
                 None
             }
-            None => Some(tempfile::Builder::new().prefix("perigee-demo-").tempdir().context("cannot make a temporary folder (see --folder)")?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("perigee-demo-")
+                    .tempdir()
+                    .context("cannot make a temporary folder (see --folder)")?,
+            ),
         };
-        let path = temporary.as_ref().map_or_else(|| given.unwrap_or(Path::new(".")).to_owned(), |folder| folder.path().to_owned());
+        let path = temporary
+            .as_ref()
+            .map_or_else(|| given.unwrap_or(Path::new(".")).to_owned(), |folder| folder.path().to_owned());
         let folder = Self { path, _temporary: temporary };
         folder.fill(layout)?;
         Ok(folder)
@@ -58,7 +66,8 @@ impl Folder {
 
     fn write_secret(&self) -> std::io::Result<()> {
         let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path.join(SECRET_FILE))?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path.join(SECRET_FILE))?;
         file.write_all(secret.as_bytes())
     }
 
@@ -69,6 +78,10 @@ impl Folder {
     /// Where log lines go while the table has the terminal.
     pub(crate) fn log_file(&self) -> anyhow::Result<File> {
         let path = self.path.join(LOG_FILE);
-        OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -5,10 +5,7 @@ use super::layout::{ADMIN_TOKEN, DOCUMENT_FILE, Edge, Layout};
 /// The text above the table. `folder` is where the document lies.
 pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
     let site = layout.site_name();
-    let (from, to) = match layout.edges.as_slice() {
-        [first, .., sydney] => (first, sydney),
-        _ => return String::new(),
-    };
+    let [from, .., to] = layout.edges.as_slice() else { return String::new() };
     let tokyo = layout.edges.iter().find(|edge| edge.city.id == "tyo").unwrap_or(to);
     let port = from.listen.port();
     let dig = |edge: &Edge| dig(layout, edge, &site);

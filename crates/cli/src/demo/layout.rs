@@ -71,7 +71,12 @@ impl Layout {
         let shield = |(index, id): (usize, &&str)| {
             let own = IpAddr::from([127, 0, 0, EDGE_HOST + 1 + index as u8]);
             let listen = place(own, args.shield_port, index);
-            Server { id: (*id).to_owned(), advertised: own, listen, admin: place(own, args.admin_port, edges_before + index) }
+            Server {
+                id: (*id).to_owned(),
+                advertised: own,
+                listen,
+                admin: place(own, args.admin_port, edges_before + index),
+            }
         };
         let addresses = match args.nameserver.as_slice() {
             [] => vec![IpAddr::from([127, 0, 0, 53]), IpAddr::from([127, 0, 0, 54])],
@@ -79,7 +84,12 @@ impl Layout {
         };
         let nameserver = |(index, own): (usize, IpAddr)| {
             let listen = place(own, args.dns_port, index);
-            Server { id: format!("ns{}", index + 1), advertised: own, listen, admin: place(own, args.admin_port, shields_before + index) }
+            Server {
+                id: format!("ns{}", index + 1),
+                advertised: own,
+                listen,
+                admin: place(own, args.admin_port, shields_before + index),
+            }
         };
         Self {
             zone: args.zone.trim_end_matches('.').to_ascii_lowercase(),
@@ -110,7 +120,8 @@ impl Layout {
         }
         for shield in &self.shields {
             let pops: Vec<&str> = CITIES.iter().filter(|city| city.shield == shield.id).map(|city| city.id).collect();
-            write!(text, "\n[[shield]]\nid = {:?}\nurl = \"http://{}\"\npops = {pops:?}\n", shield.id, shield.listen).unwrap_or_default();
+            write!(text, "\n[[shield]]\nid = {:?}\nurl = \"http://{}\"\npops = {pops:?}\n", shield.id, shield.listen)
+                .unwrap_or_default();
         }
         write!(
             text,
@@ -126,7 +137,8 @@ impl Layout {
         let zone = &self.zone;
         let mut nameservers = String::new();
         for server in &self.nameservers {
-            writeln!(nameservers, "  {{ host = \"{}.{zone}\", addresses = [\"{}\"] }},", server.id, server.advertised).unwrap_or_default();
+            writeln!(nameservers, "  {{ host = \"{}.{zone}\", addresses = [\"{}\"] }},", server.id, server.advertised)
+                .unwrap_or_default();
         }
         let home = &CITIES[0];
         format!(

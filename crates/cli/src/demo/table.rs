@@ -25,7 +25,8 @@ pub(crate) fn table(view: &View) -> Vec<String> {
             state.as_str()
         ));
     }
-    let shields = view.shields.iter().map(|(id, stats)| format!("{id}: {} requests, {} hits", stats.requests, ratio(stats)));
+    let shields =
+        view.shields.iter().map(|(id, stats)| format!("{id}: {} requests, {} hits", stats.requests, ratio(stats)));
     lines.push(shields.chain([format!("origin: {} requests", view.origin_requests)]).collect::<Vec<_>>().join("; "));
     lines
 }
@@ -34,9 +35,7 @@ pub(crate) fn table(view: &View) -> Vec<String> {
 pub(crate) fn changes(before: Option<&View>, now: &View) -> Vec<String> {
     let changed = |(index, edge): &(usize, &EdgeView)| match before.and_then(|view| view.edges.get(*index)) {
         // Connections and requests under way come and go; a line is for what happened.
-        Some(old) => {
-            (old.answers, old.stats.requests, old.state) != (edge.answers, edge.stats.requests, edge.state)
-        }
+        Some(old) => (old.answers, old.stats.requests, old.state) != (edge.answers, edge.stats.requests, edge.state),
         None => false,
     };
     let line = |EdgeView { edge, answers, stats, state }: &EdgeView| {
@@ -103,7 +102,12 @@ mod tests {
 
     fn view(requests: u64, hits: u64) -> View {
         let stats = TierStats { requests, hits, bytes_sent: requests * 1500, ..TierStats::default() };
-        let edges = layout(&[]).edges.into_iter().map(|edge| EdgeView { edge, answers: 1_234_567, stats, state: State::Drained });
+        let edges = layout(&[]).edges.into_iter().map(|edge| EdgeView {
+            edge,
+            answers: 1_234_567,
+            stats,
+            state: State::Drained,
+        });
         View { edges: edges.collect(), shields: vec![("shield-west".into(), stats)], origin_requests: 7 }
     }
 
@@ -122,7 +126,9 @@ mod tests {
 
     #[test]
     fn ratios_and_sizes() {
-        let check = |requests, hits, expected: &str| assert_eq!(ratio(&TierStats { requests, hits, ..TierStats::default() }), expected);
+        let check = |requests, hits, expected: &str| {
+            assert_eq!(ratio(&TierStats { requests, hits, ..TierStats::default() }), expected)
+        };
         check(0, 0, "-");
         check(3, 2, "66.7%");
         check(1, 1, "100.0%");
@@ -137,7 +143,10 @@ mod tests {
         now.edges[2].stats.connections = 9;
         assert!(changes(Some(&before), &now).is_empty());
         now.edges[6].stats.requests = 2;
-        assert_eq!(changes(Some(&before), &now), ["edge=tyo state=drained answers=1234567 requests=2 hits=0 bytes_sent=1500"]);
+        assert_eq!(
+            changes(Some(&before), &now),
+            ["edge=tyo state=drained answers=1234567 requests=2 hits=0 bytes_sent=1500"]
+        );
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub(crate) fn judge(headers: &HeaderMap, validators: &Validators) -> Verdict {
     }
     if headers.contains_key(IF_NONE_MATCH) {
         // §13.1.2: weak comparison.
-        let known = tags(headers, IF_NONE_MATCH).any(|tag| tag == "*" || Some(tag.strip_prefix("W/").unwrap_or(&tag)) == own);
+        let known =
+            tags(headers, IF_NONE_MATCH).any(|tag| tag == "*" || Some(tag.strip_prefix("W/").unwrap_or(&tag)) == own);
         return if known { Verdict::NotModified } else { Verdict::Perform };
     }
     match (seconds(headers, IF_MODIFIED_SINCE), validators.modified) {
@@ -82,7 +83,8 @@ fn may_be_partial(headers: &HeaderMap, validators: &Validators) -> bool {
 }
 
 fn parse(range: &str, length: u64) -> Option<Span> {
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().unwrap_or(u64::MAX));
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().unwrap_or(u64::MAX));
     let (first, last) = range.split_once('-')?;
     let (start, end) = match (first, last) {
         ("", "") => return None,
@@ -101,7 +103,12 @@ fn parse(range: &str, length: u64) -> Option<Span> {
 
 /// The entity tags of all fields of that name. Our own tags hold no comma, so cutting at commas cannot invent one.
 fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = String> + '_ {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned())
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().to_owned())
 }
 
 fn seconds(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
@@ -123,7 +130,9 @@ mod tests {
 
     #[test]
     fn preconditions() {
-        let check = |lines: &[(&'static str, &str)], expected| assert_eq!(judge(&headers(lines), &own()), expected, "{lines:?}");
+        let check = |lines: &[(&'static str, &str)], expected| {
+            assert_eq!(judge(&headers(lines), &own()), expected, "{lines:?}")
+        };
         let (at, before, after) = (date(1_000_000_000), date(999_999_999), date(1_000_000_001));
         check(&[], Verdict::Perform);
         check(&[("if-none-match", "\"a\"")], Verdict::NotModified);
@@ -148,7 +157,11 @@ mod tests {
     #[test]
     fn ranges() {
         let check = |range: &str, length: u64, expected| {
-            assert_eq!(span(&Method::GET, &headers(&[("range", range)]), &own(), length), expected, "{range} of {length}");
+            assert_eq!(
+                span(&Method::GET, &headers(&[("range", range)]), &own(), length),
+                expected,
+                "{range} of {length}"
+            );
         };
         check("bytes=0-0", 10, Span::Part(0, 1));
         check("bytes=0-9", 10, Span::Part(0, 10));
@@ -161,7 +174,9 @@ mod tests {
         check("bytes=0-", 0, Span::Unsatisfiable);
         check("bytes=0-99999999999999999999999", 10, Span::Part(0, 10));
         check("bytes=99999999999999999999999-", 10, Span::Unsatisfiable);
-        for ignored in ["bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "bytes=1", "lines=0-1", "bytes=+1-2", "bytes"] {
+        for ignored in
+            ["bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "bytes=1", "lines=0-1", "bytes=+1-2", "bytes"]
+        {
             check(ignored, 10, Span::Whole);
         }
     }

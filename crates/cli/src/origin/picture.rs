@@ -122,7 +122,8 @@ fn sky(x: u32, y: u32, width: u32, height: u32, own: u64) -> u8 {
         if phase < half { phase * 64 / half } else { (period - phase) * 64 / (period - half) }
     };
     let shift = (own % 997) as u32;
-    let waves = wave(x + shift + y / 2, width * 2 / 3) + wave(2 * x + 3 * y + shift, width) + wave(3 * y + x, width / 2);
+    let waves =
+        wave(x + shift + y / 2, width * 2 / 3) + wave(2 * x + 3 * y + shift, width) + wave(3 * y + x, width / 2);
     let gradient = y * 160 / height.max(1);
     (gradient + waves / 3).min(SKY_COLOURS as u32 - 1) as u8
 }
@@ -134,7 +135,9 @@ fn palette(own: u64) -> Vec<[u8; 3]> {
         (usize::from(from) + (usize::from(to).saturating_sub(usize::from(from))) * step / SKY_COLOURS) as u8
     };
     let mut colours: Vec<[u8; 3]> = (0..SKY_COLOURS)
-        .map(|step| [between(night[0], dusk[0], step), between(night[1], dusk[1], step), between(night[2], dusk[2], step)])
+        .map(|step| {
+            [between(night[0], dusk[0], step), between(night[1], dusk[1], step), between(night[2], dusk[2], step)]
+        })
         .collect();
     colours.resize(usize::from(HOUSE), dusk);
     colours.push([18, 20, 34]);
@@ -163,8 +166,14 @@ pub(crate) fn map() -> String {
     for city in &CITIES {
         let (x, y) = (city.longitude, -city.latitude);
         // Writing to a String cannot fail.
-        write!(svg, "<circle cx=\"{x}\" cy=\"{y}\" r=\"2\" fill=\"#ffb454\"/><text x=\"{}\" y=\"{}\">{}</text>\n", x + 3.5, y + 2.0, city.name)
-            .unwrap_or_default();
+        writeln!(
+            svg,
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"2\" fill=\"#ffb454\"/><text x=\"{}\" y=\"{}\">{}</text>",
+            x + 3.5,
+            y + 2.0,
+            city.name
+        )
+        .unwrap_or_default();
     }
     svg.push_str("</g>\n</svg>\n");
     svg

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_LANGUAGE, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-        LAST_MODIFIED, RETRY_AFTER, SET_COOKIE, VARY,
+        ACCEPT_LANGUAGE, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER, SET_COOKIE, VARY,
     },
 };
 use perigee_node::sizes::MemorySize;
@@ -66,7 +66,14 @@ enum Content {
 impl Representation {
     fn new(content: Content, content_type: &'static str, cache_control: &'static str) -> Self {
         let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(cache_control))]);
-        Self { status: StatusCode::OK, content, content_type, validators: Validators::default(), headers, delay: Duration::ZERO }
+        Self {
+            status: StatusCode::OK,
+            content,
+            content_type,
+            validators: Validators::default(),
+            headers,
+            delay: Duration::ZERO,
+        }
     }
 
     fn text(text: impl Into<Bytes>, cache_control: &'static str) -> Self {
@@ -142,7 +149,8 @@ fn big(site: &Site, size: &str) -> Representation {
     let length = size.parse::<MemorySize>().map(|size| size.0).or_else(|_| size.parse::<u64>());
     match length {
         Ok(length) if length <= GENERATED_BYTES_MAX => made(site, length),
-        _ => Representation::text("A size is a number of bytes up to 1TiB: 1048576, 64KiB, 1GiB.\n", "no-store").status(StatusCode::BAD_REQUEST),
+        _ => Representation::text("A size is a number of bytes up to 1TiB: 1048576, 64KiB, 1GiB.\n", "no-store")
+            .status(StatusCode::BAD_REQUEST),
     }
 }
 
@@ -152,7 +160,8 @@ fn uncacheable(ask: &Ask<'_>) -> Representation {
 
 fn fresh(ask: &Ask<'_>) -> Representation {
     let edition = ask.now_ms / 1000 / EDITION_SECONDS;
-    Representation::text(format!("edition {edition}\n"), "public, max-age=1").validated(format!("\"e{edition}\""), edition * EDITION_SECONDS)
+    Representation::text(format!("edition {edition}\n"), "public, max-age=1")
+        .validated(format!("\"e{edition}\""), edition * EDITION_SECONDS)
 }
 
 fn greeting(ask: &Ask<'_>) -> Representation {

@@ -71,7 +71,11 @@ impl Site {
         if seed == SEED {
             add("/files/SHA256SUMS", Asset::new(format!("{FILE_SHA256}  64MiB.bin\n"), TEXT, HOUR));
         }
-        let not_found = Asset::new(page("Not here", "<p>There is nothing at this address. <a href=\"/\">Back to the cities</a>.</p>\n"), HTML, MINUTE);
+        let not_found = Asset::new(
+            page("Not here", "<p>There is nothing at this address. <a href=\"/\">Back to the cities</a>.</p>\n"),
+            HTML,
+            MINUTE,
+        );
         Self { assets, not_found, noise: Noise::new(seed) }
     }
 
@@ -98,10 +102,10 @@ fn front() -> String {
          <img class=\"wide\" src=\"/pictures/map.svg\" alt=\"A map of the eight cities\">\n<ul class=\"cities\">\n",
     );
     for City { id, name, note, .. } in &CITIES {
-        write!(
+        writeln!(
             body,
             "<li><a href=\"/cities/{id}.html\"><img src=\"/pictures/{id}-160.png\" alt=\"The skyline of {name}\"></a>\
-             <p><a href=\"/cities/{id}.html\">{name}</a><br>{note}</p></li>\n"
+             <p><a href=\"/cities/{id}.html\">{name}</a><br>{note}</p></li>"
         )
         .unwrap_or_default();
     }
@@ -165,7 +169,8 @@ mod tests {
         for asset in site.assets.values().filter(|asset| asset.content_type == HTML) {
             let text = std::str::from_utf8(&asset.body).unwrap();
             for attribute in ["href=\"", "src=\""] {
-                linked.extend(text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+                linked
+                    .extend(text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
             }
         }
         for path in &linked {

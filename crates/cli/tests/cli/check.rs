@@ -35,7 +35,10 @@ fn a_good_document_is_exactly_ok() {
 #[test]
 fn every_mistake_is_told_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let bad = GOOD.replace("latitude = 50.1", "latitude = 95").replace("origins =", "origin =").replace("version = 1", "version = 1\ncolour = 3");
+    let bad = GOOD
+        .replace("latitude = 50.1", "latitude = 95")
+        .replace("origins =", "origin =")
+        .replace("version = 1", "version = 1\ncolour = 3");
     let file = written(folder.path(), bad);
     let ran = perigee(["check", &file]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");

@@ -1,5 +1,8 @@
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -13,13 +16,17 @@ use hickory_proto::{
 use perigee_testkit::{
     ProcessUnderTest,
     client::{Connection, get, get_with},
-    free_port, sha256, wait_until,
+    sha256, wait_until,
 };
+use tempfile::TempDir;
 
 use crate::perigee;
 
 const SITE: &str = "www.cdn.example";
 const NS1: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+/// Ports of a demo on one address: 8 edges, 2 shields, an origin, 2 nameservers, 12 admin listeners, and a gap.
+const PORTS: u16 = 40;
 
 /// The ports of one demo, so that several tests run at once.
 #[derive(Clone, Copy, Debug)]
@@ -32,29 +39,40 @@ struct Ports {
 }
 
 impl Ports {
+    /// A run of ports below those that systems lend to clients, so that no connection of another test takes one meanwhile.
     fn free() -> Self {
-        let port = || loop {
-            match free_port() {
-                port if port <= 64_900 => return port,
-                _ => {}
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let first = 10_000 + (number % 500) as u16 * PORTS;
+            if (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()) {
+                return Self { edge: first, shield: first + 8, origin: first + 10, dns: first + 11, admin: first + 20 };
             }
-        };
-        Self { edge: port(), shield: port(), origin: port(), dns: port(), admin: port() }
+        }
     }
 
     fn flags(self) -> Vec<String> {
         let Self { edge, shield, origin, dns, admin } = self;
-        let ports = [("--edge-port", edge), ("--shield-port", shield), ("--origin-port", origin), ("--dns-port", dns), ("--admin-port", admin)];
+        let ports = [
+            ("--edge-port", edge),
+            ("--shield-port", shield),
+            ("--origin-port", origin),
+            ("--dns-port", dns),
+            ("--admin-port", admin),
+        ];
         let flags = ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]);
         ["demo".to_owned()].into_iter().chain(flags).collect()
     }
 }
 
-async fn demo(more: &[&str]) -> (ProcessUnderTest, Ports) {
-    let ports = Ports::free();
-    let process = ProcessUnderTest::start("perigee", ports.flags().into_iter().chain(more.iter().map(|flag| (*flag).to_owned())));
+/// A demo that is ready. Its temporary folder is made in one of the test's, since a killed demo leaves it behind.
+async fn demo(more: &[&str]) -> (ProcessUnderTest, Ports, TempDir) {
+    let (ports, folder) = (Ports::free(), tempfile::tempdir().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perigee"));
+    command.args(ports.flags()).args(more).env("TMPDIR", folder.path());
+    let process = ProcessUnderTest::spawn("perigee demo", command);
     process.wait_for_line("ready: 8 edges, 2 shields, 2 nameservers, 1 origin").await;
-    (process, ports)
+    (process, ports, folder)
 }
 
 fn query(name: &str, kind: RecordType, subnet: Option<Ipv4Addr>) -> Message {
@@ -102,9 +120,11 @@ async fn drain(admin: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_country_has_its_edge_and_every_edge_the_site() {
-    let (mut process, ports) = demo(&[]).await;
+    let (mut process, ports, folder) = demo(&[]).await;
     let nameserver = SocketAddr::from((NS1, ports.dns));
-    for (client, edge) in [(49, 49), (44, 44), (1, 1), (55, 55), (27, 27), (65, 65), (81, 81), (61, 61), (33, 44), (64, 61), (82, 81)] {
+    for (client, edge) in
+        [(49, 49), (44, 44), (1, 1), (55, 55), (27, 27), (65, 65), (81, 81), (61, 61), (33, 44), (64, 61), (82, 81)]
+    {
         assert_eq!(edge_for(client, nameserver, SITE), Ipv4Addr::new(127, edge, 0, 80), "clients of 127.{client}");
     }
     // Both nameservers, the apex, and a client that is nowhere.
@@ -119,7 +139,11 @@ async fn every_country_has_its_edge_and_every_edge_the_site() {
             let edge = SocketAddr::from(([127, code, 0, 80], ports.edge));
             for expected in ["miss", "hit"] {
                 let copy = get(edge, SITE, path).await;
-                assert_eq!((copy.status.as_u16(), sha256(&copy.body)), (200, sha256(&truth.body)), "{path} from {edge}");
+                assert_eq!(
+                    (copy.status.as_u16(), sha256(&copy.body)),
+                    (200, sha256(&truth.body)),
+                    "{path} from {edge}"
+                );
                 let status = copy.header("cache-status");
                 let at_edge = status.rsplit(", ").next().unwrap();
                 assert_eq!(at_edge.contains("; hit"), expected == "hit", "{path} from {edge}: {status}");
@@ -129,11 +153,12 @@ async fn every_country_has_its_edge_and_every_edge_the_site() {
     process.terminate();
     assert!(process.wait_exit().await.success());
     assert!(process.stdout().ends_with("drained\n"), "{}", process.stdout());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_of_one_shield_cost_the_origin_one_request() {
-    let (_process, ports) = demo(&["--memory", "32MiB"]).await;
+    let (_process, ports, _folder) = demo(&["--memory", "32MiB"]).await;
     // Frankfurt, London, New York, São Paulo and Johannesburg have one shield, the other three the other.
     for code in [49, 44, 1, 55, 27, 65, 81, 61] {
         let edge = SocketAddr::from(([127, code, 0, 80], ports.edge));
@@ -147,19 +172,20 @@ async fn edges_of_one_shield_cost_the_origin_one_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_is_drained_leaves_the_answers() {
-    let (process, ports) = demo(&[]).await;
+    let (process, ports, _folder) = demo(&[]).await;
     let nameserver = SocketAddr::from((NS1, ports.dns));
     assert_eq!(edge_for(81, nameserver, SITE), Ipv4Addr::new(127, 81, 0, 80));
     drain(SocketAddr::from(([127, 81, 0, 80], ports.admin))).await;
     process.wait_for_line("edge=tyo state=drained").await;
     // Its fallback takes over, and the others stay where they were.
-    wait_until("Tokyo's clients to be sent on", || edge_for(81, nameserver, SITE) == Ipv4Addr::new(127, 65, 0, 80)).await;
+    wait_until("Tokyo's clients to be sent on", || edge_for(81, nameserver, SITE) == Ipv4Addr::new(127, 65, 0, 80))
+        .await;
     assert_eq!(edge_for(49, nameserver, SITE), Ipv4Addr::new(127, 49, 0, 80));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_one_address_every_edge_has_its_own_port() {
-    let (mut process, ports) = demo(&["--one-address"]).await;
+    let (mut process, ports, _folder) = demo(&["--one-address"]).await;
     for index in 0..8 {
         let edge = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.edge + index));
         assert_eq!(get(edge, SITE, "/robots.txt").await.status, 200, "{edge}");
@@ -167,7 +193,8 @@ async fn on_one_address_every_edge_has_its_own_port() {
     // The query says for whom it asks, and the answer tells the edges apart by addresses that are names only.
     let nameserver = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.dns));
     let asked_for = |code| {
-        let answer = ask(Ipv4Addr::LOCALHOST, nameserver, &query(SITE, RecordType::A, Some(Ipv4Addr::new(127, code, 0, 0))));
+        let answer =
+            ask(Ipv4Addr::LOCALHOST, nameserver, &query(SITE, RecordType::A, Some(Ipv4Addr::new(127, code, 0, 0))));
         only_address(&answer)
     };
     for code in [49, 81, 61] {
@@ -187,7 +214,7 @@ async fn a_busy_port_is_named_with_its_flag() {
     let check = |flag: &'static str, busy: fn(Ports) -> SocketAddr| {
         let ports = Ports::free();
         let address = busy(ports);
-        let holder = std::net::TcpListener::bind(address).unwrap();
+        let holder = TcpListener::bind(address).unwrap();
         let ran = perigee(ports.flags());
         drop(holder);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{flag}: {ran:?}");
@@ -209,4 +236,31 @@ fn a_zone_that_is_no_name_is_a_mistake_of_the_options() {
     let ran = perigee(["demo", "--zone", "no name"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("cdn.zone"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_follows_the_document_when_it_is_edited() {
+    let folder = tempfile::tempdir().unwrap();
+    let (process, ports, _temporary) = demo(&["--folder", folder.path().to_str().unwrap()]).await;
+    let document = folder.path().join("perigee.toml");
+    let edge = SocketAddr::from(([127, 81, 0, 80], ports.edge));
+    let nameserver = SocketAddr::from((NS1, ports.dns));
+    let ttl = || {
+        let answer = ask(Ipv4Addr::new(127, 81, 0, 1), nameserver, &query(SITE, RecordType::A, None));
+        answer.answers.first().map(|record| record.ttl)
+    };
+    assert_eq!((ttl(), get(edge, SITE, "/").await.header("x-edited")), (Some(10), ""));
+
+    let text = fs::read_to_string(&document).unwrap();
+    let rule = "[[site.rule]]\nmatch = { path = \"/*\" }\nheaders = { set = { \"X-Edited\" = \"yes\" } }\n";
+    fs::write(&document, format!("{}\n{rule}", text.replace("\nttl = \"10s\"", "\nttl = \"77s\""))).unwrap();
+    wait_until("the nameserver to follow", || ttl() == Some(77)).await;
+    while get(edge, SITE, "/").await.header("x-edited") != "yes" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // A bad one is refused by all of them, and the good one goes on.
+    fs::write(&document, "version = 9\n").unwrap();
+    process.wait_for_line("version").await;
+    assert_eq!((ttl(), get(edge, SITE, "/").await.header("x-edited")), (Some(77), "yes"));
 }

@@ -23,11 +23,18 @@ fn what_is_built_can_be_looked_up() {
 
     let japanese = perigee(["geo", "lookup", &database, "2001:db8:81::1", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&japanese.stdout).unwrap();
-    assert_eq!((&told["prefix"], &told["country"], &told["longitude"]), (&"2001:db8:81::/48".into(), &"JP".into(), &139.69.into()));
+    assert_eq!(
+        (&told["prefix"], &told["country"], &told["longitude"]),
+        (&"2001:db8:81::/48".into(), &"JP".into(), &139.69.into())
+    );
     assert!(told["asn"].is_null() && told["address"] == "2001:db8:81::1");
 
     let placeless = perigee(["geo", "lookup", &database, "192.0.2.1"]);
-    assert!(placeless.stdout.contains("country    -\n") && placeless.stdout.contains("asn        64999\n"), "{}", placeless.stdout);
+    assert!(
+        placeless.stdout.contains("country    -\n") && placeless.stdout.contains("asn        64999\n"),
+        "{}",
+        placeless.stdout
+    );
 
     let unknown = perigee(["geo", "lookup", &database, "8.8.8.8"]);
     assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""));

@@ -1,5 +1,7 @@
 //! The `perigee` command as a process: what it prints, how it exits, and the demo as a whole.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 mod check;
 mod demo;
 mod geo;
@@ -17,7 +19,8 @@ struct Ran {
 }
 
 fn perigee<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_perigee")).args(arguments).env_remove("PERIGEE_ADMIN").output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_perigee")).args(arguments).env_remove("PERIGEE_ADMIN").output().unwrap();
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -30,14 +33,20 @@ fn help_explains_every_command_with_an_example() {
     for command in [&["check"][..], &["geo", "build"], &["geo", "lookup"], &["status"], &["demo"], &["origin"]] {
         let ran = perigee(command.iter().chain(&["--help"]));
         assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.stderr);
-        assert!(ran.stdout.contains("Example") && ran.stdout.contains(&command.join(" ")), "{command:?}: {}", ran.stdout);
+        assert!(
+            ran.stdout.contains("Example") && ran.stdout.contains(&command.join(" ")),
+            "{command:?}: {}",
+            ran.stdout
+        );
     }
     assert!(perigee(["--help"]).stdout.contains("Exit status"));
 }
 
 #[test]
 fn a_wrong_command_line_exits_with_2() {
-    for wrong in [&[][..], &["frobnicate"], &["check"], &["geo", "lookup", "x", "no-address"], &["demo", "--edge-port", "0"]] {
+    for wrong in
+        [&[][..], &["frobnicate"], &["check"], &["geo", "lookup", "x", "no-address"], &["demo", "--edge-port", "0"]]
+    {
         assert_eq!(perigee(wrong).code, Some(2), "{wrong:?}");
     }
 }

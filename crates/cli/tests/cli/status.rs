@@ -15,7 +15,12 @@ async fn a_nodes_facts_are_lines_or_its_json() {
     })
     .await;
     let ran = status_of(&node, &[]).await;
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "tier: edge\nready: true\nstore.memory_used: 7\n"), "{}", ran.stderr);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "tier: edge\nready: true\nstore.memory_used: 7\n"),
+        "{}",
+        ran.stderr
+    );
     let told: serde_json::Value = serde_json::from_str(&status_of(&node, &["--json"]).await.stdout).unwrap();
     assert_eq!(told["store"]["memory_used"], 7);
 }

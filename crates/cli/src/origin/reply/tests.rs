@@ -25,7 +25,9 @@ fn answer(line: &str, fields: &[(&'static str, &str)], serial: u64) -> (String, 
     runtime.block_on(async {
         let response = ask(line, fields, NOW_MS, serial).response;
         let mut head = format!("{} ", response.status().as_u16());
-        for name in [CONTENT_LENGTH, CONTENT_RANGE, CACHE_CONTROL, VARY, CONTENT_LANGUAGE, SET_COOKIE, ALLOW, RETRY_AFTER] {
+        for name in
+            [CONTENT_LENGTH, CONTENT_RANGE, CACHE_CONTROL, VARY, CONTENT_LANGUAGE, SET_COOKIE, ALLOW, RETRY_AFTER]
+        {
             for value in response.headers().get_all(&name) {
                 head.push_str(&format!("{name}: {} ", value.to_str().unwrap()));
             }
@@ -44,7 +46,11 @@ fn whole_answers() {
     check("HEAD /files/64MiB.bin", &[], "200 content-length: 67108864 cache-control: public, max-age=86400 | 0 bytes");
     check("GET /uncacheable", &[], "200 content-length: 23 cache-control: private, no-store | 23 bytes");
     check("GET /fresh-1s", &[], "200 content-length: 18 cache-control: public, max-age=1 | 18 bytes");
-    check("GET /cookie", &[], "200 content-length: 25 cache-control: max-age=60 set-cookie: visit=1; Path=/ | 25 bytes");
+    check(
+        "GET /cookie",
+        &[],
+        "200 content-length: 25 cache-control: max-age=60 set-cookie: visit=1; Path=/ | 25 bytes",
+    );
     check("GET /status/503", &[], "503 content-length: 24 retry-after: 1 | 24 bytes");
     check("GET /status/204", &[], "204 | 0 bytes");
     check("POST /", &[], "405 content-length: 19 cache-control: no-store allow: GET, HEAD | 19 bytes");
@@ -67,12 +73,19 @@ fn parts() {
     assert_eq!(whole.len(), 307_200);
     let part = |range: &str| answer(file, &[("range", range)], 1);
     let (head, body) = part("bytes=65530-65545");
-    assert_eq!(head, "206 content-length: 16 content-range: bytes 65530-65545/307200 cache-control: public, max-age=86400 ");
+    assert_eq!(
+        head,
+        "206 content-length: 16 content-range: bytes 65530-65545/307200 cache-control: public, max-age=86400 "
+    );
     assert_eq!(body, whole[65_530..65_546]);
     assert_eq!(part("bytes=-10").1, whole[307_190..]);
     assert_eq!(part("bytes=131072-").1, whole[131_072..]);
     assert_eq!(part("bytes=0-0,5-5").1, whole);
-    check(file, &[("range", "bytes=307200-")], "416 content-length: 0 content-range: bytes */307200 cache-control: public, max-age=86400 | 0 bytes");
+    check(
+        file,
+        &[("range", "bytes=307200-")],
+        "416 content-length: 0 content-range: bytes */307200 cache-control: public, max-age=86400 | 0 bytes",
+    );
     let (_, asset) = answer("GET /style.css", &[], 1);
     assert_eq!(answer("GET /style.css", &[("range", "bytes=3-9")], 1).1, asset[3..10]);
 }
@@ -96,7 +109,10 @@ fn languages() {
     let check = |wanted: &str, expected: &str| {
         let (head, body) = answer("GET /vary", &[("accept-language", wanted)], 1);
         let text = String::from_utf8(body).unwrap();
-        assert!(head.contains(&format!("vary: Accept-Language content-language: {expected} ")), "{wanted}: {head} {text}");
+        assert!(
+            head.contains(&format!("vary: Accept-Language content-language: {expected} ")),
+            "{wanted}: {head} {text}"
+        );
     };
     check("de", "de");
     check("de-AT, en;q=0.5", "de");
@@ -121,7 +137,8 @@ fn an_edition_lasts_ten_seconds_and_has_its_own_validators() {
 
 #[test]
 fn tokens_never_repeat() {
-    let tokens: std::collections::BTreeSet<_> = (0..1000).map(|serial| answer("GET /uncacheable", &[], serial).1).collect();
+    let tokens: std::collections::BTreeSet<_> =
+        (0..1000).map(|serial| answer("GET /uncacheable", &[], serial).1).collect();
     assert_eq!(tokens.len(), 1000);
 }
 
