@@ -125,9 +125,11 @@ impl Layout {
         }
         write!(
             text,
-            "\n[[site]]\nid = \"www\"\norigins = [{{ url = \"http://{}\" }}]\n\n\
+            "\n[[site]]\nid = \"www\"\norigins = [{{ url = \"http://{}\" }}]\n\
+             # One copy, whether a client's Host says the port or not.\nhost_header = \"{}\"\n\n\
              [site.cache]\nnegative_ttl = {{ 404 = \"5s\" }}\nquery = {{ keep = [\"*\"], drop = [\"utm_*\"], sort = true }}\n",
-            self.origin
+            self.origin,
+            self.site_name(),
         )
         .unwrap_or_default();
         text
