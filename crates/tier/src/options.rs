@@ -8,7 +8,7 @@ use perigee_protocol::model::{CachePolicy, Document, Url};
 use crate::assemble::Role;
 
 /// Memory of a tier that is not told otherwise, in bytes.
-pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
+pub(crate) const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
 
 /// What is served.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The binaries' `main`, as a table of contents: flags, limits, log, runtimes, tier, signals, drain.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -46,7 +46,7 @@ pub fn shield_main() -> ExitCode {
 }
 
 /// The port of the shield's own URL, which edges will ask.
-fn shield_port(path: &PathBuf, id: &str) -> anyhow::Result<u16> {
+fn shield_port(path: &Path, id: &str) -> anyhow::Result<u16> {
     let loaded = perigee_node::document::read(path)?;
     Ok(loaded.document.shield(id).map_or(HTTP_PORT, |shield| shield.url.port))
 }

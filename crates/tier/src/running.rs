@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// How long requests in flight may go on after a drain began.
-pub const DRAIN_BOUND: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN_BOUND: Duration = Duration::from_secs(30);
 
 /// What a tier has done and is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

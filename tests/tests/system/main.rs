@@ -1,6 +1,7 @@
 //! The real binaries on loopback: what people will run, as they will run it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::print_stdout, reason = "figures and skips are for whoever reads the run")]
 
 mod bad_input;
 mod fleet;
