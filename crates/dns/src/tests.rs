@@ -10,7 +10,7 @@ use hickory_proto::{
     },
 };
 use perigee_geo::{build, database::GeoDatabase, health::HealthView};
-use perigee_protocol::document;
+use perigee_protocol::{document, model::Document};
 
 use crate::{Outcome, Snapshot, Transport, answer};
 
@@ -147,7 +147,7 @@ values = ["0 5 5060 mail"]
 name = "long"
 type = "TXT"
 ttl = "1h"
-values = ["AAAA", "BBBB", "CCCC"]
+values = ["_AAAA", "_BBBB", "_CCCC"]
 "#;
 
 const WORLD: &str = "\
@@ -162,12 +162,33 @@ prefix,country,city,lat,lon,asn
 
 const SERIAL: u32 = 2026;
 
+/// Delegations of many hosts: below the cut, and beside it.
+fn delegations() -> String {
+    let mut text = String::new();
+    let mut record = |name: &str, kind: &str, values: &str| {
+        text += &format!("[[zone.record]]\nname = \"{name}\"\ntype = \"{kind}\"\nttl = \"1h\"\nvalues = [{values}]\n");
+    };
+    for (cut, hosts) in [("below", "below"), ("beside", "else")] {
+        let names: Vec<String> = (0..13).map(|host| format!("\"n{host}.{hosts}.cdn.example.\"")).collect();
+        record(cut, "NS", &names.join(", "));
+        for host in 0..13 {
+            record(&format!("n{host}.{hosts}"), "AAAA", &format!("\"2001:db8::{host}\""));
+        }
+    }
+    text
+}
+
 fn snapshot() -> Snapshot<Vec<u8>> {
-    let long = "x".repeat(250);
-    let text = ["AAAA", "BBBB", "CCCC"]
+    snapshot_of(&format!("{DOCUMENT}{}", delegations()), |_| {})
+}
+
+fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u8>> {
+    let long = "x".repeat(249);
+    let text = ["_AAAA", "_BBBB", "_CCCC"]
         .iter()
-        .fold(DOCUMENT.to_owned(), |text, word| text.replace(word, &format!("{word}{long}")));
-    let document = document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        .fold(text.to_owned(), |text, word| text.replace(word, &format!("{word}{long}")));
+    let mut document = document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    change(&mut document);
     let database = GeoDatabase::from_source(build::build(WORLD.as_bytes()).unwrap()).unwrap();
     Snapshot::new(&document, SERIAL, Some(Arc::new(database))).unwrap()
 }

@@ -172,3 +172,69 @@ fn any() {
     check(ask("alias.cdn.example", 255), "NOERROR aa (static)\nalias.cdn.example. 3600 CNAME www.cdn.example.");
     check(ask("nobody.cdn.example", 255), &format!("NXDOMAIN aa (nx-domain)\n{SOA}"));
 }
+
+#[test]
+fn glue_that_does_not_fit() {
+    let referral = |name| {
+        let (out, text) = reply_to(&ask(name, 1).bytes(), GERMANY, Transport::Udp, &HealthView::default());
+        let count = |section: &str| text.lines().filter(|line| line.starts_with(section)).count();
+        assert!(out.len() <= 512 && text.starts_with("NOERROR"), "{text}");
+        (count("authority"), count("additional") > 0, text.contains(" tc "))
+    };
+    // RFC 9471 §3: needed below the cut, so that the client must come again; else as much as there is room for.
+    assert_eq!(referral("x.below.cdn.example"), (0, false, true));
+    assert_eq!(referral("x.beside.cdn.example"), (13, true, false));
+    let (_, text) = reply_to(&ask("x.below.cdn.example", 1).bytes(), GERMANY, Transport::Tcp, &HealthView::default());
+    assert_eq!(text.lines().count(), 1 + 13 + 13, "{text}");
+}
+
+#[test]
+fn names_are_compressed_whatever_their_case() {
+    let size = |name| reply_to(&ask(name, 1).bytes(), GERMANY, Transport::Udp, &HealthView::default()).0.len();
+    let question = ask("assets.cdn.example", 1).bytes().len();
+    // Two aliases of 12 bytes, a pointer, and a label with a pointer, and two addresses.
+    let expected = question + (12 + 8) + (12 + 6) + 2 * 16;
+    assert_eq!(size("assets.cdn.example"), expected);
+    assert_eq!(size("ASSETS.CDN.EXAMPLE"), expected);
+}
+
+#[test]
+fn records_are_there_once() {
+    let snapshot = snapshot_of(DOCUMENT, |document| document.cdn.nameservers.extend(document.cdn.nameservers.clone()));
+    let mut out = Vec::new();
+    let message = ask("cdn.example", 2).bytes();
+    let outcome =
+        answer(&snapshot, GERMANY.parse().unwrap(), Transport::Udp, &message, &HealthView::default(), &mut out);
+    assert_eq!(render(&out, &outcome).lines().count(), 1 + 2 + 2);
+}
+
+/// A record in the wire form, with nothing in it.
+fn record(owner: &[u8], kind: u16) -> Vec<u8> {
+    [owner, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 0, 0, 0]].concat()
+}
+
+#[test]
+fn other_records_of_a_query() {
+    let with = |counts: [u8; 3], records: &[u8]| {
+        let mut message = [ask("ns1.cdn.example", 1).bytes(), records.to_vec()].concat();
+        for (place, count) in [7, 9, 11].into_iter().zip(counts) {
+            message[place] = count;
+        }
+        reply_to(&message, GERMANY, Transport::Udp, &HealthView::default()).1.lines().next().unwrap().to_owned()
+    };
+    let (fine, malformed, edns) = ("NOERROR aa (static)", "FORMERR (malformed)", "FORMERR (edns)");
+    assert_eq!(with([1, 1, 1], &[record(b"\0", 6), record(b"\x01a\0", 6), record(b"\xc0\x0c", 1)].concat()), fine);
+    // A pointer to itself, one to what comes later, and the last one that leads back.
+    assert_eq!(with([0, 0, 1], &record(b"\xc0\x21", 1)), malformed);
+    assert_eq!(with([0, 0, 1], &record(b"\xc0\x25", 1)), malformed);
+    assert_eq!(with([0, 0, 1], &record(b"\xc0\x20", 1)), fine);
+    assert_eq!(with([0, 0, 1], &record(b"\x41", 1)), malformed);
+    // OPT belongs to the root and to the additional section.
+    assert_eq!(with([1, 0, 0], &record(b"\0", 41)), malformed);
+    assert_eq!(with([0, 1, 0], &record(b"\0", 41)), malformed);
+    assert_eq!(with([0, 0, 1], &record(b"\x01a\0", 41)), edns);
+    assert_eq!(with([0, 0, 1], &record(b"\0", 41)), fine);
+    // Counts are claims.
+    assert_eq!(with([0, 0, 2], &record(b"\0", 1)), malformed);
+    assert_eq!(with([255, 255, 255], &[]), malformed);
+}

@@ -115,3 +115,25 @@ fn the_outcome_tells_where_to() {
     assert_eq!(steered.pop.map(|pop| pop.as_str()), Some("syd"));
     assert_eq!((steered.country.map(|country| country.to_string()).as_deref(), steered.scope), (Some("AU"), 16));
 }
+
+#[test]
+fn as_many_addresses_as_fit_are_an_answer() {
+    let zone = format!("{0}.{0}.{0}.example", "z".repeat(60));
+    let addresses: Vec<String> = (0..15).map(|host| format!("\"2001:db8:49::{host:x}\"")).collect();
+    let text = DOCUMENT.split("[[zone.record]]").next().unwrap().replace("cdn.example", &zone);
+    let text = text.replace("\"2001:db8:49::10\"", &addresses.join(", ")).replace("answers = 2", "answers = 16");
+    let snapshot = snapshot_of(&text, |_| {});
+    let count = |transport| {
+        let mut message = ask("", 28).bytes();
+        let name = [&b"\x03www"[..], &[&[60][..], &[b'z'; 60]].concat().repeat(3), b"\x07example"].concat();
+        message.splice(12..12, name);
+        let mut out = Vec::new();
+        let outcome =
+            answer(&snapshot, GERMANY.parse().unwrap(), transport, &message, &HealthView::default(), &mut out);
+        assert!(!outcome.truncated);
+        (out.len() <= 512, Message::from_vec(&out).unwrap().answers.len())
+    };
+    let room = 512 - (12 + 4 + 3 * 61 + 9 + 4);
+    assert_eq!(count(Transport::Udp), (true, room / 28));
+    assert_eq!(count(Transport::Tcp), (false, 15));
+}
