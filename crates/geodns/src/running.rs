@@ -87,8 +87,8 @@ struct Source {
 fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let Source { document, folder, loaded } = read_document(&options.document)?;
     world::check_supported(&document).map_err(|error| anyhow!(error))?;
-    let database = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
-    let snapshot = world::snapshot(&document, database).map_err(|error| anyhow!(error))?;
+    let opened = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
+    let snapshot = world::snapshot(&document, opened.database.clone()).map_err(|error| anyhow!(error))?;
     let bound = listen::bind(&options.listen, runtimes.cores.len())?;
     anyhow::ensure!(!bound.is_empty(), "there is no address to listen on; name one with --listen");
     let listen: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
@@ -118,6 +118,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         control: runtimes.control.clone(),
         folder,
         document,
+        opened,
     });
     let watcher = loaded.map(|loaded| {
         let world = Arc::clone(&world);

@@ -2,8 +2,10 @@
 //! fails leaves what serves as it is.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::SystemTime,
 };
 
 use perigee_dns::Snapshot;
@@ -34,11 +36,36 @@ pub(crate) fn check_supported(document: &Document) -> Result<(), String> {
     Err(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
+/// A database and which file it is.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) database: Option<Arc<Database>>,
+    identity: Option<Identity>,
+}
+
 /// Opens and checks the database that the document names, if it names one.
-pub(crate) fn open_database(document: &Document, folder: &Path) -> Result<Option<Arc<Database>>, String> {
-    let Some(named) = &document.geo.database else { return Ok(None) };
+pub(crate) fn open_database(document: &Document, folder: &Path) -> Result<Opened, String> {
+    let Some(named) = &document.geo.database else { return Ok(Opened::default()) };
     let path = folder.join(named);
-    open(&path).map(|database| Some(Arc::new(database)))
+    // Before it is read: what replaces it meanwhile is another file.
+    let identity = Identity::of(&path);
+    Ok(Opened { database: Some(Arc::new(open(&path)?)), identity })
+}
+
+/// Tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device_and_inode: (u64, u64),
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        let device_and_inode = (metadata.dev(), metadata.ino());
+        Some(Self { device_and_inode, bytes: metadata.len(), modified: metadata.modified().ok() })
+    }
 }
 
 fn open(path: &Path) -> Result<Database, String> {
@@ -82,6 +109,8 @@ pub(crate) struct World {
 struct Current {
     document: Arc<Document>,
     watch: Option<(PathBuf, FileWatcher)>,
+    /// What the database's file was when it was last tried, so that it is not read again for nothing.
+    tried: Option<Identity>,
     /// Why the database's file as it is now does not serve.
     refusal: Option<String>,
 }
@@ -96,15 +125,16 @@ pub(crate) struct Parts {
     pub(crate) control: Handle,
     pub(crate) folder: PathBuf,
     pub(crate) document: Arc<Document>,
+    pub(crate) opened: Opened,
 }
 
 impl World {
     /// Begins to probe and to watch the database. What serves stays what it is.
     pub(crate) fn start(parts: Parts) -> Arc<Self> {
-        let Parts { shared, prober, authorizer, node_metrics, control, folder, document } = parts;
+        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened } = parts;
         prober.follow(&document);
         tell_database(&shared.metrics, shared.snapshot.load().database());
-        let current = Current { document: Arc::clone(&document), watch: None, refusal: None };
+        let current = Current { document: Arc::clone(&document), watch: None, tried: opened.identity, refusal: None };
         let world = Arc::new_cyclic(|me| Self {
             shared,
             prober,
@@ -123,13 +153,14 @@ impl World {
     pub(crate) fn apply(&self, document: Arc<Document>) -> Result<(), String> {
         check_supported(&document)?;
         let mut current = self.lock();
-        let database = open_database(&document, &self.folder)?;
-        let snapshot = snapshot(&document, database)?;
+        let opened = open_database(&document, &self.folder)?;
+        let snapshot = snapshot(&document, opened.database)?;
         tell_database(&self.shared.metrics, snapshot.database());
         self.shared.snapshot.store(Arc::new(snapshot));
         self.prober.follow(&document);
         self.authorizer.set(document.admin.clone());
         self.watch_database(&mut current, &document);
+        current.tried = opened.identity;
         current.refusal = None;
         current.document = document;
         Ok(())
@@ -147,6 +178,8 @@ impl World {
                     world.reload_database();
                 }
             });
+            // It may have changed between being read and being watched.
+            watcher.check();
             (path, watcher)
         });
     }
@@ -154,8 +187,13 @@ impl World {
     /// Serves what the database's file is now, if it is good.
     fn reload_database(&self) {
         let mut current = self.lock();
-        let Some((path, _)) = &current.watch else { return };
-        match open(path) {
+        let Some(path) = current.watch.as_ref().map(|(path, _)| path.clone()) else { return };
+        let identity = Identity::of(&path);
+        if current.tried == identity {
+            return;
+        }
+        current.tried = identity;
+        match open(&path) {
             Ok(database) => {
                 let info = database.info();
                 tracing::info!(node = self.shared.name, path = %path.display(), kind = info.kind, built_at_s = info.built_at_s, nodes = info.nodes, "the geo database serves");

@@ -95,6 +95,10 @@ async fn a_database_is_replaced_under_load_and_a_damaged_one_refused() {
     bench.www_becomes(GERMANY, FRA).await;
     let status = bench.admin("/v1/status").await;
     assert!(status.contains("\"database_refusal\":null"), "{status}");
+    // Each file was read once.
+    let applied = r#"perigee_reloads_total{node="ns1",tier="geodns",what="geo-database",result="applied"} 2"#;
+    let metrics = bench.admin("/metrics").await;
+    assert!(metrics.contains(applied) && metrics.contains(refused), "{metrics}");
     stop.store(true, Ordering::SeqCst);
     task.await.unwrap();
 }
