@@ -118,13 +118,13 @@ impl ProcessUnderTest {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for all that it wrote.
     pub async fn wait_exit(&mut self) -> ExitStatus {
         let name = self.name.clone();
         let mut status = None;
         wait_until(&format!("{name} ending"), || {
             status = self.try_wait();
-            status.is_some()
+            status.is_some() && self.stdout.0.borrow().ended && self.stderr.0.borrow().ended
         })
         .await;
         status.expect("waited for")
