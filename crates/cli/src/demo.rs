@@ -57,8 +57,10 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let done = runtimes.control.block_on(async {
         let signals = Signals::install(&runtimes.control).context("cannot take over signals")?;
         let fleet = Fleet::start(&layout, folder.path(), args, &runtimes).await?;
+        // Before anybody is told to begin, so that the first thing to happen is a change.
+        let at_start = fleet.view();
         greet(&layout, &folder, started)?;
-        let shown = show(&fleet, &signals, with_table).await;
+        let shown = show(&fleet, at_start, &signals, with_table).await;
         fleet.drain().await;
         shown?;
         writeln!(io::stdout(), "drained").context("cannot write to stdout")
@@ -79,11 +81,10 @@ fn greet(layout: &Layout, folder: &Folder, started: Instant) -> io::Result<()> {
     out.flush()
 }
 
-/// Shows figures each second until a signal comes.
-async fn show(fleet: &Fleet, signals: &Signals, with_table: bool) -> io::Result<()> {
+/// Shows figures each second until a signal comes; `before` are those that the first change is measured against.
+async fn show(fleet: &Fleet, mut before: View, signals: &Signals, with_table: bool) -> io::Result<()> {
     let mut ticks = tokio::time::interval(REFRESH);
     let mut painter = Painter::default();
-    let mut before: Option<View> = None;
     loop {
         tokio::select! {
             () = signals.terminated() => return Ok(()),
@@ -95,11 +96,11 @@ async fn show(fleet: &Fleet, signals: &Signals, with_table: bool) -> io::Result<
         if with_table {
             painter.paint(&table(&now), &mut out)?;
         } else {
-            for line in changes(before.as_ref(), &now) {
+            for line in changes(&before, &now) {
                 writeln!(out, "{line}")?;
             }
             out.flush()?;
         }
-        before = Some(now);
+        before = now;
     }
 }
