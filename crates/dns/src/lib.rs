@@ -1,8 +1,8 @@
 //! Authoritative answers, as a function: a message's bytes in, the reply's bytes out. No sockets, no clock.
 //!
-//! [`answer`] is the one door for every transport and every test. It reads the message ([`query`]), finds the name in the
-//! zone that the document makes ([`zone`]), steers names of sites through `perigee-geo`, and writes the reply once from
-//! front to back ([`writer`]) into a buffer that the caller keeps.
+//! [`answer`] is the one door for every transport and every test. It reads the message (`query`), finds the name in the
+//! zone that the document makes (`zone`), steers names of sites through `perigee-geo`, and writes the reply once from
+//! front to back (`writer`) into a buffer that the caller keeps.
 //!
 //! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG, DNSSEC, cookies and response rate limits.
 //! Nothing here waits, and nothing that arrives makes it panic.
