@@ -3,10 +3,14 @@
 
 #![expect(clippy::print_stdout, reason = "chores talk to people")]
 
+mod docker;
 mod geo;
+mod images;
 mod run;
+mod smoke;
 mod test;
 mod tidy;
+mod up;
 
 use std::process::ExitCode;
 
@@ -18,6 +22,12 @@ cargo xtask CHORE [ARGUMENTS]
   tidy [--quick]     arrows, purity, headers, documents, unsafe code, file lengths; then cargo fmt and clippy
                      (not with --quick)
   geo                fetches the real GeoLite2-City of 2018 into .geo/ (57 MB, from PyPI, needs python3 with pip)
+  images             builds every image of deploy/compose.yaml here, without pulling any (needs Docker)
+  up                 images, then the world of deploy/compose.yaml: eight regions to dig and curl in
+  down [--volumes]   ends that world, and its caches
+  smoke              brings that world up, shows from every region that it works, and takes it down again
+                     (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
+                     and outside of CI, says so and succeeds)
   help               this
 ";
 
@@ -28,6 +38,10 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "geo" => geo::run(rest),
+        "images" => images::run(rest),
+        "up" => up::run(rest),
+        "smoke" => smoke::run(rest),
+        "down" => up::down(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())

@@ -1,0 +1,145 @@
+//! `cargo xtask images`: every image of `deploy/compose.yaml`, from this workspace and this machine alone.
+//!
+//! Servers are static binaries on nothing (`FROM scratch`). The client's image is filled with this machine's own `dig`,
+//! `curl` and a few more, with the libraries that they load. Nothing is pulled from anywhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    docker,
+    run::{cargo, output, root, succeed},
+};
+
+/// Packages whose binaries go into images; the binary of `perigee-cli` is `perigee`.
+const PACKAGES: [&str; 4] = ["perigee-edge", "perigee-shield", "perigee-geodns", "perigee-cli"];
+/// What the clients' image is filled with, and the Debian package of it.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("dig", "bind9-dnsutils"),
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("sh", "dash"),
+    ("sleep", "coreutils"),
+    ("cat", "coreutils"),
+    ("sha256sum", "coreutils"),
+];
+/// The user of the servers; it is on no machine, and owns the cache folders in the images.
+const USER: &str = "65532:65532";
+const WORLD: &str = "world.mmdb";
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    match arguments {
+        [] => build("release"),
+        [flag, profile] if flag == "--profile" => build(profile),
+        _ => bail!("takes --profile NAME (of cargo; default release) or nothing"),
+    }
+}
+
+/// Builds every image.
+pub(crate) fn build(profile: &str) -> Result<()> {
+    docker::require()?;
+    ensure!(
+        cfg!(target_os = "linux"),
+        "the images hold this machine's own programs, which must be Linux; elsewhere: docker-compose -f \
+         deploy/compose.yaml build"
+    );
+    let programs: Vec<PathBuf> = PROGRAMS.iter().map(|(name, package)| find(name, package)).collect::<Result<_>>()?;
+    let binaries = static_binaries(profile)?;
+    let folder = root().join(".images");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
+    }
+    for (binary, cached) in [("perigee-edge", true), ("perigee-shield", true), ("perigee-geodns", false), ("perigee", false)] {
+        let folder = folder.join(binary);
+        fs::create_dir_all(folder.join("cache"))?;
+        strip(&binaries.join(binary), &folder.join(binary))?;
+        let mut lines = vec!["FROM scratch".to_owned()];
+        if cached {
+            lines.push(format!("COPY --chown={USER} cache /var/cache/perigee"));
+        }
+        if binary == "perigee-geodns" {
+            build_world(&binaries.join("perigee"), &folder.join(WORLD))?;
+            lines.push(format!("COPY {WORLD} /usr/share/perigee/{WORLD}"));
+        }
+        lines.extend([format!("COPY {binary} /{binary}"), format!("USER {USER}"), format!("ENTRYPOINT [\"/{binary}\"]\n")]);
+        finish(binary, &folder, &lines)?;
+    }
+    let client = folder.join("perigee-client");
+    stage_client(&programs, &client.join("root"))?;
+    finish("perigee-client", &client, &["FROM scratch", "COPY root/ /", "USER 65532:65532", "CMD [\"/usr/bin/sleep\", \"infinity\"]\n"].map(str::to_owned))
+}
+
+fn finish(name: &str, folder: &Path, lines: &[String]) -> Result<()> {
+    fs::write(folder.join("Dockerfile"), lines.join("\n"))?;
+    docker::build(&format!("{name}:dev"), folder)?;
+    println!("image   {name}:dev");
+    Ok(())
+}
+
+/// Builds the servers so that they need no file of any system, and gives the folder they are in.
+fn static_binaries(profile: &str) -> Result<PathBuf> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    println!("build   static binaries, profile {profile}, for {host} (the first time takes minutes)");
+    let mut command = cargo();
+    // With --target the flag does not reach build scripts and macros, which must stay dynamic.
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.args(["build", "--profile", profile, "--target", host]);
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    succeed(&mut command)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join(host).join(if profile == "dev" { "debug" } else { profile }))
+}
+
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    succeed(Command::new("strip").arg("-o").arg(to).arg(from)).context("needs strip (Debian: apt-get install binutils)")
+}
+
+/// The geo database in which 198.18.N.0/24 is the country with telephone code N.
+fn build_world(perigee: &Path, database: &Path) -> Result<()> {
+    output(Command::new(perigee).args(["geo", "build"]).arg(root().join("deploy/world.csv")).arg(database)).map(drop)
+}
+
+fn find(name: &str, package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("there is no {name} here for the clients' image; install it (Debian: apt-get install {package})"))
+}
+
+/// Programs, the libraries that they load and what name resolution reads.
+fn stage_client(programs: &[PathBuf], target: &Path) -> Result<()> {
+    for program in programs {
+        // One place for all, wherever this system has them, and /bin/sh where everybody expects it.
+        let name = program.file_name().context("a program without a name")?;
+        copy(program, &target.join("usr/bin").join(name))?;
+        let needs = output(Command::new("ldd").arg(program))?;
+        for library in needs.split_whitespace().filter(|word| word.starts_with('/')) {
+            let inside = library.trim_start_matches('/');
+            copy(Path::new(library), &target.join(inside))?;
+        }
+    }
+    copy(Path::new("/bin/sh"), &target.join("bin/sh"))?;
+    fs::create_dir_all(target.join("etc"))?;
+    fs::create_dir_all(target.join("tmp"))?;
+    fs::write(target.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
+    fs::write(target.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nclient:x:65532:65532::/tmp:/bin/sh\n")?;
+    Ok(())
+}
+
+/// Copies what is behind a link, once.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let folder = to.parent().context("a file without a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
