@@ -32,7 +32,7 @@ pub fn run() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is gone.
-            writeln!(io::stderr(), "perigee: {error:#}").unwrap_or_default();
+            writeln!(io::stderr(), "perigee: {}", perigee_node::report::line(error.as_ref())).unwrap_or_default();
             ExitCode::FAILURE
         }
     }

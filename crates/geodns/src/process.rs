@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", perigee_node::report::line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

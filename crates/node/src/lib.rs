@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod mmap;
 pub mod probe;
 mod process;
+pub mod report;
 pub mod runtimes;
 pub mod secret;
 pub mod signals;

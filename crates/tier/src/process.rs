@@ -65,7 +65,7 @@ fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, u16)>
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", perigee_node::report::line(error.as_ref()));
     ExitCode::FAILURE
 }
 
