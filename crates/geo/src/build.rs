@@ -62,7 +62,9 @@ pub fn build_at(csv: impl Read, built_at_s: u64) -> Result<Vec<u8>, BuildErrors>
     let mut writer = Writer::builder(DATABASE_TYPE)
         // Readers that verify want one.
         .description(&[("en", "Made by perigee geo build")])
-        .build_epoch(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(built_at_s)).unwrap_or(SystemTime::UNIX_EPOCH))
+        .build_epoch(
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(built_at_s)).unwrap_or(SystemTime::UNIX_EPOCH),
+        )
         .build();
     let mut errors = Vec::new();
     for row in rows {
@@ -168,7 +170,8 @@ fn columns(header: &StringRecord) -> Result<[Option<usize>; COLUMNS.len()], Buil
 }
 
 fn row(line: u64, record: &StringRecord, columns: &[Option<usize>; 6], faults: &mut Vec<String>) -> Option<Row> {
-    let field = |column: usize| columns.get(column).copied().flatten().and_then(|at| record.get(at)).unwrap_or_default();
+    let field =
+        |column: usize| columns.get(column).copied().flatten().and_then(|at| record.get(at)).unwrap_or_default();
     let prefix = field(0).parse::<IpNet>();
     match &prefix {
         Err(_) => faults.push(format!("prefix = {:?}: must be a prefix like 192.0.2.0/24 or 2001:db8::/32", field(0))),

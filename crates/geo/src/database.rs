@@ -43,7 +43,9 @@ pub enum DatabaseError {
         found: String,
     },
     /// Nothing of what was sampled says where it is.
-    #[error("none of {sampled} sampled records holds location.latitude or country.iso_code: not of MaxMind's City shape")]
+    #[error(
+        "none of {sampled} sampled records holds location.latitude or country.iso_code: not of MaxMind's City shape"
+    )]
     NoPlaces {
         /// How many.
         sampled: usize,
@@ -118,7 +120,8 @@ impl<S: AsRef<[u8]>> GeoDatabase<S> {
         if let Some((location, country)) = self.cache.get(offset) {
             return Place { location, country, prefix_len };
         }
-        let (location, country) = found.decode::<Record<'_>>().ok().flatten().map_or((None, None), |record| record.place());
+        let (location, country) =
+            found.decode::<Record<'_>>().ok().flatten().map_or((None, None), |record| record.place());
         self.cache.put(offset, location, country);
         Place { location, country, prefix_len }
     }
@@ -174,7 +177,8 @@ fn inspect(file: &[u8]) -> Result<DatabaseInfo, DatabaseError> {
 /// A file may call itself City and hold other fields: then every client would silently be at the default place.
 fn sample(reader: &Reader<&[u8]>) -> Result<(), DatabaseError> {
     let mut sampled = 0;
-    let networks = reader.networks(WithinOptions::default()).map_err(|error| DatabaseError::Metadata(error.to_string()))?;
+    let networks =
+        reader.networks(WithinOptions::default()).map_err(|error| DatabaseError::Metadata(error.to_string()))?;
     for found in networks.flatten().take(SAMPLED_RECORDS_MAX) {
         sampled += 1;
         if let Ok(Some(record)) = found.decode::<Record<'_>>()

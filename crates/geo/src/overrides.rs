@@ -141,7 +141,8 @@ mod tests {
 
     fn net() -> impl Strategy<Value = IpNet> {
         // A narrow space, so that prefixes nest and touch.
-        (0..=255_u8, 24..=32_u8).prop_map(|(last, len)| IpNet::new(IpAddr::from([10, 0, 0, last]), len).unwrap().trunc())
+        (0..=255_u8, 24..=32_u8)
+            .prop_map(|(last, len)| IpNet::new(IpAddr::from([10, 0, 0, last]), len).unwrap().trunc())
     }
 
     proptest! {

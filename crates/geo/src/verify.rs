@@ -91,7 +91,8 @@ pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<(), Dama
     samples.sort_unstable();
     let mut values = Values { data, checked: Offsets(vec![0; data.len() / 64 + 1]), met: 0 };
     for sample in samples {
-        let fault = |fault: Fault| Damage::Value { offset: tree_len + SEPARATOR_BYTES + fault.offset, what: fault.what };
+        let fault =
+            |fault: Fault| Damage::Value { offset: tree_len + SEPARATOR_BYTES + fault.offset, what: fault.what };
         values.check(sample).map_err(fault)?;
     }
     Ok(())

@@ -200,10 +200,8 @@ impl Shared {
     fn wait(&self) -> Orders {
         let orders = lock(&self.orders);
         let idle = |orders: &mut Orders| !(orders.wake || orders.reopen || orders.stop || !orders.flushes.is_empty());
-        let (mut orders, _) = self
-            .ordered
-            .wait_timeout_while(orders, FLUSH_INTERVAL, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut orders, _) =
+            self.ordered.wait_timeout_while(orders, FLUSH_INTERVAL, idle).unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *orders)
     }
 }

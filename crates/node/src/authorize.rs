@@ -22,7 +22,9 @@ pub struct Authorizer(Arc<ArcSwap<Admin>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The document has no tokens: nobody may change anything.
-    #[error("this node has no admin tokens, so nothing may be changed through it; add one to [admin] tokens of the document")]
+    #[error(
+        "this node has no admin tokens, so nothing may be changed through it; add one to [admin] tokens of the document"
+    )]
     NoTokens,
     /// No token, or none that is known.
     #[error("this needs the header Authorization: Bearer TOKEN with a token of [admin] tokens")]

@@ -326,7 +326,8 @@ mod tests {
         assert_eq!(write_and_run("good", Cause::Changed), None);
         assert_eq!(write_and_run("good b", Cause::Changed), None);
         assert_eq!(write_and_run("good b", Cause::Asked), None);
-        let expected = [("bad", 2), ("good b", 2), ("good b", 3)].map(|(text, generation)| (text.to_owned(), generation));
+        let expected =
+            [("bad", 2), ("good b", 2), ("good b", 3)].map(|(text, generation)| (text.to_owned(), generation));
         assert_eq!(*tried.borrow(), expected);
     }
 
@@ -345,9 +346,14 @@ mod tests {
         let loaded = read(&path).unwrap();
         assert_eq!(loaded.document.pops[0].city, "One");
         let (tell, mut applied) = mpsc::unbounded_channel();
-        let watcher = DocumentWatcher::start(&Handle::current(), &loaded, ReloadMetrics::default(), move |document, generation| {
-            tell.send((document.pops[0].city.clone(), generation)).map_err(|error| error.to_string())
-        });
+        let watcher = DocumentWatcher::start(
+            &Handle::current(),
+            &loaded,
+            ReloadMetrics::default(),
+            move |document, generation| {
+                tell.send((document.pops[0].city.clone(), generation)).map_err(|error| error.to_string())
+            },
+        );
         fs::write(&path, text("Two")).unwrap();
         assert_eq!(applied.recv().await, Some(("Two".to_owned(), 2)));
         fs::write(&path, text("Three").replace("zone", "zoen")).unwrap();

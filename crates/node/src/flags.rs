@@ -46,10 +46,8 @@ impl ServerFlags {
 
     /// `--threads`, or the cores that this process may use.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(
-            || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-            usize::from,
-        )
+        self.threads
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get), usize::from)
     }
 }
 
@@ -63,7 +61,9 @@ impl FromStr for AdminAddress {
         if text == "off" {
             return Ok(Self(None));
         }
-        text.parse().map(|address| Self(Some(address))).map_err(|_| "an address with a port, say 127.0.0.1:9100, or off")
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| "an address with a port, say 127.0.0.1:9100, or off")
     }
 }
 
@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn values() {
-        let all = "--listen 127.0.0.1:1 --listen [::1]:2 --admin off --threads 3 --access-log /a --log-format json --probe";
+        let all =
+            "--listen 127.0.0.1:1 --listen [::1]:2 --admin off --threads 3 --access-log /a --log-format json --probe";
         let flags = parse(&all.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(flags.listen_addresses(80), ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!((flags.admin, flags.threads()), (AdminAddress(None), 3));

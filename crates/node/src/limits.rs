@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_upstreams() {
-        let check = |open_files: u64, expected: usize| assert_eq!(connections_max(open_files), expected, "{open_files}");
+        let check =
+            |open_files: u64, expected: usize| assert_eq!(connections_max(open_files), expected, "{open_files}");
         check(0, 64);
         check(1024, 512);
         check(u64::MAX, 1_000_000);

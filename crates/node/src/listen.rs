@@ -35,7 +35,9 @@ impl fmt::Display for Transport {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody has the port.
-    #[error("cannot listen on {address} ({transport}): another process has that port; stop it (`ss -lntup` names it) or choose another address")]
+    #[error(
+        "cannot listen on {address} ({transport}): another process has that port; stop it (`ss -lntup` names it) or choose another address"
+    )]
     Busy {
         /// The address.
         address: SocketAddr,
@@ -43,7 +45,9 @@ pub enum ListenError {
         transport: Transport,
     },
     /// A port below 1024.
-    #[error("cannot listen on {address} ({transport}): not permitted; ports below 1024 need CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; or choose a higher port")]
+    #[error(
+        "cannot listen on {address} ({transport}): not permitted; ports below 1024 need CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; or choose a higher port"
+    )]
     NotPermitted {
         /// The address.
         address: SocketAddr,

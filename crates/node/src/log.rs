@@ -21,7 +21,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is none.
-    #[error("--log {filter:?} is no filter: {reason}; use a level (error, warn, info, debug, trace) or target=level pairs with commas, say info,perigee_cache=debug")]
+    #[error(
+        "--log {filter:?} is no filter: {reason}; use a level (error, warn, info, debug, trace) or target=level pairs with commas, say info,perigee_cache=debug"
+    )]
     Filter {
         /// As given.
         filter: String,

@@ -34,7 +34,12 @@ impl Collector for ProcessCollector {
     }
 }
 
-fn write_metric(encoder: &mut DescriptorEncoder, name: &str, help: &str, metric: &impl Typed) -> Result<(), fmt::Error> {
+fn write_metric(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    metric: &impl Typed,
+) -> Result<(), fmt::Error> {
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 

@@ -15,7 +15,9 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
-    #[error("the fleet's secret {path} cannot be read: {source}; make it with `head -c 32 /dev/urandom | base64 > {path}` and give every node the same")]
+    #[error(
+        "the fleet's secret {path} cannot be read: {source}; make it with `head -c 32 /dev/urandom | base64 > {path}` and give every node the same"
+    )]
     Read {
         /// The file.
         path: PathBuf,

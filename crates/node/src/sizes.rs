@@ -49,7 +49,8 @@ pub enum InvalidDiskSpec {
 impl FromStr for DiskSpec {
     type Err = InvalidDiskSpec;
     fn from_str(text: &str) -> Result<Self, InvalidDiskSpec> {
-        let (folder, size) = text.rsplit_once(':').filter(|(folder, _)| !folder.is_empty()).ok_or(InvalidDiskSpec::Shape)?;
+        let (folder, size) =
+            text.rsplit_once(':').filter(|(folder, _)| !folder.is_empty()).ok_or(InvalidDiskSpec::Shape)?;
         Ok(Self { folder: folder.into(), size: size.parse()? })
     }
 }
@@ -74,7 +75,8 @@ mod tests {
         check("0B", Some(0));
         check("16777215TiB", Some(16_777_215 << 40));
         check("16777216TiB", None);
-        for bad in ["", "MiB", "256", "256MB", "256 MiB", "-1MiB", "+1MiB", "1.5GiB", "256mib", "99999999999999999999B"] {
+        for bad in ["", "MiB", "256", "256MB", "256 MiB", "-1MiB", "+1MiB", "1.5GiB", "256mib", "99999999999999999999B"]
+        {
             check(bad, None);
         }
     }

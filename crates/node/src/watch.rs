@@ -90,8 +90,10 @@ fn events(path: &Path, changed: Arc<Notify>) -> Result<RecommendedWatcher, Box<d
         let concerns_us = match event {
             // Reading the file, ours included, changes nothing.
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => {
-                matches!(event.kind, EventKind::Access(notify::event::AccessKind::Close(notify::event::AccessMode::Write)))
-                    && is_about(&event, &name)
+                matches!(
+                    event.kind,
+                    EventKind::Access(notify::event::AccessKind::Close(notify::event::AccessMode::Write))
+                ) && is_about(&event, &name)
             }
             Ok(event) => event.need_rescan() || is_about(&event, &name),
             // Events may have been lost.

@@ -14,9 +14,12 @@ fn check(csv: &str, expected: Expect) {
 fn every_mistake_is_told() {
     check("", expect!["line 1: must name the columns, of which prefix must be there"]);
     check("prefix,country\n", expect!["line 0: holds no prefix: a database needs at least one line"]);
-    check("prefix,land,prefix\n192.0.2.0/24,DE,x\n", expect![[r#"
+    check(
+        "prefix,land,prefix\n192.0.2.0/24,DE,x\n",
+        expect![[r#"
         line 1: column "land" is none of prefix, country, city, lat, lon, asn
-        line 1: column "prefix" is named twice"#]]);
+        line 1: column "prefix" is named twice"#]],
+    );
     check("country,city\nDE,Berlin\n", expect!["line 1: must name the columns, of which prefix must be there"]);
     check(
         "prefix,country,city,lat,lon,asn\n\
@@ -44,14 +47,18 @@ fn every_mistake_is_told() {
             line 11: has 2 fields where the header names 6
             line 12: prefix = 192.0.2.0/24 is in line 2 already"#]],
     );
-    check("prefix,country\n::ffff:0:0/96,DE\n2001::/40,DE\n2002::/16,DE\n192.0.2.0/24,DE\n", expect![[r#"
+    check(
+        "prefix,country\n::ffff:0:0/96,DE\n2001::/40,DE\n2002::/16,DE\n192.0.2.0/24,DE\n",
+        expect![[r#"
         line 2: prefix = ::ffff:0.0.0.0/96: cannot insert into aliased network ::ffff:0.0.0.0/96
         line 3: prefix = 2001::/40: cannot insert into aliased network 2001::/40
-        line 4: prefix = 2002::/16: cannot insert into aliased network 2002::/16"#]]);
+        line 4: prefix = 2002::/16: cannot insert into aliased network 2002::/16"#]],
+    );
     let latin = build(&b"prefix,city\n192.0.2.0/24,S\xe3o Paulo\n198.51.100.0/24,x\n192.0.2.0/99,x\n"[..]).unwrap_err();
     expect![[r#"
         line 2: is not UTF-8
-        line 4: prefix = "192.0.2.0/99": must be a prefix like 192.0.2.0/24 or 2001:db8::/32"#]].assert_eq(&latin.to_string());
+        line 4: prefix = "192.0.2.0/99": must be a prefix like 192.0.2.0/24 or 2001:db8::/32"#]]
+    .assert_eq(&latin.to_string());
 }
 
 #[test]
@@ -79,11 +86,13 @@ fn other_readers_read_it() {
     let csv = "prefix,country,city,lat,lon,asn\n192.0.2.0/24,DE,Berlin,52.5,13.4,64512\n";
     let bytes = build(csv.as_bytes()).unwrap();
     let reader = maxminddb::Reader::from_source(&bytes).unwrap();
-    let city: maxminddb::geoip2::City<'_> = reader.lookup("192.0.2.1".parse().unwrap()).unwrap().decode().unwrap().unwrap();
+    let city: maxminddb::geoip2::City<'_> =
+        reader.lookup("192.0.2.1".parse().unwrap()).unwrap().decode().unwrap().unwrap();
     assert_eq!(city.country.iso_code, Some("DE"));
     assert_eq!(city.city.names.english, Some("Berlin"));
     assert_eq!((city.location.latitude, city.location.longitude), (Some(52.5), Some(13.4)));
-    let asn: maxminddb::geoip2::Asn<'_> = reader.lookup("192.0.2.1".parse().unwrap()).unwrap().decode().unwrap().unwrap();
+    let asn: maxminddb::geoip2::Asn<'_> =
+        reader.lookup("192.0.2.1".parse().unwrap()).unwrap().decode().unwrap().unwrap();
     assert_eq!(asn.autonomous_system_number, Some(64_512));
 }
 

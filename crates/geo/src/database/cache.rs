@@ -76,7 +76,9 @@ mod tests {
         let cache = PlaceCache::new();
         let location = Some(Location { latitude: -33.87, longitude: 151.21 });
         let country = Some("AU".parse().unwrap());
-        for (offset, location, country) in [(0, None, None), (7, location, None), (8, None, country), (9, location, country)] {
+        for (offset, location, country) in
+            [(0, None, None), (7, location, None), (8, None, country), (9, location, country)]
+        {
             assert_eq!(cache.get(offset), None, "{offset}");
             cache.put(offset, location, country);
             assert_eq!(cache.get(offset), Some((location, country)), "{offset}");

@@ -47,7 +47,10 @@ fn records_of_all_shapes() {
         ("1.1.3.0/24", vec![location(1.0, 2.0)]),
         ("1.1.4.0/24", vec![location(91.0, 2.0), country("country", "de")]),
         ("1.1.5.0/24", vec![location(f64::NAN, 2.0)]),
-        ("1.1.6.0/24", vec![("location".into(), Value::map([("latitude", Value::from(1.0))])), country("country", "PE")]),
+        (
+            "1.1.6.0/24",
+            vec![("location".into(), Value::map([("latitude", Value::from(1.0))])), country("country", "PE")],
+        ),
         ("1.1.7.0/24", vec![("location".into(), Value::from("here")), country("country", "PE")]),
         ("1.1.8.0/24", vec![location(0.0, 0.0)]),
         ("2001:db8:5::/48", vec![country("country", "JP"), location(35.7, 139.7)]),
@@ -139,7 +142,8 @@ fn describes_all_fields() {
     assert_eq!(database.describe("192.0.3.9".parse().unwrap()), None);
 }
 
-const CSV: &str = "prefix,country,city,lat,lon,asn\n192.0.2.0/24,DE,Berlin,52.5,13.4,1\n198.51.100.0/24,JP,Tokyo,35.7,139.7,2\n";
+const CSV: &str =
+    "prefix,country,city,lat,lon,asn\n192.0.2.0/24,DE,Berlin,52.5,13.4,1\n198.51.100.0/24,JP,Tokyo,35.7,139.7,2\n";
 
 fn refusal(bytes: impl AsRef<[u8]>) -> String {
     GeoDatabase::from_source(bytes).map(|_| ()).unwrap_err().to_string()
@@ -153,7 +157,9 @@ fn refuses_what_is_no_database_of_cities() {
     };
     let of_kind = |kind: &str| {
         let mut writer = writer(kind, IpVersion::V6, None);
-        writer.insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map([("asn", Value::from(1_u32))])).unwrap();
+        writer
+            .insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map([("asn", Value::from(1_u32))]))
+            .unwrap();
         writer.to_bytes().unwrap()
     };
     check(Vec::new(), "no metadata");

@@ -83,7 +83,11 @@ mod tests {
     fn masks_and_maps() {
         let check = |address: &str, len: u8, expected: &str, scope_of_8: u8| {
             let client = ClientPrefix::new(address.parse().unwrap(), len);
-            assert_eq!((client.address().to_string().as_str(), client.scope(8)), (expected, scope_of_8), "{address}/{len}");
+            assert_eq!(
+                (client.address().to_string().as_str(), client.scope(8)),
+                (expected, scope_of_8),
+                "{address}/{len}"
+            );
         };
         check("192.0.2.77", 32, "192.0.2.77", 8);
         check("192.0.2.77", 24, "192.0.2.0", 8);

@@ -17,9 +17,8 @@ pub(super) struct Fences {
 
 impl Fences {
     pub(super) fn new(steering: &model::Steering, pop_index: impl Fn(&PopId) -> Option<usize>) -> Self {
-        let allowed = |pops: &Vec<PopId>| -> Allowed {
-            (!pops.is_empty()).then(|| pops.iter().filter_map(&pop_index).collect())
-        };
+        let allowed =
+            |pops: &Vec<PopId>| -> Allowed { (!pops.is_empty()).then(|| pops.iter().filter_map(&pop_index).collect()) };
         let named = steering.fence.iter().filter_map(|(country, pops)| Some((country.parse().ok()?, allowed(pops))));
         Self { countries: named.collect(), others: steering.fence.get("*").and_then(allowed) }
     }

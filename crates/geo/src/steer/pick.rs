@@ -32,7 +32,8 @@ impl Steering {
         let forced = question.located.forced;
         // An override that names a reserve means it.
         let is_regular = |pop: usize| forced == Some(pop) || self.ranked.get(pop).is_some_and(|pop| pop.weight > 0);
-        let (regular, reserve): (Vec<usize>, Vec<usize>) = question.candidates.iter().partition(|pop| is_regular(**pop));
+        let (regular, reserve): (Vec<usize>, Vec<usize>) =
+            question.candidates.iter().partition(|pop| is_regular(**pop));
         let ranking = self.ranking(&regular, question);
         let picked = self.collect(&ranking, question, health);
         if !picked.addresses.is_empty() {
@@ -69,7 +70,10 @@ impl Steering {
             // Also of the dead: their place in the ranking is that of their fallbacks.
             picked.by_share |= choice.by_share;
             for pop in self.replacements(choice.pop, question, health) {
-                if !taken.contains(pop) && question.candidates.contains(pop) && self.is_up(*pop, question.family, health) {
+                if !taken.contains(pop)
+                    && question.candidates.contains(pop)
+                    && self.is_up(*pop, question.family, health)
+                {
                     if picked.first.is_none() {
                         picked.first = Some(*pop);
                         picked.reason = self.reason(ranking, *pop, question);
@@ -106,8 +110,11 @@ impl Steering {
             return;
         };
         picked.by_share |= room > 0;
-        let mut shared: Vec<(u64, IpAddr)> =
-            [first, second].into_iter().chain(living).map(|address| (question.client.share(tag(address)), address)).collect();
+        let mut shared: Vec<(u64, IpAddr)> = [first, second]
+            .into_iter()
+            .chain(living)
+            .map(|address| (question.client.share(tag(address)), address))
+            .collect();
         shared.sort_unstable();
         for (_, address) in shared.into_iter().take(room) {
             picked.addresses.push(address);

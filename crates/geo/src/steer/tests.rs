@@ -20,7 +20,9 @@ fn document(pops: &str, more: &str, site: &str) -> Document {
         text += &format!("[[pop]]\nid = \"{id}\"\ncity = \"C\"\nlatitude = {latitude}\nlongitude = {longitude}\n");
         text += &format!("addresses = {addresses:?}\n{}\n", keys.join("\n"));
     }
-    text += &format!("[[site]]\nid = \"www\"\nhosts = [\"a.example\"]\norigins = [{{ url = \"http://10.0.0.1\" }}]\n{site}\n");
+    text += &format!(
+        "[[site]]\nid = \"www\"\nhosts = [\"a.example\"]\norigins = [{{ url = \"http://10.0.0.1\" }}]\n{site}\n"
+    );
     document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"))
 }
 
@@ -83,7 +85,11 @@ fn the_nearest() {
     // Nowhere: the default location, which without one is the first PoP's.
     fleet.check("127.0.0.1", &[], expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by default - 0 km"]);
     fleet.check("8.8.8.8", &[], expect!["fra [198.18.49.10 198.18.44.10] /2 nearest by default - 0 km"]);
-    fleet.check("::ffff:127.81.0.1", &[], expect!["sin [198.18.65.10 198.18.61.10] /112 nearest by database JP 5314 km"]);
+    fleet.check(
+        "::ffff:127.81.0.1",
+        &[],
+        expect!["sin [198.18.65.10 198.18.61.10] /112 nearest by database JP 5314 km"],
+    );
     fleet.check("2001:db8::1", &[], expect!["fra [198.18.49.10 198.18.44.10] /21 nearest by default - 0 km"]);
     let placed = Fleet::new(WORLD, "[geo]\ndefault_location = { latitude = -30.0, longitude = 150.0 }", "");
     placed.check("127.0.0.1", &[], expect!["syd [198.18.61.10 198.18.65.10] /16 nearest by default - 445 km"]);
@@ -92,20 +98,50 @@ fn the_nearest() {
 #[test]
 fn several_answers_come_nearest_first() {
     let fleet = Fleet::new(WORLD, "[geo.steering]\nanswers = 3", "");
-    fleet.check("127.44.0.1", &[], expect!["lon [198.18.44.10 198.18.49.10 198.18.1.10] /16 nearest by database GB 0 km"]);
-    fleet.check("127.81.0.1", &["198.18.65.10"], expect!["syd [198.18.61.10 198.18.49.10 198.18.44.10] /16 next-nearest by database JP 7826 km"]);
+    fleet.check(
+        "127.44.0.1",
+        &[],
+        expect!["lon [198.18.44.10 198.18.49.10 198.18.1.10] /16 nearest by database GB 0 km"],
+    );
+    fleet.check(
+        "127.81.0.1",
+        &["198.18.65.10"],
+        expect!["syd [198.18.61.10 198.18.49.10 198.18.44.10] /16 next-nearest by database JP 7826 km"],
+    );
     let all = Fleet::new(WORLD, "[geo.steering]\nanswers = 16", "");
-    all.check("127.55.0.1", &[], expect!["nyc [198.18.1.10 198.18.44.10 198.18.49.10 198.18.61.10 198.18.65.10] /16 nearest by database BR 7686 km"]);
+    all.check(
+        "127.55.0.1",
+        &[],
+        expect![
+            "nyc [198.18.1.10 198.18.44.10 198.18.49.10 198.18.61.10 198.18.65.10] /16 nearest by database BR 7686 km"
+        ],
+    );
 }
 
 #[test]
 fn a_family_has_its_own_candidates() {
     let fleet = Fleet::new(WORLD, "", "");
-    fleet.check_v6("127.44.0.1", &[], expect!["fra [2001:db8:49::10 2001:db8:1::10] /16 nearest by database GB 638 km"]);
-    fleet.check_v6("127.81.0.1", &[], expect!["fra [2001:db8:49::10 2001:db8:1::10] /16 nearest by database JP 9333 km"]);
+    fleet.check_v6(
+        "127.44.0.1",
+        &[],
+        expect!["fra [2001:db8:49::10 2001:db8:1::10] /16 nearest by database GB 638 km"],
+    );
+    fleet.check_v6(
+        "127.81.0.1",
+        &[],
+        expect!["fra [2001:db8:49::10 2001:db8:1::10] /16 nearest by database JP 9333 km"],
+    );
     // Health is each address's: the PoP is up for A and down for AAAA.
-    fleet.check_v6("127.49.0.1", &["2001:db8:49::10"], expect!["nyc [2001:db8:1::10] /16 next-nearest by database DE 6385 km"]);
-    fleet.check("127.49.0.1", &["2001:db8:49::10"], expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database DE 423 km"]);
+    fleet.check_v6(
+        "127.49.0.1",
+        &["2001:db8:49::10"],
+        expect!["nyc [2001:db8:1::10] /16 next-nearest by database DE 6385 km"],
+    );
+    fleet.check(
+        "127.49.0.1",
+        &["2001:db8:49::10"],
+        expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database DE 423 km"],
+    );
     let v4_only = Fleet::new(WORLD, "", "pops = [\"lon\", \"sin\"]");
     v4_only.check_v6("127.49.0.1", &[], expect!["- [] /0 no-address by default DE - km"]);
 }
@@ -113,21 +149,45 @@ fn a_family_has_its_own_candidates() {
 #[test]
 fn the_dead_are_replaced() {
     let fleet = Fleet::new(&WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"syd\",\"sin\"]"), "", "");
-    fleet.check("127.44.0.1", &["198.18.44.10"], expect!["syd [198.18.61.10 198.18.65.10] /16 fallback by database GB 16994 km"]);
-    fleet.check("127.44.0.1", &["198.18.44.10", "198.18.61.10"], expect!["sin [198.18.65.10 198.18.49.10] /16 fallback by database GB 10848 km"]);
-    fleet.check("127.44.0.1", &["198.18.44.10", "198.18.61.10", "198.18.65.10"], expect!["fra [198.18.49.10 198.18.1.10] /16 next-nearest by database GB 638 km"]);
+    fleet.check(
+        "127.44.0.1",
+        &["198.18.44.10"],
+        expect!["syd [198.18.61.10 198.18.65.10] /16 fallback by database GB 16994 km"],
+    );
+    fleet.check(
+        "127.44.0.1",
+        &["198.18.44.10", "198.18.61.10"],
+        expect!["sin [198.18.65.10 198.18.49.10] /16 fallback by database GB 10848 km"],
+    );
+    fleet.check(
+        "127.44.0.1",
+        &["198.18.44.10", "198.18.61.10", "198.18.65.10"],
+        expect!["fra [198.18.49.10 198.18.1.10] /16 next-nearest by database GB 638 km"],
+    );
     let all = ["198.18.49.10", "198.18.44.10", "198.18.1.10", "198.18.65.10", "198.18.61.10"];
     fleet.check("127.44.0.1", &all, expect!["lon [198.18.44.10 198.18.49.10] /16 all-down by database GB 0 km"]);
     // Nobody is answered twice: Frankfurt stands in for London, and then for itself.
-    let stand_in = Fleet::new(&WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"fra\"]"), "[geo.steering]\nanswers = 3", "");
-    stand_in.check("127.44.0.1", &["198.18.44.10"], expect!["fra [198.18.49.10 198.18.1.10 198.18.65.10] /16 fallback by database GB 638 km"]);
+    let stand_in = Fleet::new(
+        &WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"fra\"]"),
+        "[geo.steering]\nanswers = 3",
+        "",
+    );
+    stand_in.check(
+        "127.44.0.1",
+        &["198.18.44.10"],
+        expect!["fra [198.18.49.10 198.18.1.10 198.18.65.10] /16 fallback by database GB 638 km"],
+    );
     // A fallback that the site is not served from is none.
     let limited = Fleet::new(
         &WORLD.replace("198.18.44.10", "198.18.44.10 fallback=[\"syd\",\"sin\"]"),
         "[geo.steering]\nanswers = 2",
         "pops = [\"lon\", \"sin\", \"nyc\"]",
     );
-    limited.check("127.44.0.1", &["198.18.44.10"], expect!["sin [198.18.65.10 198.18.1.10] /16 fallback by database GB 10848 km"]);
+    limited.check(
+        "127.44.0.1",
+        &["198.18.44.10"],
+        expect!["sin [198.18.65.10 198.18.1.10] /16 fallback by database GB 10848 km"],
+    );
 }
 
 #[test]
@@ -165,14 +225,22 @@ location = { latitude = 51.0, longitude = 0.0 }
 "#;
     let fleet = Fleet::new(WORLD, &format!("{overrides}[geo.steering]\nanswers = 2\nfence = {{ US = [\"nyc\"] }}"), "");
     fleet.check("127.81.7.1", &[], expect!["syd [198.18.61.10 198.18.65.10] /25 override by override JP 0 km"]);
-    fleet.check("127.81.7.1", &["198.18.61.10"], expect!["sin [198.18.65.10 198.18.1.10] /25 next-nearest by override JP 6306 km"]);
+    fleet.check(
+        "127.81.7.1",
+        &["198.18.61.10"],
+        expect!["sin [198.18.65.10 198.18.1.10] /25 next-nearest by override JP 6306 km"],
+    );
     fleet.check("127.81.7.129", &[], expect!["lon [198.18.44.10 198.18.49.10] /25 nearest by override JP 57 km"]);
     // An override inside its record's prefix makes a neighbour's scope longer.
     fleet.check("127.81.6.1", &[], expect!["sin [198.18.65.10 198.18.61.10] /24 nearest by database JP 5314 km"]);
     fleet.check("127.81.200.1", &[], expect!["sin [198.18.65.10 198.18.61.10] /17 nearest by database JP 5314 km"]);
     fleet.check("8.8.8.8", &[], expect!["syd [198.18.61.10 198.18.65.10] /8 override by override - 0 km"]);
     fleet.check("2001:db8:5::1", &[], expect!["syd [198.18.61.10 198.18.65.10] /48 override by override - 0 km"]);
-    fleet.check_v6("2001:db8:5::1", &[], expect!["nyc [2001:db8:1::10 2001:db8:49::10] /48 nearest by override - 15988 km"]);
+    fleet.check_v6(
+        "2001:db8:5::1",
+        &[],
+        expect!["nyc [2001:db8:1::10 2001:db8:49::10] /48 nearest by override - 15988 km"],
+    );
     let without = Fleet { world: None, ..Fleet::new(WORLD, overrides, "") };
     without.check("8.8.8.8", &[], expect!["syd [198.18.61.10 198.18.65.10] /8 override by override - 0 km"]);
     without.check("10.0.0.1", &[], expect!["fra [198.18.49.10 198.18.44.10] /7 nearest by default - 0 km"]);
@@ -182,16 +250,36 @@ location = { latitude = 51.0, longitude = 0.0 }
 fn bias_divides_distance() {
     // Vienna: 599 km from Frankfurt, 1,233 from London.
     let biased = |bias: &str| Fleet::new(WORLD, &format!("[geo.steering]\nbias = {{ {bias} }}"), "");
-    biased("lon = 2.0").check("127.43.0.1", &[], expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database AT 597 km"]);
-    biased("lon = 2.1").check("127.43.0.1", &[], expect!["lon [198.18.44.10 198.18.49.10] /16 nearest by database AT 1235 km"]);
-    biased("fra = 0.48").check("127.43.0.1", &[], expect!["lon [198.18.44.10 198.18.49.10] /16 nearest by database AT 1235 km"]);
+    biased("lon = 2.0").check(
+        "127.43.0.1",
+        &[],
+        expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database AT 597 km"],
+    );
+    biased("lon = 2.1").check(
+        "127.43.0.1",
+        &[],
+        expect!["lon [198.18.44.10 198.18.49.10] /16 nearest by database AT 1235 km"],
+    );
+    biased("fra = 0.48").check(
+        "127.43.0.1",
+        &[],
+        expect!["lon [198.18.44.10 198.18.49.10] /16 nearest by database AT 1235 km"],
+    );
 }
 
 /// Where weights share a place, bias and overrides still come before them.
 #[test]
 fn bias_and_overrides_part_one_place() {
-    let biased = Fleet::new("a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2", "[geo]\ndefault_location = { latitude = 9.0, longitude = 0.0 }\n[geo.steering]\nanswers = 1\nbias = { b = 1.1 }", "");
-    let named = Fleet::new("a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2", "[geo.steering]\nanswers = 1\n[[geo.override]]\nprefixes = [\"11.0.0.0/8\"]\npop = \"b\"", "");
+    let biased = Fleet::new(
+        "a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2",
+        "[geo]\ndefault_location = { latitude = 9.0, longitude = 0.0 }\n[geo.steering]\nanswers = 1\nbias = { b = 1.1 }",
+        "",
+    );
+    let named = Fleet::new(
+        "a 0.0 0.0 192.0.2.1\nb 0.0 0.0 192.0.2.2",
+        "[geo.steering]\nanswers = 1\n[[geo.override]]\nprefixes = [\"11.0.0.0/8\"]\npop = \"b\"",
+        "",
+    );
     for client in 0..64 {
         let steered = named.ask(&format!("11.0.{client}.1"), Family::V4, &[]);
         assert_eq!((steered.pop.unwrap().as_str(), steered.reason), ("b", SteerReason::Override));
@@ -202,10 +290,18 @@ fn bias_and_overrides_part_one_place() {
 #[test]
 fn reserves_wait_for_the_end() {
     let fleet = Fleet::new(&WORLD.replace("198.18.49.10", "198.18.49.10 weight=0"), "[geo.steering]\nanswers = 5", "");
-    fleet.check("127.49.0.1", &[], expect!["lon [198.18.44.10 198.18.1.10 198.18.65.10 198.18.61.10] /16 nearest by database DE 931 km"]);
+    fleet.check(
+        "127.49.0.1",
+        &[],
+        expect!["lon [198.18.44.10 198.18.1.10 198.18.65.10 198.18.61.10] /16 nearest by database DE 931 km"],
+    );
     let others = ["198.18.44.10", "198.18.1.10", "198.18.65.10", "198.18.61.10"];
     fleet.check("127.49.0.1", &others, expect!["fra [198.18.49.10] /16 reserve by database DE 423 km"]);
-    fleet.check("127.49.0.1", &[&others[..], &["198.18.49.10"]].concat(), expect!["lon [198.18.44.10 198.18.1.10 198.18.65.10 198.18.61.10] /16 all-down by database DE 931 km"]);
+    fleet.check(
+        "127.49.0.1",
+        &[&others[..], &["198.18.49.10"]].concat(),
+        expect!["lon [198.18.44.10 198.18.1.10 198.18.65.10 198.18.61.10] /16 all-down by database DE 931 km"],
+    );
 }
 
 #[test]
@@ -245,7 +341,9 @@ fn pops_of_one_place_share_by_weight() {
 
 #[test]
 fn shares_that_are_not_reached_do_not_lengthen_the_scope() {
-    let pops = format!("{WORLD}    akl -36.85 174.76 198.18.64.10\n    akm -36.85 174.76 198.18.64.11\n    twin -36.0 174.0 198.18.64.20 198.18.64.21\n");
+    let pops = format!(
+        "{WORLD}    akl -36.85 174.76 198.18.64.10\n    akm -36.85 174.76 198.18.64.11\n    twin -36.0 174.0 198.18.64.20 198.18.64.21\n"
+    );
     let fleet = Fleet::new(&pops, "", "");
     fleet.check("127.49.0.1", &[], expect!["fra [198.18.49.10 198.18.44.10] /16 nearest by database DE 423 km"]);
     assert_eq!(fleet.ask("127.64.0.1", Family::V4, &[]).scope_prefix, 24);
@@ -269,55 +367,66 @@ fn nodes_of_one_pop_share_evenly() {
 fn an_index_of_another_document_finds_nothing() {
     let fleet = Fleet::new(WORLD, "", "");
     let client = ClientPrefix::host(IpAddr::from([127, 49, 0, 1]));
-    let steered = fleet.steering.answer(fleet.world.as_ref(), &client, SiteIndex(7), &HealthView::default(), Family::V4);
+    let steered =
+        fleet.steering.answer(fleet.world.as_ref(), &client, SiteIndex(7), &HealthView::default(), Family::V4);
     assert_eq!((steered.addresses.len(), steered.reason), (0, SteerReason::NoAddress));
     assert_eq!(fleet.steering.site("absent"), None);
 }
 
 /// Any fleet with everything that may bear on a scope, in a space of addresses so small that prefixes meet.
 fn any_fleet() -> impl Strategy<Value = (Fleet, Vec<String>)> {
-    let pop = (-1..2_i32, -1..2_i32, prop::collection::vec(0..200_u8, 1..3), 0..3_u32, prop::option::of(0..5_usize), 0..4_u8);
+    let pop =
+        (-1..2_i32, -1..2_i32, prop::collection::vec(0..200_u8, 1..3), 0..3_u32, prop::option::of(0..5_usize), 0..4_u8);
     let net = (0..32_u32, 17..=32_u8).prop_map(|(part, len)| {
         ipnet::IpNet::new(IpAddr::from((0x7F31_0000 | part << 10).to_be_bytes()), len).unwrap().trunc()
     });
-    let more = (prop::collection::vec((net.clone(), 0..5_usize, any::<bool>()), 0..5), prop::collection::vec((net, 0..4_usize), 1..5));
-    (prop::collection::vec(pop, 1..5), more, 1..4_usize, any::<bool>()).prop_map(|(pops, (overrides, records), answers, fenced)| {
-        let count = pops.len();
-        let (mut lines, mut down) = (String::new(), Vec::new());
-        for (index, (latitude, longitude, nodes, weight, fallback, dead)) in pops.iter().enumerate() {
-            lines += &format!("p{index} {latitude}.0 {longitude}.0");
-            for node in 0..nodes.len() {
-                lines += &format!(" 192.0.{index}.{node}");
-                if *dead == 0 || (*dead == 1 && node == 0) {
-                    down.push(format!("192.0.{index}.{node}"));
+    let more = (
+        prop::collection::vec((net.clone(), 0..5_usize, any::<bool>()), 0..5),
+        prop::collection::vec((net, 0..4_usize), 1..5),
+    );
+    (prop::collection::vec(pop, 1..5), more, 1..4_usize, any::<bool>()).prop_map(
+        |(pops, (overrides, records), answers, fenced)| {
+            let count = pops.len();
+            let (mut lines, mut down) = (String::new(), Vec::new());
+            for (index, (latitude, longitude, nodes, weight, fallback, dead)) in pops.iter().enumerate() {
+                lines += &format!("p{index} {latitude}.0 {longitude}.0");
+                for node in 0..nodes.len() {
+                    lines += &format!(" 192.0.{index}.{node}");
+                    if *dead == 0 || (*dead == 1 && node == 0) {
+                        down.push(format!("192.0.{index}.{node}"));
+                    }
+                }
+                let fallback = fallback.filter(|other| other % count != index);
+                lines += &fallback.map(|other| format!(" fallback=[\"p{}\"]", other % count)).unwrap_or_default();
+                lines += &format!(" weight={weight}\n");
+            }
+            let mut more = "[geo]\ndefault_location = { latitude = 1.0, longitude = 2.0 }\n".to_owned();
+            let mut named = Vec::new();
+            for (net, pop, to_pop) in overrides {
+                if !named.contains(&net) {
+                    named.push(net);
+                    let target = if to_pop {
+                        format!("pop = \"p{}\"", pop % count)
+                    } else {
+                        "location = { latitude = -5.0, longitude = 3.0 }".into()
+                    };
+                    more += &format!("[[geo.override]]\nprefixes = [\"{net}\"]\n{target}\n");
                 }
             }
-            let fallback = fallback.filter(|other| other % count != index);
-            lines += &fallback.map(|other| format!(" fallback=[\"p{}\"]", other % count)).unwrap_or_default();
-            lines += &format!(" weight={weight}\n");
-        }
-        let mut more = "[geo]\ndefault_location = { latitude = 1.0, longitude = 2.0 }\n".to_owned();
-        let mut named = Vec::new();
-        for (net, pop, to_pop) in overrides {
-            if !named.contains(&net) {
-                named.push(net);
-                let target = if to_pop { format!("pop = \"p{}\"", pop % count) } else { "location = { latitude = -5.0, longitude = 3.0 }".into() };
-                more += &format!("[[geo.override]]\nprefixes = [\"{net}\"]\n{target}\n");
+            more += &format!("[geo.steering]\nanswers = {answers}\n");
+            if fenced {
+                more += "fence = { AA = [\"p0\"] }\n";
             }
-        }
-        more += &format!("[geo.steering]\nanswers = {answers}\n");
-        if fenced {
-            more += "fence = { AA = [\"p0\"] }\n";
-        }
-        let mut rows: BTreeMap<String, String> = BTreeMap::new();
-        for (net, place) in records {
-            rows.insert(net.to_string(), ["AA,,-7,-7", "BB,,7,7", "AA,,,", ",,0.5,0.5"][place].to_owned());
-        }
-        let mut csv = "prefix,country,city,lat,lon\n127.48.0.0/24,AA,,1,1\n".to_owned();
-        csv.extend(rows.iter().map(|(net, place)| format!("{net},{place}\n")));
-        let database = GeoDatabase::from_source(build(csv.as_bytes()).unwrap()).unwrap();
-        (Fleet { steering: Steering::new(&document(&lines, &more, "")), world: Some(database) }, down)
-    })
+            let mut rows: BTreeMap<String, String> = BTreeMap::new();
+            for (net, place) in records {
+                rows.insert(net.to_string(), ["AA,,-7,-7", "BB,,7,7", "AA,,,", ",,0.5,0.5"][place].to_owned());
+            }
+            let mut csv = "prefix,country,city,lat,lon\n127.48.0.0/24,AA,,1,1\n".to_owned();
+            csv.extend(rows.iter().map(|(net, place)| format!("{net},{place}\n")));
+            let database = GeoDatabase::from_source(build(csv.as_bytes()).unwrap()).unwrap();
+            (Fleet { steering: Steering::new(&document(&lines, &more, "")), world: Some(database) }, down)
+        },
+    )
 }
 
 proptest! {

@@ -15,7 +15,10 @@ const SHARD_BYTES_KEPT: usize = 256 * 1024;
 /// Where lines go.
 pub(super) enum Sink {
     Stdout,
-    File { path: PathBuf, file: File },
+    File {
+        path: PathBuf,
+        file: File,
+    },
     #[cfg(test)]
     Fake(Box<dyn Write + Send>),
 }

@@ -88,7 +88,9 @@ async fn metrics_are_prometheus_text() {
         samples += 1;
     }
     assert!(samples >= 10, "{text}");
-    for family in ["perigee_build", "process_resident_memory_bytes", "process_open_fds", "perigee_connections", "perigee_reloads"] {
+    for family in
+        ["perigee_build", "process_resident_memory_bytes", "process_open_fds", "perigee_connections", "perigee_reloads"]
+    {
         assert!(typed.contains(family), "{family} is not in\n{text}");
     }
 }
@@ -97,7 +99,8 @@ async fn metrics_are_prometheus_text() {
 async fn draining_needs_a_token_with_the_scope() {
     let without = bench(Vec::new());
     without.check("POST /v1/drain", "Authorization: Bearer one\r\n", 403, "\"error\":\"no-tokens\"").await;
-    let token = |text: &str, scope| AdminToken { name: text.into(), sha256: Sha256::digest(text).into(), scopes: vec![scope] };
+    let token =
+        |text: &str, scope| AdminToken { name: text.into(), sha256: Sha256::digest(text).into(), scopes: vec![scope] };
     let bench = bench(vec![token("one", Scope::Drain), token("two", Scope::Read)]);
     bench.check("POST /v1/drain", "", 401, "\"error\":\"unknown-token\"").await;
     bench.check("POST /v1/drain", "Authorization: Bearer two\r\n", 403, "\"error\":\"missing-scope\"").await;
@@ -111,8 +114,9 @@ async fn draining_needs_a_token_with_the_scope() {
 async fn a_busy_port_is_an_error_that_helps() {
     let bench = bench(Vec::new());
     let address = bench.serving.local_addr();
-    let again = AdminBuilder::new(Arc::clone(&bench.state), Arc::clone(&bench.metrics), Authorizer::new(Admin::default()))
-        .serve(&Handle::current(), address);
+    let again =
+        AdminBuilder::new(Arc::clone(&bench.state), Arc::clone(&bench.metrics), Authorizer::new(Admin::default()))
+            .serve(&Handle::current(), address);
     let said = again.unwrap_err().to_string();
     assert!(said.contains(&address.to_string()) && said.contains("--admin"), "{said}");
 }
