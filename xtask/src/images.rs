@@ -54,7 +54,9 @@ pub(crate) fn build(profile: &str) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
     }
-    for (binary, cached) in [("perigee-edge", true), ("perigee-shield", true), ("perigee-geodns", false), ("perigee", false)] {
+    for (binary, cached) in
+        [("perigee-edge", true), ("perigee-shield", true), ("perigee-geodns", false), ("perigee", false)]
+    {
         let folder = folder.join(binary);
         fs::create_dir_all(folder.join("cache"))?;
         strip(&binaries.join(binary), &folder.join(binary))?;
@@ -66,12 +68,21 @@ pub(crate) fn build(profile: &str) -> Result<()> {
             build_world(&binaries.join("perigee"), &folder.join(WORLD))?;
             lines.push(format!("COPY {WORLD} /usr/share/perigee/{WORLD}"));
         }
-        lines.extend([format!("COPY {binary} /{binary}"), format!("USER {USER}"), format!("ENTRYPOINT [\"/{binary}\"]\n")]);
+        lines.extend([
+            format!("COPY {binary} /{binary}"),
+            format!("USER {USER}"),
+            format!("ENTRYPOINT [\"/{binary}\"]\n"),
+        ]);
         finish(binary, &folder, &lines)?;
     }
     let client = folder.join("perigee-client");
     stage_client(&programs, &client.join("root"))?;
-    finish("perigee-client", &client, &["FROM scratch", "COPY root/ /", "USER 65532:65532", "CMD [\"/usr/bin/sleep\", \"infinity\"]\n"].map(str::to_owned))
+    finish(
+        "perigee-client",
+        &client,
+        &["FROM scratch", "COPY root/ /", "USER 65532:65532", "CMD [\"/usr/bin/sleep\", \"infinity\"]\n"]
+            .map(str::to_owned),
+    )
 }
 
 fn finish(name: &str, folder: &Path, lines: &[String]) -> Result<()> {
@@ -82,10 +93,10 @@ fn finish(name: &str, folder: &Path, lines: &[String]) -> Result<()> {
 }
 
 /// Builds the servers so that they need no file of any system, and gives the folder they are in.
-fn static_binaries(profile: &str) -> Result<PathBuf> {
+pub(crate) fn static_binaries(profile: &str) -> Result<PathBuf> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    println!("build   static binaries, profile {profile}, for {host} (the first time takes minutes)");
+    eprintln!("build   static binaries, profile {profile}, for {host} (the first time takes minutes)");
     let mut command = cargo();
     // With --target the flag does not reach build scripts and macros, which must stay dynamic.
     command.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -107,11 +118,12 @@ fn build_world(perigee: &Path, database: &Path) -> Result<()> {
     output(Command::new(perigee).args(["geo", "build"]).arg(root().join("deploy/world.csv")).arg(database)).map(drop)
 }
 
-fn find(name: &str, package: &str) -> Result<PathBuf> {
+/// Where a program is; what to install when it is nowhere.
+pub(crate) fn find(name: &str, package: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.with_context(|| format!("there is no {name} here for the clients' image; install it (Debian: apt-get install {package})"))
+    found.with_context(|| format!("there is no {name} on this machine; install it (Debian: apt-get install {package})"))
 }
 
 /// Programs, the libraries that they load and what name resolution reads.

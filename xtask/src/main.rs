@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "chores talk to people")]
 
+mod bench;
 mod docker;
 mod geo;
 mod images;
@@ -28,6 +29,8 @@ cargo xtask CHORE [ARGUMENTS]
   smoke              brings that world up, shows from every region that it works, and takes it down again
                      (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
                      and outside of CI, says so and succeeds)
+  bench [--json]     our edge and nginx on the same hit, in turns: CPU a request and its ratio (--rounds N, --seconds N;
+                     needs nginx, wrk and two cores)
   help               this
 ";
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         "images" => images::run(rest),
         "up" => up::run(rest),
         "smoke" => smoke::run(rest),
+        "bench" => bench::run(rest),
         "down" => up::down(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

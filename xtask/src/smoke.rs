@@ -156,7 +156,10 @@ fn table(world: &World, fetched: &[Fetched], findings: &mut Findings, good: impl
     for (region, fetched) in world.regions.iter().zip(fetched) {
         let verdict = if fetched.edge_hit() { "HIT " } else { "MISS" };
         let right = good(fetched) && fetched.edge() == region.pop;
-        findings.check(right, format_args!("{:4} {verdict} {}  {}", region.pop, fetched.status, fetched.cache_status.join(", ")));
+        findings.check(
+            right,
+            format_args!("{:4} {verdict} {}  {}", region.pop, fetched.status, fetched.cache_status.join(", ")),
+        );
     }
 }
 
@@ -216,7 +219,14 @@ fn fail_over(world: &World, hash: &str, findings: &mut Findings) -> Result<()> {
 }
 
 /// Waits until every nameserver answers `edge` to the region's client; probing and TTL are the bound.
-fn moves(world: &World, region: &Region, edge: &str, probing: Duration, verb: &str, findings: &mut Findings) -> Result<()> {
+fn moves(
+    world: &World,
+    region: &Region,
+    edge: &str,
+    probing: Duration,
+    verb: &str,
+    findings: &mut Findings,
+) -> Result<()> {
     let bound = probing + world.ttl;
     let from = Instant::now();
     loop {

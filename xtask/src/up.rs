@@ -65,7 +65,13 @@ pub(crate) fn start() -> Result<()> {
         if from.elapsed() > READY_BOUND {
             for container in &ill {
                 let logs = output(compose()?.args(["logs", "--tail", "20", &container.service]));
-                println!("{}: {} {}\n{}", container.service, container.status, container.health, logs.unwrap_or_default());
+                println!(
+                    "{}: {} {}\n{}",
+                    container.service,
+                    container.status,
+                    container.health,
+                    logs.unwrap_or_default()
+                );
             }
             bail!("{} of {} containers are not healthy after {:.0?}", ill.len(), all.len(), from.elapsed());
         }

@@ -61,7 +61,8 @@ fn parse(told: &str) -> Result<Fetched> {
     let mut lines = told.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
     let hash = told.lines().next_back().and_then(|line| line.split(' ').next()).unwrap_or_default().to_owned();
-    let own = lines.filter_map(|line| line.split_once(':')).filter(|(name, _)| name.eq_ignore_ascii_case("cache-status"));
+    let own =
+        lines.filter_map(|line| line.split_once(':')).filter(|(name, _)| name.eq_ignore_ascii_case("cache-status"));
     let cache_status = own.flat_map(|(_, value)| value.split(',')).map(|entry| entry.trim().to_owned()).collect();
     Ok(Fetched { status: status.context("no status line")?, hash, cache_status })
 }
@@ -99,7 +100,9 @@ mod tests {
         let fetched = parse(told).unwrap();
         assert_eq!((fetched.status, fetched.hash.as_str(), fetched.edge()), (200, "0a1b", "fra"));
         assert!(fetched.edge_hit() && fetched.asked_upstream("shield-west") && !fetched.asked_upstream("fra"));
-        let collapsed = parse("HTTP/1.1 200 OK\r\nCache-Status: s; fwd=uri-miss; collapsed, fra; fwd=uri-miss\r\n\r\n0  b\n").unwrap();
+        let collapsed =
+            parse("HTTP/1.1 200 OK\r\nCache-Status: s; fwd=uri-miss; collapsed, fra; fwd=uri-miss\r\n\r\n0  b\n")
+                .unwrap();
         assert!(!collapsed.asked_upstream("s") && !collapsed.edge_hit() && collapsed.asked_upstream("fra"));
         assert!(parse("").is_err());
     }
