@@ -1,17 +1,18 @@
-//! The binary, as a table of contents: flags, limits, log, runtimes, nameserver, signals, drain.
+//! The binary's `main`: from flags to options; `node::program` does the rest.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use perigee_node::{flags::ServerFlags, limits, log, probe, runtimes::Runtimes, signals::Signals};
+use perigee_node::{
+    flags::ServerFlags,
+    program::{self, Program},
+};
 
 use crate::{
     options::{DNS_PORT, DocumentSource, Options},
-    running::start,
+    running::{Running, start},
 };
-
-const RUNTIMES_BOUND: Duration = Duration::from_secs(5);
 
 /// Authoritative DNS that answers with the nearest healthy edge.
 ///
@@ -39,51 +40,31 @@ struct Flags {
 /// wrong command line.
 pub fn main() -> ExitCode {
     let flags = Flags::parse();
-    let result =
-        if flags.server.probe { probe::run(flags.server.admin.0).map_err(Into::into) } else { serve_until_told(flags) };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", perigee_node::report::line(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    program::main(&flags.server, async |runtimes, _| {
+        let options = Options {
+            listen: flags.server.listen_addresses(DNS_PORT),
+            name: flags.name.clone(),
+            document: DocumentSource::File(flags.document.clone().context("--document FILE is missing")?),
+            admin: flags.server.admin.0,
+            query_log: flags.server.access_log.clone(),
+            probe_at: BTreeMap::new(),
+        };
+        Ok(start(options, runtimes).await?)
+    })
 }
 
-fn serve_until_told(flags: Flags) -> anyhow::Result<()> {
-    log::init(&flags.server.log, flags.server.log_format)?;
-    limits::raise_open_files();
-    let options = Options {
-        listen: flags.server.listen_addresses(DNS_PORT),
-        name: flags.name,
-        document: DocumentSource::File(flags.document.context("--document FILE is missing")?),
-        admin: flags.server.admin.0,
-        query_log: flags.server.access_log.clone(),
-        probe_at: BTreeMap::new(),
-    };
-    let runtimes = Runtimes::start(flags.server.threads()).context("the runtimes cannot be started")?;
-    let handles = runtimes.handles().clone();
-    let signals = Signals::install(&handles.control).context("signals cannot be received")?;
-    let result = handles.control.block_on(async {
-        let running = start(options, &handles).await?;
-        let mut reloads = signals.reloads();
-        loop {
-            tokio::select! {
-                () = signals.terminated() => break,
-                () = running.drain_requested() => break,
-                changed = reloads.changed() => match changed {
-                    Ok(()) => running.reload(),
-                    Err(_) => break,
-                },
-            }
-        }
-        tracing::info!("draining");
-        running.drain().await;
-        tracing::info!("stopped");
-        Ok(())
-    });
-    runtimes.shutdown(RUNTIMES_BOUND);
-    result
+impl Program for Running {
+    fn reload(&self) {
+        Self::reload(self);
+    }
+
+    async fn drain_requested(&self) {
+        Self::drain_requested(self).await;
+    }
+
+    async fn drain(self) {
+        Self::drain(self).await;
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod mmap;
 pub mod probe;
 mod process;
+pub mod program;
 pub mod report;
 pub mod runtimes;
 pub mod secret;

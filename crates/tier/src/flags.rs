@@ -1,6 +1,6 @@
 //! The command lines of edge and shield.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use perigee_node::{
@@ -95,12 +95,6 @@ fn parse_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("must begin with a letter and hold 1 to 63 letters, digits, -, . or _".into())
-}
-
-impl TierFlags {
-    pub(crate) fn admin(&self) -> Option<SocketAddr> {
-        self.server.admin.0
-    }
 }
 
 #[cfg(test)]

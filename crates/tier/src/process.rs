@@ -1,21 +1,23 @@
-//! The binaries' `main`, as a table of contents: flags, limits, log, runtimes, tier, signals, drain.
+//! The binaries' `main`: from flags to options; `node::program` does the rest.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use perigee_node::{limits, log, probe, runtimes::Runtimes, signals::Signals};
+use perigee_node::{
+    limits,
+    program::{self, Program},
+};
 use perigee_protocol::document;
 
 use crate::{
     assemble::Role,
     flags::{EdgeFlags, ShieldFlags, TierFlags},
     options::{Options, Source},
-    running::{DRAIN_BOUND, start},
+    running::{DRAIN_BOUND, Running, start},
 };
 
 const HTTP_PORT: u16 = 80;
-const RUNTIMES_BOUND: Duration = Duration::from_secs(5);
 
 /// `perigee-edge`
 pub fn edge_main() -> ExitCode {
@@ -52,58 +54,31 @@ fn shield_port(path: &Path, id: &str) -> anyhow::Result<u16> {
 }
 
 fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, u16)>) -> ExitCode {
-    if flags.server.probe {
-        return match probe::run(flags.admin()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.into()),
+    program::main(&flags.server, async |runtimes, open_files| {
+        let (source, port) = source()?;
+        let options = Options {
+            name: flags.name.clone(),
+            admin: flags.server.admin.0,
+            memory_bytes: flags.memory.0,
+            disk: flags.disk.clone(),
+            access_log: flags.server.access_log.clone(),
+            connections_max: limits::connections_max(open_files),
+            ..Options::new(source, flags.server.listen_addresses(port))
         };
-    }
-    match serve_until_told(flags, source) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+        Ok(start(options, runtimes).await?)
+    })
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", perigee_node::report::line(error.as_ref()));
-    ExitCode::FAILURE
-}
+impl Program for Running {
+    fn reload(&self) {
+        Self::reload(self);
+    }
 
-fn serve_until_told(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, u16)>) -> anyhow::Result<()> {
-    log::init(&flags.server.log, flags.server.log_format)?;
-    let open_files = limits::raise_open_files();
-    let (source, port) = source()?;
-    let options = Options {
-        name: flags.name.clone(),
-        admin: flags.admin(),
-        memory_bytes: flags.memory.0,
-        disk: flags.disk.clone(),
-        access_log: flags.server.access_log.clone(),
-        connections_max: limits::connections_max(open_files),
-        ..Options::new(source, flags.server.listen_addresses(port))
-    };
-    let runtimes = Runtimes::start(flags.server.threads()).context("the runtimes cannot be started")?;
-    let handles = runtimes.handles().clone();
-    let signals = Signals::install(&handles.control).context("signals cannot be received")?;
-    let result = handles.control.block_on(async {
-        let running = start(options, &handles).await?;
-        let mut reloads = signals.reloads();
-        let state = running.state().clone();
-        loop {
-            tokio::select! {
-                () = signals.terminated() => break,
-                () = state.drain_requested() => break,
-                changed = reloads.changed() => match changed {
-                    Ok(()) => running.reload(),
-                    Err(_) => break,
-                },
-            }
-        }
-        tracing::info!("draining");
-        running.drain(DRAIN_BOUND).await;
-        tracing::info!("stopped");
-        Ok(())
-    });
-    runtimes.shutdown(RUNTIMES_BOUND);
-    result
+    async fn drain_requested(&self) {
+        self.state().drain_requested().await;
+    }
+
+    async fn drain(self) {
+        Self::drain(self, DRAIN_BOUND).await;
+    }
 }
