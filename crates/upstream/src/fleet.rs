@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -99,6 +99,7 @@ impl Fleet {
             clock: Arc::clone(&context.clock),
             secret: context.secret.clone(),
             breaker: Mutex::new(Breaker::default()),
+            hung_up: AtomicBool::new(false),
             metrics,
         });
     }
@@ -111,11 +112,12 @@ impl Fleet {
         // `retries = 0` must not mean that a dead shield hides a living origin.
         let mut free = true;
         let mut last = None;
+        let mut desperate = false;
         loop {
             let mut again = Vec::new();
-            for index in round {
+            for &index in &round {
                 let Some(server) = self.servers.get(index) else { continue };
-                if !server.admits() {
+                if !server.admits() && !(desperate && server.is_last_resort()) {
                     continue;
                 }
                 if last.is_some() {
@@ -138,6 +140,10 @@ impl Fleet {
                 }
                 free = rounds == 0 && error.kind() == FetchErrorKind::Connect;
                 last = Some(error);
+            }
+            if last.is_none() && !desperate {
+                desperate = true;
+                continue;
             }
             if again.is_empty() || retries_left == 0 {
                 return Err(last.unwrap_or_else(nobody));

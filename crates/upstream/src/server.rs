@@ -3,7 +3,10 @@
 use std::{
     error::Error,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) clock: Clock,
     pub(crate) secret: Option<FleetSecret>,
     pub(crate) breaker: Mutex<Breaker>,
+    /// Whether its last failure was to close a connection that it had taken.
+    pub(crate) hung_up: AtomicBool,
 }
 
 /// What may be tried after a failure.
@@ -65,6 +70,12 @@ impl Server {
         self.with_breaker(|breaker, now_ms| breaker.admits(now_ms))
     }
 
+    /// Whether to ask it although it was given up, where nobody else is left: it takes connections, and that it closed some
+    /// may be the fault of what was asked. Otherwise one URL that kills its handler takes the whole site down.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        self.hung_up.load(Ordering::Relaxed)
+    }
+
     /// One attempt. A body that was not touched is back in `request` after a failure.
     pub(crate) async fn attempt(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
         let began = Instant::now();
@@ -87,6 +98,7 @@ impl Server {
         let kind = failure.error.kind();
         self.metrics.failed(kind);
         tracing::debug!(peer = %self.peer, error = &failure.error as &dyn Error, "attempt failed");
+        self.hung_up.store(kind == PrematureClose, Ordering::Relaxed);
         let ill = matches!(kind, Connect | ConnectTimeout | FirstByteTimeout | PrematureClose);
         if ill && self.with_breaker(Breaker::failed) {
             tracing::warn!(peer = %self.peer, error = &failure.error as &dyn Error, "upstream is given up for a while");

@@ -100,13 +100,7 @@ pub(crate) fn receive(
     let framing = if no_content {
         BodyFraming::Empty
     } else if chunked {
-        // RFC 9112 §6.1: we know chunked and no other coding; hyper would read `gzip, chunked` as if it were chunked alone.
-        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-        let one = codings.next().filter(|_| codings.next().is_none());
-        if !one.is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
-            return Err(Refusal::TransferCoding);
-        }
-        BodyFraming::Chunked
+        coded_framing(headers)?
     } else {
         length.map_or(BodyFraming::Close, BodyFraming::Length)
     };
@@ -126,6 +120,27 @@ pub(crate) fn receive(
     }
     Ok(Head { framing, reusable: !both && framing != BodyFraming::Close, trusted_age_ms })
 }
+
+/// Framing by Transfer-Encoding. We ask for no coding but chunked (RFC 9112 §7.4), and hyper would read `gzip, chunked` as
+/// if it were chunked alone.
+fn coded_framing(headers: &HeaderMap) -> Result<BodyFraming, Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let one = codings.next().filter(|_| codings.next().is_none()).ok_or(Refusal::TransferCoding)?;
+    let coding = one.as_bytes().trim_ascii();
+    if coding.eq_ignore_ascii_case(b"chunked") {
+        return Ok(BodyFraming::Chunked);
+    }
+    // RFC 9112 §6.3: whatever does not end in chunked ends with the connection. A word that names no coding has changed no
+    // byte: `identity` of old, and what origins make up. Of the real ones the body cannot be told from its coding.
+    let is_word = !coding.is_empty() && coding.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    if is_word && !CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known.as_bytes())) {
+        return Ok(BodyFraming::Close);
+    }
+    Err(Refusal::TransferCoding)
+}
+
+/// The registered transfer codings beside chunked (RFC 9112 §12.3), and those that HTTP compresses content with.
+const CODINGS: [&str; 9] = ["compress", "deflate", "gzip", "x-compress", "x-gzip", "br", "zstd", "dcb", "dcz"];
 
 /// Leaves at most one `Content-Length` with one meaning.
 fn clean_length(headers: &mut HeaderMap, framing: BodyFraming, chunked: bool, status: StatusCode) {

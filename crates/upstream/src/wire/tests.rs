@@ -84,6 +84,8 @@ fn framing_is_judged_and_the_fields_are_cleaned() {
     check("GET", 200, &[("transfer-encoding", "Chunked")], None, Chunked, true, "");
     check("GET", 200, &[te, cl5], None, Chunked, false, "");
     check("GET", 200, &[], None, Close, false, "");
+    check("GET", 200, &[("transfer-encoding", "identity")], None, Close, false, "");
+    check("GET", 200, &[("transfer-encoding", "Nonsense"), cl5], None, Close, false, "");
     check("HEAD", 200, &[cl5], Some(0), Empty, true, "content-length: 5\n");
     check("HEAD", 200, &[te], Some(0), Empty, true, "");
     check("HEAD", 200, &[("content-length", "5, 6")], Some(0), Empty, true, "");
@@ -108,7 +110,9 @@ fn what_cannot_be_read_is_refused() {
         assert_eq!(received("GET", status, &lines, None).0, Err(refusal), "{coding:?}");
     };
     check(101, &[], Refusal::Switched);
-    for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity, chunked", ",chunked", ""] {
+    for coding in
+        ["gzip", "gzip, chunked", "chunked, chunked", "identity, chunked", ",chunked", "", "GZip", "br", "nonsense;q=1"]
+    {
         check(200, &[coding], Refusal::TransferCoding);
     }
     check(200, &["chunked", "chunked"], Refusal::TransferCoding);

@@ -169,3 +169,14 @@ async fn retries_cannot_multiply_the_load() {
     let retries = world.metric("retries_total");
     assert!((20..=32).contains(&retries), "{retries}");
 }
+
+#[tokio::test]
+async fn a_url_that_kills_its_handler_does_not_take_the_site_down() {
+    let server =
+        ScriptedOrigin::answering(|seen| if seen.path() == "/bad" { Reply::hang_up() } else { Reply::new(204) }).await;
+    let world = Setup::of(vec![origin(&server.url())]).build();
+    for _ in 0..3 {
+        assert_eq!(world.fails(get("/bad")).await, FetchErrorKind::PrematureClose);
+    }
+    assert_eq!(world.fetch(get("/good")).await.unwrap().status.as_u16(), 204);
+}
