@@ -179,11 +179,40 @@ impl Engine {
                     self.landed(ask, object, &landing, why, true)
                 }
                 Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
+                Phase::Streaming(filling) if filling.head.is_collapsible() => {
+                    drop(reader);
+                    self.fetch_variant(ask, &filling, located, why).await
+                }
                 Phase::Streaming(_) | Phase::Stored(..) | Phase::Declined | Phase::Waiting => {
                     drop(reader);
                     self.fetch_alone(ask, located, why).await
                 }
             },
+        }
+    }
+
+    /// The flight that this request joined brings another variant: those that want the same one share a fetch of their own.
+    async fn fetch_variant(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        other: &Filling,
+        located: Option<Located>,
+        why: Why,
+    ) -> Answer {
+        let selection = vary::selection_hash(&other.head.vary, &ask.headers, other.fill.as_u64());
+        match self.flights.join(&ask.key.variant(selection), ask.now) {
+            Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
+            Joined::Follower(reader) => match reader.phase().await {
+                Phase::Streaming(filling) if may_share(&filling.head, ask) => {
+                    self.stream(ask, reader, filling, why, true)
+                }
+                Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
+                _ => {
+                    drop(reader);
+                    self.fetch_alone(ask, located, why).await
+                }
+            },
+            Joined::Missed | Joined::Bypass => self.fetch_alone(ask, located, why).await,
         }
     }
 
@@ -301,6 +330,7 @@ impl Engine {
         member.append_to(headers);
         towards_downstream(self, ask, headers);
         let mut answer = Answer::new(response, cache, reason);
+            self.flights.close(&key);
         answer.upstream = peer;
         answer
     }

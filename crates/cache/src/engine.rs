@@ -199,6 +199,11 @@ impl Engine {
             // RFC 9112 §11.2: where a message ends is not to be trusted after it could not be understood.
             answer.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110 §15.5.6. Others pass too; these are what a site without an API has.
+            let usual = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            answer.response.headers_mut().insert(header::ALLOW, usual);
+        }
         answer
     }
 }
@@ -211,6 +216,7 @@ fn health(method: &Method) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         *response.body_mut() = Body::empty();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -14,7 +14,7 @@ use perigee_semantics::{
     vary::VariantIndex,
 };
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES};
-use perigee_upstream::{BodyFraming, FetchResponse, UpstreamBody};
+use perigee_upstream::{BodyFraming, FetchErrorKind, FetchResponse, UpstreamBody};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -61,6 +61,10 @@ impl Fetching {
         let times = Times { request_time, response_time: self.engine.now() };
         if response.status == StatusCode::NOT_MODIFIED && conditional {
             return Box::pin(self.not_modified(leader, response, times)).await;
+        }
+        if response.status == StatusCode::NOT_MODIFIED {
+            // We asked for the whole, without conditions; the client's own are not the upstream's to answer.
+            return self.fall_back(leader, Failure::Fetch(FetchErrorKind::Protocol), Some(304));
         }
         if response.status.is_server_error() && self.stale_is_better(times) {
             let status = response.status.as_u16();

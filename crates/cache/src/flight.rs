@@ -90,7 +90,13 @@ impl Flights {
         (Leader { flight: Arc::clone(&flight), listed: None }, Reader::new(flight))
     }
 
-    /// Flights under way.
+    /// Lets nobody join the flight for `key` any more; those on board travel on. For what was invalidated: whoever asks
+    /// from now on must not get what was sent before.
+    pub(crate) fn close(&self, key: &CacheKey) {
+        self.shard(key).live.remove(key);
+    }
+
+    /// Flights under way that may be joined.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).live.len()).sum()
     }

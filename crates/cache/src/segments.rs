@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use perigee_semantics::head::StoredHead;
-use perigee_store::{Body as StoredBody, Object, SEGMENT_BYTES};
+use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, SEGMENT_BYTES};
 
 use crate::{
     ask::Ask,
@@ -83,6 +83,17 @@ impl Source {
         Ok(segment.slice(from..to))
     }
 
+    /// Forgets the object: what it lost cannot be had again, and as long as its head stands, every response made of it would
+    /// be cut at the same place.
+    async fn forget(&self) {
+        for key in [self.ask.key.clone(), self.ask.key.variant(self.object.fill.as_u64())] {
+            let entry = self.engine.store.get(&key).await;
+            if matches!(entry, Some((StoreEntry::Object(object), _)) if object.fill == self.object.fill) {
+                self.engine.store.remove(&key);
+            }
+        }
+    }
+
     /// The segment at `start` again from upstream, provided that it is still of the same representation: only a strong
     /// validator can say so (RFC 9110 §13.1.5, §8.8.1).
     async fn refetch(&self, start: u64) -> Result<Bytes, BodyError> {
@@ -92,6 +103,7 @@ impl Source {
         let head: &StoredHead = &self.object.head;
         let strong = head.etag.as_ref().filter(|tag| !tag.weak);
         let (Some(_), Some(etag), true) = (strong, head.fields.get(header::ETAG), len != u64::MAX) else {
+            self.forget().await;
             return Err(BodyError("segment-lost"));
         };
         let last = (start + SEGMENT).min(len).saturating_sub(1);
@@ -107,6 +119,10 @@ impl Source {
             && response.headers.get(header::ETAG) == Some(etag)
             && response.headers.get(header::CONTENT_RANGE).is_some_and(|value| value.as_bytes() == expected.as_bytes());
         if !same {
+            // A server that fails now may bring the segment later.
+            if !response.status.is_server_error() {
+                self.forget().await;
+            }
             return Err(BodyError("segment-changed"));
         }
         let wanted = (last - start + 1) as usize;

@@ -141,8 +141,11 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
         }
         _ => {
             match length {
-                Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
-                None => headers.remove(header::CONTENT_LENGTH),
+                // RFC 9110 §8.6: not in a 204.
+                Some(length) if head.status != StatusCode::NO_CONTENT => {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))
+                }
+                _ => headers.remove(header::CONTENT_LENGTH),
             };
             let body = if ask.method == Method::HEAD { Body::empty() } else { whole(engine, ask, content) };
             with(head.status, headers, body)

@@ -6,8 +6,10 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY},
+    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY},
 };
+
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     codec::{Reader, put_bytes, put_count},
@@ -24,6 +26,8 @@ const INDEX_VERSION: u8 = 1;
 const WEIGHTED_ITEMS_MAX: usize = 32;
 /// The weight of 1.
 const WEIGHT_ONE: u16 = 1000;
+/// In a selector: no selecting field, but the one language of the response; of an internal name, so that no request has it.
+const LANGUAGE: HeaderName = HeaderName::from_static("perigee-content-language");
 
 /// The selecting fields of `request` under the Vary of `response`; `None` if it has a `*`, which nothing matches.
 pub(crate) fn selector(response: &HeaderMap, request: &HeaderMap) -> Option<Selector> {
@@ -33,13 +37,25 @@ pub(crate) fn selector(response: &HeaderMap, request: &HeaderMap) -> Option<Sele
             return None;
         }
         // A member that is no field name cannot select: nothing can match it.
-        let name = HeaderName::from_bytes(item).ok()?;
+        let name = HeaderName::from_bytes(item).ok().filter(|name| *name != LANGUAGE)?;
         if !selector.iter().any(|(seen, _)| *seen == name) {
             let value = normal_form(&name, request);
             selector.push((name, value));
         }
     }
+    if selector.iter().any(|(name, _)| *name == ACCEPT_LANGUAGE)
+        && let Some(language) = language(response)
+    {
+        selector.push((LANGUAGE, Some(language)));
+    }
     Some(selector)
+}
+
+/// The language of a response that is in one.
+fn language(response: &HeaderMap) -> Option<String> {
+    let mut tags = list(response, &CONTENT_LANGUAGE);
+    let only = tags.next().filter(|tag| is_token(tag) && tags.next().is_none())?;
+    std::str::from_utf8(only).ok().map(str::to_ascii_lowercase)
 }
 
 /// The normal form of a request's field; `None` if it is absent, which is not the same as empty. Forward this form of
@@ -73,7 +89,9 @@ pub fn normalise_request(request: &mut HeaderMap) {
 /// Whether what is stored under `selector` answers a request with these fields. Does not allocate.
 pub fn matches(selector: &[(HeaderName, Option<String>)], headers: &HeaderMap) -> bool {
     selector.iter().all(|(name, stored)| match stored {
+        _ if *name == LANGUAGE => true,
         None => !headers.contains_key(name),
+        Some(_) if *name == ACCEPT_LANGUAGE && is_in_favourite_language(selector, headers) => true,
         Some(stored) => {
             let mut rest = stored.as_bytes();
             let mut equal = true;
@@ -87,6 +105,38 @@ pub fn matches(selector: &[(HeaderName, Option<String>)], headers: &HeaderMap) -
             present && equal && rest.is_empty()
         }
     })
+}
+
+/// Whether the stored response is in the language that the request wants more than any other: whatever else it would take,
+/// negotiation ends there (RFC 9110 §12.5.4).
+fn is_in_favourite_language(selector: &[(HeaderName, Option<String>)], headers: &HeaderMap) -> bool {
+    let Some((_, Some(language))) = selector.iter().find(|(name, _)| *name == LANGUAGE) else { return false };
+    let mut is_wanted = false;
+    for item in list(headers, &ACCEPT_LANGUAGE) {
+        match weighted(item) {
+            Some((tag, WEIGHT_ONE)) if tag.eq_ignore_ascii_case(language.as_bytes()) => is_wanted = true,
+            // Another is wanted as much, or nobody knows what this is.
+            Some((_, WEIGHT_ONE)) | None => return false,
+            Some(_) => {}
+        }
+    }
+    is_wanted
+}
+
+/// A number for what a request selects by the fields of `selector`: equal for requests that select the same, and as good as
+/// certainly different for others.
+pub fn selection_hash(selector: &[(HeaderName, Option<String>)], headers: &HeaderMap, seed: u64) -> u64 {
+    let mut hasher = Xxh3::with_seed(seed);
+    for (name, _) in selector {
+        hasher.update(name.as_str().as_bytes());
+        let present = write_normal(name, headers, &mut |part| {
+            hasher.update(part);
+            true
+        });
+        // NUL occurs in no name and no value.
+        hasher.update(if present { b"\0+" } else { b"\0-" });
+    }
+    hasher.digest()
 }
 
 /// Writes the normal form in parts until `take` has enough; false if the field is absent.

@@ -290,3 +290,33 @@ async fn responses_that_demand_validation_are_not_shared_unvalidated() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn what_a_204_must_not_say_and_a_405_must() {
+    edge(
+        "
+        reply /none 204 ; cache-control: max-age=60 |
+        GET /none => 204 ; content-length: -
+        GET /none => 204 ; content-length: - ; cache-status: *hit*
+        reply /reset 205 ; cache-control: max-age=60 |
+        GET /reset => 205 ; content-length: 0
+        TRACE /none => 405 ; allow: *GET*
+        POST /.perigee/healthz => 405 ; allow: GET, HEAD
+    ",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_is_no_answer() {
+    edge(
+        "
+        reply /a 304 ; etag: \"1\" |
+        GET /a => 502 ; cache-status: *protocol*
+        GET /a ; if-none-match: \"2\" => 502
+        reply /a 200 ; cache-control: max-age=60 | v1
+        GET /a => 200 v1
+    ",
+    )
+    .await;
+}

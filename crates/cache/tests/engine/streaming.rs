@@ -187,3 +187,75 @@ async fn what_is_too_large_to_store_streams_at_the_slowest_readers_pace() {
     let (response, _) = world.ask("GET", "/big", &[]).await;
     assert!(response.headers()["cache-status"].to_str().unwrap().contains("fwd=uri-miss"));
 }
+
+/// An origin that serves one body everywhere, without a validator.
+fn serving(world: &World, whole: &Bytes) {
+    let body = whole.clone();
+    world.origin.set(Box::new(move |_| {
+        let pieces: Vec<_> = body.chunks(60_000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+        let body = UpstreamBody::from_body(StreamBody::new(stream::iter(pieces)));
+        let fields = headers(&[("cache-control", "max-age=60")]);
+        Box::pin(std::future::ready(Ok(FetchResponse::scripted(http::StatusCode::OK, fields, body))))
+    }));
+}
+
+#[tokio::test]
+async fn what_lost_its_middle_for_good_is_cut_once_and_then_fetched_again() {
+    let world = World::edge().await;
+    let whole = pattern(8 << 20);
+    serving(&world, &whole);
+    world.ask("GET", "/a", &[]).await;
+    // Readers of its beginning keep the beginning in memory while others push out the rest.
+    for other in 0..8 {
+        world.ask("GET", &format!("/{other}"), &[]).await;
+        let (_, part) = world.ask("GET", "/a", &[("range", "bytes=0-9")]).await;
+        assert!(part.unwrap() == whole.slice(0..10));
+    }
+    world.settle().await;
+    let (response, body) = world.ask("GET", "/a", &[]).await;
+    assert!(
+        response.headers()["cache-status"].to_str().unwrap().contains("hit"),
+        "the store lost more than the middle"
+    );
+    assert!(body.is_none(), "without a strong validator nobody can say that what comes now is the same");
+    let (_, body) = world.ask("GET", "/a", &[]).await;
+    assert!(body.unwrap() == whole);
+}
+
+#[tokio::test]
+async fn what_is_asked_after_an_invalidation_does_not_join_a_fetch_from_before() {
+    let world = World::edge().await;
+    let old = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let early = world.send("GET", "/a", &[]).await;
+    old.send(Ok(Bytes::from_static(b"old"))).await.unwrap();
+    serving(&world, &Bytes::from_static(b"new"));
+    assert_eq!(world.ask("POST", "/a", &[]).await.0.status(), 200);
+    let late = tokio::time::timeout(Duration::from_secs(10), world.ask("GET", "/a", &[])).await;
+    assert_eq!(late.expect("it waits for the old fetch").1.unwrap(), "new");
+    drop(old);
+    assert_eq!(early.into_body().collect().await.unwrap().to_bytes(), "old");
+    world.settle().await;
+    let (response, body) = world.ask("GET", "/a", &[]).await;
+    assert_eq!(body.unwrap(), "new");
+    assert!(response.headers()["cache-status"].to_str().unwrap().contains("hit"));
+}
+
+#[tokio::test]
+async fn clients_of_two_cold_variants_make_one_fetch_for_each() {
+    let world = World::edge().await;
+    world.origin.set(Box::new(|request| {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let language = Bytes::copy_from_slice(request.headers["x-a"].as_bytes());
+            let fields = headers(&[("cache-control", "max-age=60"), ("vary", "x-a")]);
+            Ok(FetchResponse::scripted(http::StatusCode::OK, fields, UpstreamBody::full(language)))
+        })
+    }));
+    let names = ["0", "1", "2"];
+    let client = async |i: usize| world.ask("GET", "/v", &[("x-a", names[i % 3])]).await;
+    for (i, (response, body)) in join_all((0..60).map(client)).await.into_iter().enumerate() {
+        assert_eq!((response.status().as_u16(), body.unwrap()), (200, Bytes::from(names[i % 3])));
+    }
+    world.settle().await;
+    assert_eq!(world.origin.fetches(), 3);
+}

@@ -47,6 +47,27 @@ fn same_variant_or_not() {
 }
 
 #[test]
+fn a_response_in_the_favourite_language_needs_no_negotiation() {
+    let check = |language: &[(&str, &str)], second: &str, same: bool| {
+        let name = "accept-language";
+        let response: Vec<_> = [("vary", name)].iter().chain(language).copied().collect();
+        let selector = selector(&headers(&response), &headers(&[(name, "en, de")])).unwrap();
+        assert_eq!(matches(&selector, &headers(&[(name, second)])), same, "{language:?} {second}");
+        assert!(!matches(&selector, &HeaderMap::new()), "{language:?}");
+    };
+    let german = [("content-language", "de")];
+    for wanted in ["de", "DE;q=1.0", "fr;q=0.5, de", "de, en;q=0.9, *;q=0.1"] {
+        check(&german, wanted, true);
+        check(&[], wanted, false);
+        check(&[("content-language", "de, en")], wanted, false);
+        check(&[("content-language", "de-AT")], wanted, false);
+    }
+    for wanted in ["fr", "de;q=0.9", "de, fr", "de-AT, de;q=0.9", "de;q=2", "de, *", "de;level=1", "fr, de;q=0.5", ""] {
+        check(&german, wanted, false);
+    }
+}
+
+#[test]
 fn star_in_every_spelling() {
     for star in ["*", "*, *", ", *", "*, foo", "foo, *", "foo,*,bar", "\"*\""] {
         assert_eq!(selector(&headers(&[("vary", star)]), &HeaderMap::new()), None, "{star}");
@@ -165,4 +186,28 @@ proptest! {
             prop_assert_eq!(again, bytes);
         }
     }
+}
+
+#[test]
+fn requests_that_select_the_same_have_one_hash() {
+    let selector: Selector = vec![(ACCEPT_ENCODING, None), (HeaderName::from_static("x-a"), None)];
+    let hash = |fields: &[(&'static str, &'static str)]| {
+        let headers: HeaderMap = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        selection_hash(&selector, &headers, 7)
+    };
+    assert_eq!(
+        hash(&[("accept-encoding", "gzip, BR"), ("x-b", "1")]),
+        hash(&[("accept-encoding", "br,gzip"), ("x-b", "2")])
+    );
+    let all = [
+        hash(&[]),
+        hash(&[("x-a", "")]),
+        hash(&[("x-a", "1")]),
+        hash(&[("accept-encoding", "")]),
+        hash(&[("accept-encoding", "1")]),
+    ];
+    assert!(all.iter().enumerate().all(|(at, one)| !all[at + 1..].contains(one)), "{all:?}");
 }
