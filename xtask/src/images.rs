@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -140,7 +141,10 @@ fn stage_client(programs: &[PathBuf], target: &Path) -> Result<()> {
     }
     copy(Path::new("/bin/sh"), &target.join("bin/sh"))?;
     fs::create_dir_all(target.join("etc"))?;
-    fs::create_dir_all(target.join("tmp"))?;
+    // What is mounted there takes over the mode of what was there.
+    let temporary = target.join("tmp");
+    fs::create_dir_all(&temporary)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777))?;
     fs::write(target.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
     fs::write(target.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nclient:x:65532:65532::/tmp:/bin/sh\n")?;
     Ok(())
