@@ -3,7 +3,15 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode, header};
-use perigee_semantics::{head::StoredHead, invalidate, policy::Policy, reuse, status::Fwd, vary};
+use perigee_semantics::{
+    head::StoredHead,
+    invalidate,
+    policy::Policy,
+    ranges::{self, RangeAnswer},
+    reuse,
+    status::Fwd,
+    vary,
+};
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, Tier as StoreTier};
 use perigee_upstream::{FetchResponse, RequestBody};
 use tokio::sync::oneshot;
@@ -17,6 +25,7 @@ use crate::{
     fill::Fetching,
     flight::{Filling, Flights, Joined, Landing, Phase, Reader},
     flow::{self, Action, Lookup},
+    segments,
     serve::{CACHE_STATUS, Content, Said, serve, towards_downstream},
 };
 
@@ -60,7 +69,7 @@ impl Engine {
             // RFC 9110 §9.3.1: content in a GET has no defined meaning; it is the origin's to judge.
             return self.pass(&ask, body, Why { fwd: Fwd::Bypass, reason: "request-body" }).await;
         }
-        let found = self.whole(self.lookup(&ask).await).await;
+        let found = self.whole(&ask, self.lookup(&ask).await);
         let action = flow::decide(found.lookup(), ask.view(), &ask.policy(), ask.now);
         let located = match found {
             Found::Object(located) => Some(located),
@@ -121,18 +130,18 @@ impl Engine {
         }
     }
 
-    /// A large object whose beginning the store has dropped is as good as not there: better a fetch of the whole than a
-    /// response that begins with one.
-    async fn whole(&self, found: Found) -> Found {
-        match found {
-            Found::Object(located)
-                if matches!(located.object.body, StoredBody::Segments { .. })
-                    && self.store.segment(&located.object, 0).await.is_none() =>
-            {
-                Found::Nothing
-            }
-            found => found,
-        }
+    /// A large object that the store has dropped a part of is as good as not there: better a fetch of the whole than a
+    /// response that is cut. If its origin serves ranges of what has a strong validator, the rest is filled in as it goes.
+    fn whole(&self, ask: &Ask, found: Found) -> Found {
+        let Found::Object(located) = &found else { return found };
+        let object = &located.object;
+        let StoredBody::Segments { len } = object.body else { return found };
+        let wanted = match ranges::evaluate(ask.view(), &object.head, len) {
+            RangeAnswer::One(range) => segments::of(range.first, range.last),
+            _ => 0..object.body.segments(),
+        };
+        let needed = if segments::can_be_mended(&object.head) { wanted.start..wanted.start + 1 } else { wanted };
+        if self.store.holds(object.fill, needed) { found } else { Found::Nothing }
     }
 
     fn hit(self: &Arc<Self>, ask: &Arc<Ask>, located: &Located, cache: &'static str, reason: &'static str) -> Answer {
@@ -172,7 +181,7 @@ impl Engine {
             Joined::Missed => self.fetch_alone(ask, located, why).await,
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
-                Phase::Streaming(filling) if may_share(&filling.head, ask) => {
+                Phase::Streaming(filling) if may_share(&filling.head, ask) && self.is_whole(&reader, &filling) => {
                     self.stream(ask, reader, filling, why, true)
                 }
                 Phase::Stored(object, landing) if may_share(&object.head, ask) => {
@@ -191,7 +200,16 @@ impl Engine {
         }
     }
 
-    /// The flight that this request joined brings another variant: those that want the same one share a fetch of their own.
+    /// Whether a reader that comes late finds what the window has left behind in the store.
+    fn is_whole(&self, reader: &Reader, filling: &Filling) -> bool {
+        let behind = reader.window_start();
+        behind == 0
+            || segments::can_be_mended(&filling.head)
+            || self.store.holds(filling.fill, segments::of(0, behind - 1))
+    }
+
+    /// The flight that this request joined brings another variant, or its beginning is gone: those that want the same share
+    /// a fetch of their own.
     async fn fetch_variant(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
@@ -203,7 +221,7 @@ impl Engine {
         match self.flights.join(&ask.key.variant(selection), ask.now) {
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
-                Phase::Streaming(filling) if may_share(&filling.head, ask) => {
+                Phase::Streaming(filling) if may_share(&filling.head, ask) && self.is_whole(&reader, &filling) => {
                     self.stream(ask, reader, filling, why, true)
                 }
                 Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
@@ -311,6 +329,7 @@ impl Engine {
         for key in invalidate::invalidated(&ask.method, response.status, &response.headers, ask.invalidation(), &policy)
         {
             self.store.remove(&key);
+            self.flights.close(&key);
         }
     }
 
@@ -330,7 +349,6 @@ impl Engine {
         member.append_to(headers);
         towards_downstream(self, ask, headers);
         let mut answer = Answer::new(response, cache, reason);
-            self.flights.close(&key);
         answer.upstream = peer;
         answer
     }

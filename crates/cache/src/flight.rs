@@ -435,6 +435,11 @@ impl Reader {
         self.advance(start);
     }
 
+    /// What lies before this offset is no longer held by the flight.
+    pub(crate) fn window_start(&self) -> u64 {
+        lock(&self.flight.state).window_start
+    }
+
     /// The next piece of the body.
     pub(crate) async fn next(&mut self) -> Piece {
         loop {

@@ -18,6 +18,19 @@ use crate::{
 
 const SEGMENT: u64 = SEGMENT_BYTES as u64;
 
+/// The segments that hold bytes `first..=last`.
+pub(crate) fn of(first: u64, last: u64) -> Range<u32> {
+    let index = |offset: u64| u32::try_from(offset / SEGMENT).unwrap_or(u32::MAX);
+    index(first)..index(last).saturating_add(1)
+}
+
+/// Whether a lost segment can probably be fetched again: only a strong validator tells that it is still of the same
+/// representation (RFC 9110 §13.1.5, §8.8.1), and only some origins serve ranges (§14.3).
+pub(crate) fn can_be_mended(head: &StoredHead) -> bool {
+    let serves_ranges = head.fields.get(header::ACCEPT_RANGES).is_some_and(|unit| unit.as_bytes() == b"bytes");
+    serves_ranges && head.etag.as_ref().is_some_and(|tag| !tag.weak)
+}
+
 struct Source {
     engine: Arc<Engine>,
     ask: Arc<Ask>,

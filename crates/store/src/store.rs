@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -153,6 +154,17 @@ impl Store {
             None => counts.nowhere.inc(),
         };
         found
+    }
+
+    /// Whether memory or the disk's index has all of these segments of a fill. Reads nothing: a segment may yet turn out
+    /// damaged, or go.
+    pub fn holds(&self, fill: FillId, segments: Range<u32>) -> bool {
+        let inner = &self.inner;
+        let disk = (inner.window.is_some() && !inner.closed.load(Ordering::Acquire)).then(|| inner.hybrid.storage());
+        segments.into_iter().all(|index| {
+            let key = RecordKey::Segment(fill, index);
+            inner.hybrid.memory().contains(&key) || disk.is_some_and(|disk| disk.may_contains(&key))
+        })
     }
 
     /// Names a new fill. A removal of its key from here on undoes it.

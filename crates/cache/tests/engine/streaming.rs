@@ -188,38 +188,98 @@ async fn what_is_too_large_to_store_streams_at_the_slowest_readers_pace() {
     assert!(response.headers()["cache-status"].to_str().unwrap().contains("fwd=uri-miss"));
 }
 
-/// An origin that serves one body everywhere, without a validator.
-fn serving(world: &World, whole: &Bytes) {
-    let body = whole.clone();
-    world.origin.set(Box::new(move |_| {
+/// An origin that serves one body everywhere, with these fields beside its freshness, and ranges of it.
+fn serving(world: &World, whole: &Bytes, more: &'static [(&'static str, &'static str)]) {
+    let whole = whole.clone();
+    world.origin.set(Box::new(move |request| {
+        let mut fields = headers(&[("cache-control", "max-age=60")]);
+        fields.extend(headers(more));
+        let range = request.headers.get("range").and_then(|range| range.to_str().unwrap().strip_prefix("bytes="));
+        let range = range.and_then(|range| range.split_once('-')).filter(|_| fields.contains_key("accept-ranges"));
+        let (status, body) = match range {
+            Some((first, last)) if request.headers.get("if-range") == fields.get("etag") => {
+                fields.insert("content-range", format!("bytes {first}-{last}/{}", whole.len()).parse().unwrap());
+                (http::StatusCode::PARTIAL_CONTENT, whole.slice(first.parse::<usize>().unwrap()..=last.parse().unwrap()))
+            }
+            _ => (http::StatusCode::OK, whole.clone()),
+        };
         let pieces: Vec<_> = body.chunks(60_000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
         let body = UpstreamBody::from_body(StreamBody::new(stream::iter(pieces)));
-        let fields = headers(&[("cache-control", "max-age=60")]);
-        Box::pin(std::future::ready(Ok(FetchResponse::scripted(http::StatusCode::OK, fields, body))))
+        Box::pin(std::future::ready(Ok(FetchResponse::scripted(status, fields, body))))
     }));
 }
 
-#[tokio::test]
-async fn what_lost_its_middle_for_good_is_cut_once_and_then_fetched_again() {
-    let world = World::edge().await;
-    let whole = pattern(8 << 20);
-    serving(&world, &whole);
+/// Stores `/a` and lets the store lose all of it but its beginning, which readers keep in memory.
+async fn lose_the_rest(world: &World, whole: &Bytes) {
     world.ask("GET", "/a", &[]).await;
-    // Readers of its beginning keep the beginning in memory while others push out the rest.
     for other in 0..8 {
         world.ask("GET", &format!("/{other}"), &[]).await;
-        let (_, part) = world.ask("GET", "/a", &[("range", "bytes=0-9")]).await;
+        let (response, part) = world.ask("GET", "/a", &[("range", "bytes=0-9")]).await;
+        assert!(response.headers()["cache-status"].to_str().unwrap().contains("hit"), "what is left is served");
         assert!(part.unwrap() == whole.slice(0..10));
     }
     world.settle().await;
+}
+
+#[tokio::test]
+async fn what_lost_a_part_for_good_is_fetched_anew() {
+    for fields in [&[][..], &[("etag", "W/\"1\""), ("accept-ranges", "bytes")], &[("etag", "\"1\"")]] {
+        let world = World::edge().await;
+        let whole = pattern(8 << 20);
+        serving(&world, &whole, fields);
+        lose_the_rest(&world, &whole).await;
+        let fetches = world.origin.fetches();
+        let (response, body) = world.ask("GET", "/a", &[]).await;
+        assert!(body.is_some_and(|body| body == whole), "{fields:?}: cut");
+        assert!(response.headers()["cache-status"].to_str().unwrap().contains("fwd=uri-miss"), "{fields:?}");
+        assert_eq!(world.origin.fetches(), fetches + 1);
+    }
+}
+
+#[tokio::test]
+async fn lost_segments_are_filled_in_from_an_origin_that_serves_ranges() {
+    let world = World::edge().await;
+    let whole = pattern(8 << 20);
+    let fields = &[("etag", "\"1\""), ("accept-ranges", "bytes")];
+    serving(&world, &whole, fields);
+    lose_the_rest(&world, &whole).await;
+    let fetches = world.origin.fetches();
     let (response, body) = world.ask("GET", "/a", &[]).await;
-    assert!(
-        response.headers()["cache-status"].to_str().unwrap().contains("hit"),
-        "the store lost more than the middle"
-    );
-    assert!(body.is_none(), "without a strong validator nobody can say that what comes now is the same");
-    let (_, body) = world.ask("GET", "/a", &[]).await;
     assert!(body.unwrap() == whole);
+    assert!(response.headers()["cache-status"].to_str().unwrap().contains("hit"));
+    assert!(world.origin.fetches() > fetches);
+}
+
+#[tokio::test]
+async fn who_comes_when_the_beginning_is_gone_does_not_join() {
+    let world = World::edge().await;
+    let whole = pattern(8 << 20);
+    serving(&world, &whole, &[]);
+    // A full memory lets go what is new first.
+    for other in 0..8 {
+        world.ask("GET", &format!("/{other}"), &[]).await;
+    }
+    let origin = steered(&world, headers(&[("cache-control", "max-age=60")]));
+    let early = tokio::spawn(world.send("GET", "/a", &[]).await.into_body().collect());
+    for piece in whole.chunks(50_000) {
+        origin.send(Ok(Bytes::copy_from_slice(piece))).await.unwrap();
+    }
+    serving(&world, &whole, &[]);
+    let late = tokio::time::timeout(Duration::from_secs(10), world.ask("GET", "/a", &[])).await.expect("its own fetch");
+    assert!(late.1.expect("cut") == whole);
+    drop(origin);
+    assert!(early.await.unwrap().unwrap().to_bytes() == whole);
+}
+
+#[tokio::test]
+async fn what_changed_since_a_part_was_lost_is_cut_once_and_then_fetched_anew() {
+    let world = World::edge().await;
+    let whole = pattern(8 << 20);
+    serving(&world, &whole, &[("etag", "\"1\""), ("accept-ranges", "bytes")]);
+    lose_the_rest(&world, &whole).await;
+    serving(&world, &whole.slice(1..), &[("etag", "\"2\""), ("accept-ranges", "bytes")]);
+    assert!(world.ask("GET", "/a", &[]).await.1.is_none(), "parts of two representations were joined");
+    assert!(world.ask("GET", "/a", &[]).await.1.unwrap() == whole.slice(1..));
 }
 
 #[tokio::test]
@@ -228,7 +288,7 @@ async fn what_is_asked_after_an_invalidation_does_not_join_a_fetch_from_before()
     let old = steered(&world, headers(&[("cache-control", "max-age=60")]));
     let early = world.send("GET", "/a", &[]).await;
     old.send(Ok(Bytes::from_static(b"old"))).await.unwrap();
-    serving(&world, &Bytes::from_static(b"new"));
+    serving(&world, &Bytes::from_static(b"new"), &[]);
     assert_eq!(world.ask("POST", "/a", &[]).await.0.status(), 200);
     let late = tokio::time::timeout(Duration::from_secs(10), world.ask("GET", "/a", &[])).await;
     assert_eq!(late.expect("it waits for the old fetch").1.unwrap(), "new");
