@@ -95,19 +95,29 @@ fn finish(name: &str, folder: &Path, lines: &[String]) -> Result<()> {
 
 /// Builds the servers so that they need no file of any system, and gives the folder they are in.
 pub(crate) fn static_binaries(profile: &str) -> Result<PathBuf> {
-    let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let host = host()?;
     eprintln!("build   static binaries, profile {profile}, for {host} (the first time takes minutes)");
     let mut command = cargo();
     // With --target the flag does not reach build scripts and macros, which must stay dynamic.
     command.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command.args(["build", "--profile", profile, "--target", host]);
+    command.args(["build", "--profile", profile, "--target", &host]);
     for package in PACKAGES {
         command.args(["--package", package]);
     }
     succeed(&mut command)?;
+    binaries_folder(profile)
+}
+
+/// Where [`static_binaries`] leaves them.
+pub(crate) fn binaries_folder(profile: &str) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join(host).join(if profile == "dev" { "debug" } else { profile }))
+    Ok(target.join(host()?).join(if profile == "dev" { "debug" } else { profile }))
+}
+
+fn host() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    Ok(host.to_owned())
 }
 
 fn strip(from: &Path, to: &Path) -> Result<()> {

@@ -29,8 +29,8 @@ cargo xtask CHORE [ARGUMENTS]
   smoke              brings that world up, shows from every region that it works, and takes it down again
                      (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
                      and outside of CI, says so and succeeds)
-  bench [--json]     our edge and nginx on the same hit, in turns: CPU a request and its ratio (--rounds N, --seconds N;
-                     needs nginx, wrk and two cores)
+  bench [--json]     our edge and nginx on the same hit, in turns: CPU a request and its ratio (--rounds N, --seconds N,
+                     --no-build; needs nginx, wrk and two cores)
   help               this
 ";
 

@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use super::Figure;
 
-/// Rounds of ours and theirs.
+/// Rounds, each with a figure of every server; the first is ours.
 pub(super) struct Report {
-    rounds: Vec<(Figure, Figure)>,
+    names: Vec<&'static str>,
+    rounds: Vec<Vec<Figure>>,
 }
 
 /// Least, middle and most.
@@ -31,58 +32,74 @@ impl Spread {
 }
 
 impl Report {
-    pub(super) fn new(rounds: Vec<(Figure, Figure)>) -> Self {
-        Self { rounds }
+    pub(super) fn new(names: Vec<&'static str>, rounds: Vec<Vec<Figure>>) -> Self {
+        Self { names, rounds }
+    }
+
+    fn spread(&self, server: usize, of: fn(&Figure) -> f64) -> Spread {
+        Spread::of(self.rounds.iter().filter_map(|round| round.get(server)).map(of))
+    }
+
+    /// CPU of a request at a peer, of each round in units of ours: above 1, ours needs less.
+    fn ratios(&self, server: usize) -> Vec<f64> {
+        let ratio = |round: &Vec<Figure>| Some(round.get(server)?.cpu_us / round.first()?.cpu_us);
+        self.rounds.iter().filter_map(ratio).collect()
     }
 
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        let of = |figure: fn(&(Figure, Figure)) -> f64| Spread::of(self.rounds.iter().map(figure));
-        let rows = [
-            ("edge", of(|round| round.0.rate), of(|round| round.0.cpu_us)),
-            ("nginx", of(|round| round.1.rate), of(|round| round.1.cpu_us)),
-        ];
-        // Above 1: ours needs less.
-        let ratio = of(|round| round.1.cpu_us / round.0.cpu_us);
         if json {
-            let servers: serde_json::Map<_, _> = rows
-                .iter()
-                .map(|(name, rate, cpu)| {
-                    (
-                        (*name).to_owned(),
-                        serde_json::json!({ "requests_per_second": rate.json(), "cpu_us_per_request": cpu.json() }),
-                    )
-                })
-                .collect();
-            let ratios: Vec<f64> = self.rounds.iter().map(|round| round.1.cpu_us / round.0.cpu_us).collect();
-            let all = serde_json::json!({
-                "scenario": "hit of 1 KiB, keep-alive, 64 connections",
-                "rounds": self.rounds.len(),
-                "servers": servers,
-                "cpu_nginx_over_edge": { "rounds": ratios, "spread": ratio.json() },
-            });
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            println!("{}", serde_json::to_string_pretty(&self.json())?);
             return Ok(());
         }
         println!("\nhit of 1 KiB, keep-alive, 64 connections, {} rounds; min / median / max", self.rounds.len());
-        for (name, Spread([rate_min, rate, rate_max]), Spread([cpu_min, cpu, cpu_max])) in rows {
+        for (server, name) in self.names.iter().enumerate() {
+            let Spread([rate_min, rate, rate_max]) = self.spread(server, |figure| figure.rate);
+            let Spread([cpu_min, cpu, cpu_max]) = self.spread(server, |figure| figure.cpu_us);
             println!(
-                "  {name:6} {rate_min:7.0} / {rate:7.0} / {rate_max:7.0} requests/s   {cpu_min:6.2} / {cpu:6.2} / {cpu_max:6.2} µs of CPU a request"
+                "  {name:10} {rate_min:7.0} / {rate:7.0} / {rate_max:7.0} requests/s   \
+                 {cpu_min:6.2} / {cpu:6.2} / {cpu_max:6.2} µs of CPU a request"
             );
         }
-        let each: Vec<String> =
-            self.rounds.iter().map(|round| format!("{:.2}", round.1.cpu_us / round.0.cpu_us)).collect();
-        println!(
-            "  CPU a request, nginx : edge   {}   median {:.2} (above 1: the edge needs less)",
-            each.join("  "),
-            ratio.0[1]
-        );
+        for (server, name) in self.names.iter().enumerate().skip(1) {
+            let ratios = self.ratios(server);
+            let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            let Spread([_, median, _]) = Spread::of(ratios.into_iter());
+            println!("  CPU a request, {name} : edge   {}   median {median:.2}", each.join("  "));
+        }
+        println!("  (above 1: the edge needs less)");
         Ok(())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let server = |(server, name): (usize, &&str)| {
+            let ratios = self.ratios(server);
+            serde_json::json!({
+                "name": name,
+                "requests_per_second": self.spread(server, |figure| figure.rate).json(),
+                "cpu_us_per_request": self.spread(server, |figure| figure.cpu_us).json(),
+                "cpu_over_edge": { "rounds": &ratios, "spread": Spread::of(ratios.iter().copied()).json() },
+            })
+        };
+        serde_json::json!({
+            "scenario": "hit of 1 KiB, keep-alive, 64 connections",
+            "rounds": self.rounds.len(),
+            "servers": self.names.iter().enumerate().map(server).collect::<Vec<_>>(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Spread;
+    use super::*;
+
+    #[test]
+    fn ratios_are_to_ours_and_round_by_round() {
+        let figure = |cpu_us| Figure { rate: 1.0, cpu_us };
+        let report =
+            Report::new(vec!["edge", "nginx"], vec![vec![figure(10.0), figure(20.0)], vec![figure(8.0), figure(4.0)]]);
+        assert_eq!((report.ratios(0), report.ratios(1)), (vec![1.0, 1.0], vec![2.0, 0.5]));
+        assert_eq!(report.json()["servers"][1]["cpu_over_edge"]["spread"]["median"], 1.25);
+    }
 
     #[test]
     fn spreads() {

@@ -45,13 +45,15 @@ impl Server {
     }
 
     /// Debian's, with one worker and no log.
-    pub(super) fn nginx(origin: &Self, folder: &Path) -> Result<Self> {
+    pub(super) fn nginx(name: &'static str, extra: &str, origin: &Self, folder: &Path) -> Result<Self> {
         let port = free_port()?;
+        let folder = &folder.join(name);
+        fs::create_dir_all(folder)?;
         let file = folder.join("nginx.conf");
-        fs::write(&file, nginx_conf(port, origin.port, folder)?)?;
+        fs::write(&file, nginx_conf(port, origin.port, folder, extra)?)?;
         let mut command = pinned(Path::new("nginx"));
         command.arg("-e").arg(folder.join("nginx.err")).arg("-c").arg(&file).arg("-p").arg(folder);
-        Self::start("nginx", port, command, None)
+        Self::start(name, port, command, None)
     }
 
     fn start(name: &'static str, port: u16, mut command: Command, access_log: Option<PathBuf>) -> Result<Self> {
@@ -148,7 +150,7 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn nginx_conf(port: u16, origin: u16, folder: &Path) -> Result<String> {
+fn nginx_conf(port: u16, origin: u16, folder: &Path, extra: &str) -> Result<String> {
     // Its workers are nobody otherwise, who may not write here. Said by anyone else than root it is only warned of.
     let user = if output(Command::new("id").arg("-u"))?.trim() == "0" { "user root;" } else { "" };
     let folder = folder.display();
@@ -159,7 +161,7 @@ http {{
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000;
   proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:16m inactive=1h; proxy_temp_path {folder}/proxy;
   client_body_temp_path {folder}/body; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  open_file_cache max=1000;
+  {extra}
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass http://127.0.0.1:{origin}; proxy_cache bench; proxy_cache_valid 200 1h; }}
