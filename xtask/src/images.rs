@@ -169,3 +169,48 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use perigee_geo::world::{DemoBase, demo_world};
+
+    use super::*;
+
+    /// The images are built from the table, also where there is only Docker; the world itself is `perigee-geo`'s.
+    #[test]
+    fn the_table_is_the_simulated_world() {
+        assert_eq!(fs::read_to_string(root().join("deploy/world.csv")).unwrap(), demo_world(DemoBase::Compose));
+    }
+
+    #[test]
+    fn compose_and_dockerfile_name_the_same_images() {
+        let compose = fs::read_to_string(root().join("deploy/compose.yaml")).unwrap();
+        let dockerfile = fs::read_to_string(root().join("deploy/Dockerfile")).unwrap();
+        for image in ["perigee-edge", "perigee-shield", "perigee-geodns", "perigee", "perigee-client"] {
+            assert!(compose.contains(&format!("image: {image}:dev\n")), "{image}");
+            assert!(compose.contains(&format!("target: {image} }}\n")), "{image}");
+            assert!(dockerfile.contains(&format!(" AS {image}\n")), "{image}");
+        }
+    }
+
+    /// Every address that the document tells is a container's, and every PoP has an edge and a client.
+    #[test]
+    fn compose_is_the_documents_world() {
+        let compose = fs::read_to_string(root().join("deploy/compose.yaml")).unwrap();
+        let text = fs::read_to_string(root().join("deploy/cdn.toml")).unwrap();
+        let document = perigee_protocol::document::load("deploy/cdn.toml", &text).unwrap();
+        let has = |line: String| assert!(compose.contains(&line), "{line}");
+        for pop in &document.pops {
+            has(format!("\n  edge-{}:\n", pop.id));
+            has(format!("\n  client-{}:\n", pop.id));
+            pop.addresses().for_each(|address| has(format!("ipv4_address: {address} }}")));
+        }
+        for nameserver in &document.cdn.nameservers {
+            nameserver.addresses.iter().for_each(|address| has(format!("ipv4_address: {address} }}")));
+        }
+        for shield in &document.shields {
+            has(format!("\n  {}:\n", shield.id));
+            has(format!("ipv4_address: {} }}", shield.url.host));
+        }
+    }
+}
