@@ -10,14 +10,16 @@ use perigee_protocol::{
     model::{HeaderRules, Rule, RuleCache, Scheme},
 };
 use perigee_semantics::{
+    head::StoredHead,
     headers as fields, invalidate,
     key::{CacheKey, normalise_query},
     policy::{Policy, Tier},
     request::{RequestView, guard},
+    storable::{Admission, Times, admit_post},
     time::Timestamp,
     vary,
 };
-use perigee_upstream::{Claims, FetchRequest, RequestBody};
+use perigee_upstream::{Claims, FetchRequest, FetchResponse, RequestBody};
 
 use crate::{
     engine::{Config, Engine},
@@ -178,6 +180,20 @@ impl Ask {
             authority: self.key_authority(),
             path: self.target.path(),
             query: self.target.query(),
+        }
+    }
+
+    /// The head under which a response to POST answers later GETs (RFC 9110 §9.3.3), if it may.
+    pub(crate) fn representation(&self, response: &FetchResponse, times: Times) -> Option<StoredHead> {
+        // What is not keyed went to the origin with the POST, and may have shaped what it answered.
+        if self.method != Method::POST || self.keyed_target.is_some() {
+            return None;
+        }
+        let FetchResponse { status, headers, trusted_age_ms, .. } = response;
+        let policy = self.policy();
+        match admit_post(self.view(), *status, headers, self.invalidation(), &policy, times, *trusted_age_ms) {
+            Admission::Store(head) => Some(*head),
+            Admission::DoNot(_) => None,
         }
     }
 

@@ -10,6 +10,7 @@ use perigee_semantics::{
     ranges::{self, RangeAnswer},
     reuse,
     status::Fwd,
+    storable::Times,
     vary,
 };
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, Tier as StoreTier};
@@ -311,12 +312,31 @@ impl Engine {
 
     /// Sends the request on as it stands.
     async fn pass(self: &Arc<Self>, ask: &Arc<Ask>, body: Option<RequestBody>, why: Why) -> Answer {
+        let (began, request_time) = (self.store.begin(), self.now());
         match ask.site.upstream.fetch(ask.fetch_as_asked(self, body)).await {
             Err(error) => self.failed(ask, None, Failure::Fetch(error.kind())),
             Ok(response) => {
+                // Asked before its own invalidation: whatever another request changed meanwhile, this may not have seen.
+                let overtaken = self.store.removed_since(&ask.key, began);
                 self.invalidate(ask, &response);
+                let times = Times { request_time, response_time: self.now() };
+                if !overtaken && let Some(head) = ask.representation(&response, times) {
+                    return self.keep(ask, head, response, why).await;
+                }
                 self.relay(ask, response, "pass", why.reason, why.fwd)
             }
+        }
+    }
+
+    /// Stores what a POST brought, while its client gets it.
+    async fn keep(self: &Arc<Self>, ask: &Arc<Ask>, head: StoredHead, response: FetchResponse, why: Why) -> Answer {
+        let (leader, reader) = Flights::alone();
+        let (private, _) = oneshot::channel();
+        let fetching = Fetching::new(self, ask, None, private);
+        tokio::spawn(fetching.fill(leader, self.store.begin(), head, response));
+        match reader.phase().await {
+            Phase::Streaming(filling) => self.stream(ask, reader, filling, why, false),
+            _ => self.failed(ask, None, Failure::LeaderGone),
         }
     }
 

@@ -139,7 +139,8 @@ impl Fetching {
         }
     }
 
-    async fn fill(self, leader: Leader, fill: FillId, head: StoredHead, response: FetchResponse) {
+    /// Stores a response that was admitted, while the leader's readers get it.
+    pub(crate) async fn fill(self, leader: Leader, fill: FillId, head: StoredHead, response: FetchResponse) {
         let length = match response.framing {
             BodyFraming::Empty => Some(0),
             BodyFraming::Length(length) => Some(length),

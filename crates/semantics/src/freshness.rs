@@ -42,6 +42,11 @@ pub enum LifetimeSource {
 }
 
 impl LifetimeSource {
+    /// Whether the response itself says how long (RFC 9111 §4.2.1).
+    pub fn is_explicit(self) -> bool {
+        matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires)
+    }
+
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -62,6 +62,14 @@ pub fn invalidated(
     keys
 }
 
+/// Whether a response says that its content is a current representation of the target (RFC 9110 §8.7).
+pub(crate) fn represents(response: &HeaderMap, target: Target<'_>) -> bool {
+    let mut lines = response.get_all(CONTENT_LOCATION).into_iter();
+    let only = lines.next().filter(|_| lines.next().is_none()).and_then(|value| value.to_str().ok());
+    only.and_then(|reference| resolve(reference.trim(), target))
+        .is_some_and(|(path, query)| path == target.path && query == target.query)
+}
+
 /// Path and query of a reference on the target's own origin (RFC 3986 §5.2); `None` elsewhere.
 fn resolve<'r>(reference: &'r str, target: Target<'_>) -> Option<(String, Option<&'r str>)> {
     let reference = reference.split_once('#').map_or(reference, |(before, _)| before);
@@ -168,6 +176,28 @@ mod tests {
         for safe_method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
             check(safe_method, 200, &[("location", "/x")], &[]);
         }
+    }
+
+    #[test]
+    fn representations() {
+        let site: SiteId = "www".parse().unwrap();
+        let target =
+            Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/dir/page", query: Some("q") };
+        let check = |locations: &[&str], expected: bool| {
+            let mut response = HeaderMap::new();
+            for value in locations {
+                response.append(CONTENT_LOCATION, HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(represents(&response, target), expected, "{locations:?}");
+        };
+        check(&["/dir/page?q"], true);
+        check(&["http://a.example/dir/page?q"], true);
+        check(&["page?q"], true);
+        check(&[], false);
+        check(&["/dir/page"], false);
+        check(&["/other?q"], false);
+        check(&["http://b.example/dir/page?q"], false);
+        check(&["/dir/page?q", "/dir/page?q"], false);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     freshness::{Evidence, Freshness, LifetimeSource, is_heuristically_cacheable},
     head::{EntityTag, StoredHead},
     headers::{CACHE_STATUS, strip_hop_by_hop, strip_internal},
+    invalidate::{Target, represents},
     policy::Policy,
     request::RequestView,
     tags,
@@ -50,7 +51,7 @@ impl Admission {
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoNotReason {
-    /// Only responses to GET are stored.
+    /// Only responses to GET are stored, and those to POST that represent its target.
     Method,
     /// The rule says `cache = "pass"`.
     Pass,
@@ -108,6 +109,28 @@ pub fn admit(
 ) -> Admission {
     let candidate = Candidate { request, status, fields: response, arrived: response, policy, times, trusted_age_ms };
     candidate.assess().map_or_else(Admission::DoNot, |head| Admission::Store(Box::new(head)))
+}
+
+/// Decides about a final response to POST, which later GETs may be answered with if it carries explicit freshness and says
+/// that it represents the target (RFC 9110 §9.3.3). Arguments as for [`admit`].
+pub fn admit_post(
+    request: RequestView<'_>,
+    status: StatusCode,
+    response: &HeaderMap,
+    target: Target<'_>,
+    policy: &Policy<'_>,
+    times: Times,
+    trusted_age_ms: Option<u64>,
+) -> Admission {
+    // A GET would have answered 200; other successes speak of what the POST did.
+    if *request.method != Method::POST || status != StatusCode::OK || !represents(response, target) {
+        return Admission::DoNot(DoNotReason::Method);
+    }
+    let as_get = RequestView { method: &Method::GET, headers: request.headers };
+    match admit(as_get, status, response, policy, times, trusted_age_ms) {
+        Admission::Store(head) if !head.freshness.source.is_explicit() => Admission::DoNot(DoNotReason::NoFreshness),
+        admission => admission,
+    }
 }
 
 /// A response that wants to be stored: as it came, or as a 304 made of it.

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use perigee_protocol::model::RuleCache;
+use perigee_protocol::model::{RuleCache, Scheme};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{NOW, NOW_DATE, World, date, headers};
+use crate::testing::{AT_ONCE, NOW, NOW_DATE, World, date, headers};
 
 /// `store <source> <lifetime in seconds>` or the reason not to.
 fn outcome(world: &World, request: &[&str], status: u16, response: &[&str]) -> String {
@@ -72,6 +72,29 @@ fn any_final_status_with_explicit_freshness() {
     }
     check(&[], 299, &["cache-control: max-age=60, must-understand"], "status");
     check(&[], 200, &["cache-control: max-age=60, must-understand, no-store"], "store max-age 60");
+}
+
+#[test]
+fn responses_to_post() {
+    let check = |status: u16, response: &[&str], expected: &str| {
+        let (world, site) = (World { method: Method::POST, ..World::default() }, "www".parse().unwrap());
+        let target = Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/form", query: None };
+        let (request, fields) = (headers(&[]), headers(response));
+        let status = StatusCode::from_u16(status).unwrap();
+        let admission = admit_post(world.view(&request), status, &fields, target, &world.policy(), AT_ONCE, None);
+        assert_eq!(admission.as_str(), expected, "{status} {response:?}");
+    };
+    let (here, soon) = ("content-location: /form", format!("expires: {}", date(30)));
+    check(200, &[here, "cache-control: max-age=60"], "store");
+    check(200, &[here, &soon], "store");
+    check(200, &["content-location: http://a.example/form", "cache-control: s-maxage=60"], "store");
+    check(200, &[here], "no-freshness");
+    check(200, &[here, &format!("last-modified: {}", date(-86_400))], "no-freshness");
+    check(200, &[here, "cache-control: no-store, max-age=60"], "no-store");
+    check(200, &["cache-control: max-age=60"], "method");
+    check(200, &["content-location: /other", "cache-control: max-age=60"], "method");
+    check(201, &[here, "cache-control: max-age=60"], "method");
+    check(404, &[here, "cache-control: max-age=60"], "method");
 }
 
 #[test]
