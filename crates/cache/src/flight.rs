@@ -7,18 +7,21 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
 use perigee_semantics::{head::StoredHead, key::CacheKey, time::Timestamp};
 use perigee_store::{FillId, Object};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::error::Failure;
 
 /// How far a leader runs ahead of its furthest reader, and how much a flight holds, in bytes.
 pub(crate) const WINDOW_BYTES: u64 = 1 << 20;
+/// How long all readers of a body that is not stored wait for one that reads nothing.
+const LAGGARD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a key whose response could not be shared is fetched without coalescing, in milliseconds.
 pub(crate) const PRIVATE_MS: u64 = 10_000;
 /// Keys remembered as private, per shard.
@@ -192,6 +195,8 @@ struct State {
     kept_below: u64,
     /// Whether the body is on its way into the store, so that what leaves the window can still be read.
     keeping: bool,
+    /// Readers below this offset are waited for no more.
+    left_below: u64,
 }
 
 impl Default for Flight {
@@ -207,6 +212,7 @@ impl Default for Flight {
                 next_reader: 0,
                 kept_below: 0,
                 keeping: true,
+                left_below: 0,
             }),
             grown: Notify::new(),
             drained: Notify::new(),
@@ -218,7 +224,9 @@ impl State {
     /// Drops what the store holds, once every reader has passed it or the window is full. What is not to be stored goes
     /// when every reader has passed it: late comers then fetch for themselves.
     fn trim(&mut self) {
-        let slowest = self.positions.values().copied().min().unwrap_or(self.end);
+        // For readers that were left behind, nothing is held any more.
+        let counts = |position: &u64| *position >= self.left_below;
+        let slowest = self.positions.values().copied().filter(counts).min().unwrap_or(self.end);
         while let Some((offset, chunk)) = self.window.front() {
             let chunk_end = offset + chunk.len() as u64;
             let passed = chunk_end <= slowest;
@@ -240,6 +248,20 @@ impl State {
 
     fn furthest(&self) -> u64 {
         self.positions.values().copied().max().unwrap_or(0)
+    }
+
+    /// Goes on without readers that hold the others up, where nothing is stored that they could read later: what they find
+    /// missing is fetched again for them, or they are cut.
+    fn leave_laggards(&mut self) {
+        if self.keeping || self.end.saturating_sub(self.furthest()) >= WINDOW_BYTES {
+            return;
+        }
+        while self.end - self.window_start > WINDOW_BYTES
+            && let Some((offset, chunk)) = self.window.pop_front()
+        {
+            self.window_start = offset + chunk.len() as u64;
+        }
+        self.left_below = self.window_start;
     }
 
     fn has_room(&self) -> bool {
@@ -314,7 +336,9 @@ impl Leader {
                     return Audience::Present;
                 }
             }
-            drained.await;
+            if timeout(LAGGARD_PATIENCE, drained).await.is_err() {
+                lock(&self.flight.state).leave_laggards();
+            }
         }
     }
 

@@ -199,7 +199,10 @@ fn serving(world: &World, whole: &Bytes, more: &'static [(&'static str, &'static
         let (status, body) = match range {
             Some((first, last)) if request.headers.get("if-range") == fields.get("etag") => {
                 fields.insert("content-range", format!("bytes {first}-{last}/{}", whole.len()).parse().unwrap());
-                (http::StatusCode::PARTIAL_CONTENT, whole.slice(first.parse::<usize>().unwrap()..=last.parse().unwrap()))
+                (
+                    http::StatusCode::PARTIAL_CONTENT,
+                    whole.slice(first.parse::<usize>().unwrap()..=last.parse().unwrap()),
+                )
             }
             _ => (http::StatusCode::OK, whole.clone()),
         };
@@ -318,4 +321,18 @@ async fn clients_of_two_cold_variants_make_one_fetch_for_each() {
     }
     world.settle().await;
     assert_eq!(world.origin.fetches(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_stopped_reading_does_not_stop_others_for_ever() {
+    let policy = perigee_protocol::model::CachePolicy { object_bytes_max: 1 << 20, ..Default::default() };
+    let world = World::new(perigee_semantics::policy::Tier::Edge, policy, Vec::new()).await;
+    let whole = pattern(6 << 20);
+    serving(&world, &whole, &[]);
+    let stuck = world.send("GET", "/big", &[]).await.into_body();
+    let reading = world.send("GET", "/big", &[]).await.into_body();
+    let read = tokio::time::timeout(Duration::from_secs(20), reading.collect()).await.expect("it waits for the other");
+    assert!(read.unwrap().to_bytes() == whole);
+    assert_eq!(world.origin.fetches(), 1);
+    assert!(stuck.collect().await.is_err(), "what it missed is gone, and nothing says that it could be had again");
 }
