@@ -9,7 +9,7 @@ use perigee_semantics::{
     head::StoredHead,
     request::RequestView,
     reuse,
-    storable::{Admission, DoNotReason, Times, admit},
+    storable::{self, Admission, DoNotReason, Times, admit},
     validate::{self, Freshened},
     vary::VariantIndex,
 };
@@ -101,16 +101,16 @@ impl Fetching {
     }
 
     fn decline(self, leader: Leader, response: FetchResponse, reason: DoNotReason, times: Times) {
+        let says_nothing = storable::says_nothing_of_the_url(response.status);
         if let Some(located) = &self.located
-            && !response.status.is_server_error()
+            && !says_nothing
         {
             // The origin replaced what is stored with something that must not be: the stored answer is no longer its.
             self.engine.store.remove(&located.key);
         }
-        let server_error = response.status.is_server_error();
         // Ignored when the client has left: the response is dropped, which closes its connection.
         let _gone = self.private.send((Box::new(response), reason.as_str()));
-        if server_error { leader.release() } else { leader.decline(times.response_time) }
+        if says_nothing { leader.release() } else { leader.decline(times.response_time) }
     }
 
     /// RFC 9111 §4.3.3 and §4.3.4.

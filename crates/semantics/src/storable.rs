@@ -242,6 +242,13 @@ impl Candidate<'_> {
     }
 }
 
+/// Whether a status is the server's own trouble, or what one request brought on itself by its fields or its pace: others may
+/// get something else, and what is stored still holds.
+pub fn says_nothing_of_the_url(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status.as_u16(), 400 | 406 | 407 | 408 | 411 | 413 | 415 | 417 | 421 | 425 | 426 | 428 | 429 | 431)
+}
+
 /// Statuses whose caching this engine implements (RFC 9110 §15).
 fn is_understood(status: StatusCode) -> bool {
     is_heuristically_cacheable(status) || matches!(status.as_u16(), 302 | 303 | 307 | 400 | 403 | 500 | 502 | 503 | 504)

@@ -320,3 +320,27 @@ async fn a_304_that_nobody_asked_for_is_no_answer() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn an_error_that_one_request_brought_on_itself_is_not_the_urls() {
+    edge(
+        "
+        reply /a 200 ; cache-control: max-age=1 ; etag: \"1\" | v1
+        GET /a => 200 v1
+        time +2s
+        reply /a 431 | too much
+        GET /a ; x-odd: 1 => 431
+        down
+        GET /a => 200 v1 ; cache-status: *stale-if-error*
+        up
+        reply /b 400 | what
+        GET /b ; x-odd: 1 => 400
+        reply /b 200 ; cache-control: max-age=60 | v1
+        GET /b => 200 v1 ; cache-status: *stored*
+        reply /c 403 | no
+        GET /c => 403
+        GET /c => 403 ; cache-status: *known-private*
+    ",
+    )
+    .await;
+}
