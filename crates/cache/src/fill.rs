@@ -256,13 +256,14 @@ async fn commit(engine: &Engine, ask: &Ask, object: Object) {
     }
     // One writer of a URL's index at a time, so that concurrent fills of two variants keep both.
     let _turn = engine.index_turn(ask.key_hash).await;
-    if engine.store.removed_since(&ask.key, object.fill) {
-        return;
-    }
     let mut index = match engine.store.get(&ask.key).await {
         Some((StoreEntry::Variants(index), _)) => VariantIndex::clone(&index),
         _ => VariantIndex::default(),
     };
+    // After the last wait: what was invalidated meanwhile must not come back, neither the index nor this variant.
+    if engine.store.removed_since(&ask.key, object.fill) {
+        return;
+    }
     let id = object.fill.as_u64();
     let selector = object.head.vary.clone();
     let dropped = index.insert(selector, id, ask.site.model.cache.vary_limit);
