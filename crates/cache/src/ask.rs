@@ -19,7 +19,7 @@ use perigee_semantics::{
     time::Timestamp,
     vary,
 };
-use perigee_upstream::{Claims, FetchRequest, FetchResponse, RequestBody};
+use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, RequestBody};
 
 use crate::{
     engine::{Config, Engine},
@@ -51,6 +51,8 @@ pub(crate) struct Ask {
     pub(crate) generation: u64,
     /// The proof that a peer sent; `None` for clients.
     pub(crate) peer_proof: Option<String>,
+    /// Where interim responses go that come while this is fetched.
+    pub(crate) interim: Option<Interim>,
 }
 
 /// A request that is answered at once, and why.
@@ -139,6 +141,7 @@ impl Ask {
             now,
             generation: snapshot.generation,
             peer_proof: peer.map(|peer| peer.proof),
+            interim: None,
             site,
         })
     }
@@ -242,6 +245,7 @@ impl Ask {
                 site: self.site.model.id.clone(),
                 key_authority: self.key_authority().to_owned(),
             }),
+            interim: self.interim.clone(),
         }
     }
 }

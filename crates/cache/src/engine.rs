@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use perigee_protocol::proof::FleetSecret;
 use perigee_semantics::{policy::Tier, time::Timestamp};
 use perigee_store::Store;
-use perigee_upstream::RequestBody;
+use perigee_upstream::{Interim, RequestBody};
 
 use crate::{
     answer::Answer,
@@ -126,6 +126,20 @@ impl Engine {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.handle_with_interim(request, client, None).await
+    }
+
+    /// As [`Self::handle`]; `interim` hears the interim responses (RFC 9110 §15.2) to what is fetched for this request.
+    pub async fn handle_with_interim<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        client: SocketAddr,
+        interim: Option<Interim>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let began = Instant::now();
         let now = self.now();
         let (parts, body) = request.into_parts();
@@ -135,7 +149,8 @@ impl Engine {
         self.metrics.began();
         let mut record = self.record(&parts, client, now);
         let answer = match Ask::new(self, parts, client, now) {
-            Ok(ask) => {
+            Ok(mut ask) => {
+                ask.interim = interim;
                 let ask = Arc::new(ask);
                 record.site = Arc::clone(&ask.site.label);
                 record.generation = ask.generation;

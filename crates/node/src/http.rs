@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderValue, Request, Response, header};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     connections::{Connections, Control, Entry, Phase},
     cut::FlushBeforeCut,
+    interim::{Interims, WithInterims},
     listen::Listeners,
     metrics::ConnectionMetrics,
     runtimes::Runtimes,
@@ -72,14 +73,23 @@ pub struct Connection {
     local: SocketAddr,
     requests: AtomicU64,
     control: Control,
+    interims: Interims,
 }
 
 impl Connection {
     pub(crate) fn new(id: u64, core: usize, peer: SocketAddr, local: SocketAddr, control: Control) -> Self {
-        Self { id, core, peer, local, requests: AtomicU64::new(0), control }
+        Self { id, core, peer, local, requests: AtomicU64::new(0), control, interims: Interims::default() }
     }
     pub(crate) fn control(&self) -> &Control {
         &self.control
+    }
+    pub(crate) fn interims(&self) -> &Interims {
+        &self.interims
+    }
+    /// Sends an interim response (RFC 9110 §15.2) to the request that was the connection's `request`th. Nothing happens
+    /// if that is answered already, came over HTTP/1.0, or the status is 100, 101 or final.
+    pub fn interim(&self, request: u64, status: StatusCode, headers: &HeaderMap) {
+        self.interims.push(request, status, headers);
     }
     /// Unique among the connections of one [`Serving`]; counts from 1.
     pub fn id(&self) -> u64 {
@@ -313,7 +323,8 @@ async fn drive<S: HttpService>(
     let connection = Arc::clone(entry.connection());
     let each = Arc::new(PerConnection { service, connection: Arc::clone(&connection) });
     let answer = service_fn(move |request| answer(Arc::clone(&each), request));
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), answer));
+    let mut serving =
+        pin!(http.serve_connection(TokioIo::new(WithInterims::new(stream, Arc::clone(&connection))), answer));
     let mut told = None;
     let mut ending = false;
     let ended = poll_fn(|cx| {
@@ -345,8 +356,13 @@ async fn answer<S: HttpService>(
     each: Arc<PerConnection<S>>,
     request: Request<Incoming>,
 ) -> Result<Response<FlushBeforeCut<S::Body>>, Infallible> {
-    each.connection.requests.fetch_add(1, Ordering::Relaxed);
+    let number = each.connection.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
+    if request.version() == Version::HTTP_11 {
+        poll_fn(|cx| each.connection.interims.poll_open(number, cx)).await;
+    }
     let mut response = each.service.call(request, &each.connection).await;
+    poll_fn(|cx| each.connection.interims.poll_close(cx)).await;
     if each.connection.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

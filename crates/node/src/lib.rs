@@ -17,6 +17,7 @@ mod cut;
 pub mod document;
 pub mod flags;
 pub mod http;
+mod interim;
 pub mod limits;
 pub mod listen;
 pub mod log;

@@ -9,6 +9,7 @@ use perigee_node::{
     access_log::AccessLog,
     http::{Connection, HttpService},
 };
+use perigee_upstream::Interim;
 
 /// Hands requests to the engine.
 #[derive(Debug)]
@@ -18,7 +19,9 @@ impl HttpService for EngineService {
     type Body = Body;
 
     async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Body> {
-        self.0.handle(request, connection.peer()).await
+        let (number, on) = (connection.requests(), Arc::clone(connection));
+        let interim = Interim::new(move |status, headers| on.interim(number, status, headers));
+        self.0.handle_with_interim(request, connection.peer(), Some(interim)).await
     }
 }
 

@@ -117,7 +117,8 @@ impl Fleet {
             let mut again = Vec::new();
             for &index in &round {
                 let Some(server) = self.servers.get(index) else { continue };
-                if !server.admits() && !(desperate && server.is_last_resort()) {
+                let asked = server.admits() || desperate && server.is_last_resort();
+                if !asked {
                     continue;
                 }
                 if last.is_some() {

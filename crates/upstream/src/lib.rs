@@ -27,7 +27,7 @@ use std::{fmt, future::Future, pin::Pin};
 pub use body::UpstreamBody;
 pub use error::{FetchError, FetchErrorKind, Side};
 pub use fleet::{Clock, Fleet, FleetContext};
-pub use message::{BodyFraming, Claims, FetchRequest, FetchResponse, Peer, RequestBody};
+pub use message::{BodyFraming, Claims, FetchRequest, FetchResponse, Interim, Peer, RequestBody};
 pub use metrics::Metrics;
 pub use resolve::{Resolve, ResolveError, StaticResolver, SystemResolver};
 

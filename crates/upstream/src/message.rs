@@ -28,12 +28,46 @@ pub struct FetchRequest {
     pub key_hash: u64,
     /// Told to shields, with a proof; never to origins.
     pub shield_claims: Option<Claims>,
+    /// Hears interim responses. None: they are skipped.
+    pub interim: Option<Interim>,
 }
 
 impl FetchRequest {
     /// A GET without fields of its own.
     pub fn get(host: HeaderValue, target: PathAndQuery, key_hash: u64) -> Self {
-        Self { method: Method::GET, target, host, headers: HeaderMap::new(), body: None, key_hash, shield_claims: None }
+        Self {
+            method: Method::GET,
+            target,
+            host,
+            headers: HeaderMap::new(),
+            body: None,
+            key_hash,
+            shield_claims: None,
+            interim: None,
+        }
+    }
+}
+
+/// Hears the interim responses (1xx) that come before a final one, without hop-by-hop and internal fields. Must not block.
+#[derive(Clone)]
+pub struct Interim(Arc<Hear>);
+
+type Hear = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
+
+impl Interim {
+    /// Calls `hear` for each.
+    pub fn new(hear: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    pub(crate) fn hear(&self, status: StatusCode, headers: &HeaderMap) {
+        (self.0)(status, headers);
+    }
+}
+
+impl fmt::Debug for Interim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interim")
     }
 }
 

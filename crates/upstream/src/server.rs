@@ -239,7 +239,13 @@ fn compose(request: &FetchRequest, headers: HeaderMap, upload: Upload) -> Reques
     *composed.method_mut() = request.method.clone();
     *composed.uri_mut() = Uri::from(request.target.clone());
     *composed.headers_mut() = headers;
-    // Interim responses (1xx) are skipped by hyper; `hyper::ext::on_informational(&mut composed, ..)` would hear them here.
+    if let Some(interim) = request.interim.clone() {
+        hyper::ext::on_informational(&mut composed, move |response| {
+            let mut headers = response.headers().clone();
+            wire::strip_hop(&mut headers);
+            interim.hear(response.status(), &headers);
+        });
+    }
     composed
 }
 

@@ -108,6 +108,12 @@ pub(crate) fn receive(
     let both = chunked && headers.contains_key(header::CONTENT_LENGTH);
     clean_length(headers, framing, chunked, status);
     let trusted_age_ms = asked.and_then(|(secret, proof)| proven_age(headers, secret, proof));
+    strip_hop(headers);
+    Ok(Head { framing, reusable: !both && framing != BodyFraming::Close, trusted_age_ms })
+}
+
+/// Leaves what is end-to-end.
+pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     for name in nominated(headers) {
         headers.remove(name);
     }
@@ -118,7 +124,6 @@ pub(crate) fn receive(
     for name in internal {
         headers.remove(name);
     }
-    Ok(Head { framing, reusable: !both && framing != BodyFraming::Close, trusted_age_ms })
 }
 
 /// Framing by Transfer-Encoding. We ask for no coding but chunked (RFC 9112 §7.4), and hyper would read `gzip, chunked` as

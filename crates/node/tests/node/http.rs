@@ -14,7 +14,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderValue, LINK},
+};
 use perigee_node::{
     http::{self, Connection, Drained, HEADER_BYTES_MAX, HEADERS_MAX, HttpService, Limits, Serving},
     listen::Listeners,
@@ -78,6 +82,18 @@ impl HttpService for Service {
                 self.go.notified().await;
                 std::mem::forget(told);
                 Response::new(full("waited".into()))
+            }
+            "/early" | "/early-and-late" => {
+                let hints = HeaderMap::from_iter([(LINK, HeaderValue::from_static("</a.css>; rel=preload"))]);
+                let number = connection.requests();
+                // Of these only the 103 is an interim response of this request.
+                connection.interim(number + 1, StatusCode::PROCESSING, &hints);
+                connection.interim(number, StatusCode::CONTINUE, &hints);
+                connection.interim(number, StatusCode::EARLY_HINTS, &hints);
+                if path == "/early" {
+                    self.go.notified().await;
+                }
+                Response::new(full("final".into()))
             }
             "/cut" => Response::new(Cut(Some(Bytes::from_static(b"half"))).boxed_unsync()),
             "/cut-length" => Response::builder()
@@ -295,4 +311,31 @@ async fn dropped_it_cuts_and_frees_its_port() {
     while Listeners::bind(&[address], 1).is_err() || metrics.open() != 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+
+#[tokio::test]
+async fn interim_responses_come_before_the_final_one() {
+    let bench = bench();
+    let mut client = Client::connect(bench.address).await;
+    client.say("GET /early HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // The final response waits for this to be read.
+    assert_eq!(client.read_until("\r\n\r\n").await, HINTS);
+    bench.service.go.notify_one();
+    assert!(client.read_until("final").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    // One connection, several answers at once: each interim response is before its own final one.
+    let two = "GET /early-and-late HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.say([two, two].concat()).await;
+    for _ in 0..2 {
+        assert_eq!(client.read_until("\r\n\r\n").await, HINTS);
+        assert!(client.read_until("final").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_gets_no_interim_response() {
+    let bench = bench();
+    let answer = ask(bench.address, "GET /early-and-late HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && !answer.contains("103"), "{answer}");
 }

@@ -1,7 +1,7 @@
 //! Bodies both ways: framing, cuts, time-outs, uploads.
 
 use perigee_testkit::{Reply, ScriptedOrigin, noise, sha256, wait_until};
-use perigee_upstream::{BodyFraming, RequestBody};
+use perigee_upstream::{BodyFraming, Interim, RequestBody};
 use tokio::sync::mpsc;
 
 use crate::*;
@@ -168,4 +168,20 @@ async fn an_upload_whose_source_stands_still_is_the_clients_fault() {
     let asked = FetchRequest { body: Some(body), ..request(Method::PUT, "/up") };
     assert_eq!(world.fails(asked).await, FetchErrorKind::RequestBody);
     drop(pieces);
+}
+
+#[tokio::test]
+async fn interim_responses_are_heard_without_what_is_of_the_hop() {
+    let bytes = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-b\r\nX-B: 1\r\nPerigee-Proof: 1\r\n\r\n\
+                 HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let server = ScriptedOrigin::answering(move |_| Reply::raw(bytes)).await;
+    let world = Setup::of(vec![origin(&server.url())]).build();
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hears = std::sync::Arc::clone(&heard);
+    let interim = Interim::new(move |status, headers| {
+        hears.lock().unwrap().push(format!("{} {headers:?}", status.as_u16()));
+    });
+    let response = world.fetch(FetchRequest { interim: Some(interim), ..get("/") }).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.headers.contains_key("link")), (200, false));
+    assert_eq!(*heard.lock().unwrap(), [r#"103 {"link": "</a.css>"}"#]);
 }
