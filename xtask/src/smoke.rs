@@ -91,22 +91,36 @@ impl Findings {
 
 fn show(world: &World) -> Result<()> {
     let mut findings = Findings::default();
-    println!("\nnames: each region's client asks each nameserver, from its own address");
-    for region in &world.regions {
-        let answers: Vec<String> = ["+notcp", "+tcp"]
-            .iter()
-            .flat_map(|transport| region.nameservers.iter().map(move |server| (transport, server)))
-            .map(|(transport, server)| dig(world, region, server, transport))
-            .collect::<Result<_>>()?;
-        let good = answers.iter().all(|answer| *answer == region.edge);
-        findings.check(good, format_args!("{:4} {:14} {}", region.pop, region.edge, answers.join(" ")));
-    }
+    names(world, &mut findings)?;
     once_per_shield(world, &mut findings)?;
     let hash = miss_then_hit(world, &mut findings)?;
     from_outside(world, &hash, &mut findings)?;
     fail_over(world, &hash, &mut findings)?;
     ensure!(findings.failed == 0, "{} checks failed", findings.failed);
     println!("\nsmoke: every check passed");
+    Ok(())
+}
+
+fn names(world: &World, findings: &mut Findings) -> Result<()> {
+    println!("\nnames: each region's client asks each nameserver, by UDP and TCP, from its own address");
+    let from = Instant::now();
+    for region in &world.regions {
+        // Healthy is not yet probed: on a busy machine an edge may still have to rise.
+        let bound = region.interval * (region.rise + region.fall) + world.ttl;
+        let (good, answers) = loop {
+            let mut answers = Vec::new();
+            for server in &region.nameservers {
+                answers.push(dig(world, region, server, "+notcp")?);
+                answers.push(dig(world, region, server, "+tcp")?);
+            }
+            let good = answers.iter().all(|answer| *answer == region.edge);
+            if good || from.elapsed() > bound {
+                break (good, answers);
+            }
+            thread::sleep(POLL);
+        };
+        findings.check(good, format_args!("{:4} {:14} {}", region.pop, region.edge, answers.join(" ")));
+    }
     Ok(())
 }
 
