@@ -26,8 +26,8 @@ use crate::{
     wire,
 };
 
-/// A request that must not be sent twice goes only over a connection that was used so recently that its server has hardly
-/// given it up: RFC 9110 §9.2.2 forbids to repeat it when that goes wrong.
+/// A request that must not be sent twice, or has content that cannot be, goes only over a connection that was used so
+/// recently that its server has hardly given it up: RFC 9110 §9.2.2 forbids to repeat it when that goes wrong.
 const IDLE_MAX_UNREPEATABLE: Duration = Duration::from_secs(1);
 
 /// A shield or an origin.
@@ -112,7 +112,7 @@ impl Server {
     async fn exchange(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
         let secret = self.secret.as_ref().filter(|_| matches!(self.peer, Peer::Shield(_)));
         let has_content = request.body.is_some();
-        let mut idle_max = if repeatable(request) { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
+        let mut idle_max = if repeatable(request) && !has_content { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
         loop {
             let mut lease = self.connection(idle_max).await?;
             let mut headers = wire::request_headers(request);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
+use perigee_upstream::RequestBody;
 use tokio::sync::{Barrier, Semaphore, mpsc};
 
 use crate::*;
@@ -118,13 +119,21 @@ async fn a_reader_that_stops_at_the_last_byte_has_read_it_all() {
 
 #[tokio::test]
 async fn what_must_not_be_repeated_takes_no_old_connection() {
-    let server = ScriptedOrigin::answering(|_| Reply::ok("a")).await;
-    let world = Setup::of(vec![origin(&server.url())]).build();
-    world.read(get("/")).await;
-    // The one sleep that is a state: the connection has now been idle for more than a second.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(!world.fetch(request(Method::POST, "/")).await.unwrap().connect_reused);
-    assert_eq!(server.connections(), 2);
+    let check = async |method: Method, body: Option<RequestBody>, reused: bool| {
+        let server = ScriptedOrigin::answering(|_| Reply::ok("a")).await;
+        let world = Setup::of(vec![origin(&server.url())]).build();
+        world.read(get("/")).await;
+        // The one sleep that is a state: the connection has now been idle for more than a second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let asked = FetchRequest { body, ..request(method.clone(), "/") };
+        assert_eq!(world.fetch(asked).await.unwrap().connect_reused, reused, "{method}");
+    };
+    tokio::join!(
+        check(Method::GET, None, true),
+        check(Method::PUT, None, true),
+        check(Method::POST, None, false),
+        check(Method::PUT, Some("spent".into()), false),
+    );
 }
 
 #[tokio::test]
