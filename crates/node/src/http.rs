@@ -41,6 +41,10 @@ use crate::{
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// The most fields of a request; one more is a 431. hyper's own, since any other number costs an allocation a request.
 pub const HEADERS_MAX: usize = 100;
+/// Fields that a tier adds to what it sends on: Via, CDN-Loop, who the client is, and the fleet's own.
+pub const TIER_HEADERS_MAX: usize = 16;
+/// Bytes of those fields.
+pub const TIER_HEADER_BYTES_MAX: usize = 8 * 1024;
 /// How long a connection may be idle or take to send a head; it is closed without a word.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a drain leaves connections open that have sent no request yet.
@@ -124,13 +128,32 @@ pub struct Limits {
     pub connections_max: usize,
     /// See [`HEADER_BYTES_MAX`].
     pub header_bytes_max: usize,
+    /// See [`HEADERS_MAX`].
+    pub headers_max: usize,
     /// See [`HEADER_TIMEOUT`].
     pub header_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections_max: 10_000, header_bytes_max: HEADER_BYTES_MAX, header_timeout: HEADER_TIMEOUT }
+        Self {
+            connections_max: 10_000,
+            header_bytes_max: HEADER_BYTES_MAX,
+            headers_max: HEADERS_MAX,
+            header_timeout: HEADER_TIMEOUT,
+        }
+    }
+}
+
+impl Limits {
+    /// For a tier that other tiers ask: what a client may send an edge, the edge may send on with what it adds.
+    #[must_use]
+    pub fn behind_a_tier(self) -> Self {
+        Self {
+            header_bytes_max: self.header_bytes_max + TIER_HEADER_BYTES_MAX,
+            headers_max: self.headers_max + TIER_HEADERS_MAX,
+            ..self
+        }
     }
 }
 
@@ -166,6 +189,10 @@ pub fn serve<S: HttpService>(
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.header_bytes_max)
         .half_close(false);
+    if limits.headers_max != HEADERS_MAX {
+        // Said only where it differs: any explicit number costs hyper's fast path.
+        http.max_headers(limits.headers_max);
+    }
     let per_core = (limits.connections_max / runtimes.threads()).max(1);
     let mut accepting = Vec::new();
     for (core, row) in listeners.into_cores().into_iter().enumerate() {

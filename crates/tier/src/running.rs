@@ -135,6 +135,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         None => None,
     };
     let limits = Limits { connections_max: options.connections_max, ..Limits::default() };
+    let limits = if place.tier == Tier::Shield { limits.behind_a_tier() } else { limits };
     let service = Arc::new(EngineService(Arc::clone(&engine)));
     let serving = serve(runtimes, listeners, service, &limits, metrics.connections.clone());
     tracing::info!(

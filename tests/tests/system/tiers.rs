@@ -155,3 +155,17 @@ async fn hits_come_from_disk_when_memory_has_let_go() {
     assert!(from_disk > 0.0, "nothing came from disk");
     assert_eq!(refetched, 0);
 }
+
+#[tokio::test]
+async fn what_an_edge_accepts_the_shield_accepts() {
+    let origin = ScriptedOrigin::answering(|_| Reply::ok("x").header("Cache-Control", "max-age=60")).await;
+    let fleet = Fleet::start(&origin, &[]).await;
+    let edge = fleet.edges[0].address;
+    // Host and what the client adds itself are among the hundred.
+    for (fields, status) in [(90, 200), (98, 200), (120, 431)] {
+        let names: Vec<String> = (0..fields).map(|number| format!("x-{number}")).collect();
+        let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let response = client::get_with(edge, SITE, &format!("/{fields}"), &headers).await;
+        assert_eq!(response.status, status, "{fields} fields");
+    }
+}
