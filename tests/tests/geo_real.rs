@@ -6,10 +6,11 @@
 #![expect(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 
 use std::{
+    fmt::Write as _,
     io::Write as _,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use perigee_geo::{
@@ -242,4 +243,93 @@ fn refuses_damaged_copies_of_the_real_database() {
     // Bytes missing in the middle, as of a download resumed at the wrong place.
     let (start, end) = whole.split_at(40_000_000);
     check(&[start, &end[1_000_000..]].concat(), "its search tree is damaged: node");
+}
+
+const NAME: &[u8] = b"\x03www\x03cdn\x07example\x00";
+
+/// A query for `www.cdn.example A` on behalf of `client` (RFC 7871 §6), all of whose bits are told.
+fn query(id: u16, client: Option<IpAddr>) -> Vec<u8> {
+    let mut message = Vec::from(id.to_be_bytes());
+    message.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+    message.extend(NAME);
+    message.extend([0, 1, 0, 1]);
+    let (family, octets) = match client {
+        None => (0, Vec::new()),
+        Some(IpAddr::V4(v4)) => (1, v4.octets().to_vec()),
+        Some(IpAddr::V6(v6)) => (2, v6.octets().to_vec()),
+    };
+    // OPT (RFC 6891 §6.1.2): root name, type 41, 1232 bytes, no flags.
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+    if client.is_some() {
+        let option = octets.len() as u8 + 4;
+        message.extend([0, option + 4, 0, 8, 0, option, 0, family, octets.len() as u8 * 8, 0]);
+        message.extend(octets);
+    } else {
+        message.extend([0, 0]);
+    }
+    message
+}
+
+/// The one address of an answer to [`query`].
+fn answered(reply: &[u8], id: u16) -> Ipv4Addr {
+    assert_eq!(reply[..2], id.to_be_bytes());
+    assert_eq!(reply[3] & 15, 0, "NOERROR");
+    assert_eq!(reply[6..8], [0, 1], "one answer");
+    let address = 12 + NAME.len() + 4 + 12;
+    <[u8; 4]>::try_from(&reply[address..address + 4]).unwrap().into()
+}
+
+#[tokio::test]
+async fn the_nameserver_answers_ten_thousand_client_subnets_as_brute_force_does() {
+    let Some(path) = real_file("the_nameserver_answers_ten_thousand_client_subnets_as_brute_force_does") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!(
+        "version = 1\n[cdn]\nname = \"t\"\nzone = \"cdn.example\"\n[geo]\ndatabase = {:?}\n\
+         default_location = {{ latitude = {}, longitude = {} }}\n[geo.steering]\nanswers = 1\n",
+        path.canonicalize().unwrap(),
+        DEFAULT_LOCATION.0,
+        DEFAULT_LOCATION.1
+    );
+    for (index, (id, latitude, longitude)) in CITIES.iter().enumerate() {
+        // Nobody is there, and nobody is missed: one probe an hour, ten of which must fail.
+        write!(
+            text,
+            "[[pop]]\nid = \"{id}\"\nlatitude = {latitude}\nlongitude = {longitude}\naddresses = [\"127.99.0.{index}\"]\n\
+             health = {{ interval = \"1h\", fall = 10 }}\n"
+        )
+        .unwrap();
+    }
+    text += "[[site]]\nid = \"www\"\norigins = [{ url = \"http://127.0.0.1:1\" }]\n";
+    let document = folder.path().join("cdn.toml");
+    std::fs::write(&document, text).unwrap();
+    let [listen, admin] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, perigee_testkit::free_port())));
+    let arguments =
+        ["--document", document.to_str().unwrap(), "--listen", &listen.to_string(), "--admin", &admin.to_string()];
+    let mut nameserver = perigee_testkit::ProcessUnderTest::start("perigee-geodns", arguments);
+    nameserver.wait_ready(admin).await;
+
+    let reader = Reader::from_source(MappedFile::open(&path).unwrap()).unwrap();
+    let clients = sample(&reader, &mut Seeded(7871));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect(listen).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let ask = |id: u16, client: Option<IpAddr>| {
+        socket.send(&query(id, client)).unwrap();
+        let mut reply = [0; 1232];
+        let length = socket.recv(&mut reply).unwrap();
+        CITIES[usize::from(answered(&reply[..length], id).octets()[3])].0
+    };
+    for (id, client) in clients.iter().enumerate() {
+        let expected = brute_force(coordinates(&reader, *client).unwrap_or(DEFAULT_LOCATION));
+        assert_eq!(ask(id as u16, Some(*client)), expected, "{client}");
+    }
+    // The database knows no loopback address: by its own source address the client is at the default location.
+    assert_eq!(ask(1, None), brute_force(DEFAULT_LOCATION));
+    println!(
+        "{} client subnets over UDP, all as brute force; the nameserver has {} KiB of anonymous memory",
+        clients.len(),
+        nameserver.anonymous_rss_bytes() >> 10
+    );
 }
