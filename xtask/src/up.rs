@@ -22,14 +22,14 @@ The world is up: eight regions, each with an edge, two nameservers and a client.
 
   docker-compose exec client-tyo dig +short www.cdn.example          # 198.18.81.10, Tokyo's edge
   docker-compose exec client-fra dig +short www.cdn.example          # 198.18.49.10, Frankfurt's
-  docker-compose exec client-tyo curl -sI http://www.cdn.example/    # ask twice, and see Cache-Status
+  docker-compose exec client-tyo curl -so /dev/null -D- http://www.cdn.example/    # ask twice, and see Cache-Status
   docker-compose stop edge-tyo                                       # ... and Tokyo's clients move to Singapore
 
 From this machine, which is in Frankfurt to ns1:
 
   dig @127.0.0.1 -p 5300 www.cdn.example
   dig @127.0.0.1 -p 5300 +subnet=198.18.81.0/24 www.cdn.example      # as a resolver asks for its clients in Japan
-  curl -sI -H 'Host: www.cdn.example' http://127.0.0.1:8080/
+  curl -so /dev/null -D- -H 'Host: www.cdn.example' http://127.0.0.1:8080/
 
 deploy/cdn.toml is what all nodes read: edit it, save it, and they follow. The end of the world: cargo xtask down
 "#;
