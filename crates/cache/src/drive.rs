@@ -172,7 +172,7 @@ impl Engine {
 
     /// Fetches what is to be stored, together with everybody who wants the same.
     async fn fetch(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<Located>, why: Why) -> Answer {
-        // Requests with credentials never join (blueprint 5, rule 3): what they get may be theirs alone.
+        // Requests with credentials never join (ARCHITECTURE, who shares what): what they get may be theirs alone.
         if ask.headers.contains_key(header::AUTHORIZATION) {
             return self.fetch_alone(ask, located, why).await;
         }
@@ -374,7 +374,7 @@ impl Engine {
     }
 }
 
-/// Whether a response that somebody else's fetch brought is this request's too (blueprint 5, rule 3).
+/// Whether a response that somebody else's fetch brought is this request's too (ARCHITECTURE, who shares what).
 fn may_share(head: &StoredHead, ask: &Ask) -> bool {
     head.is_collapsible() && vary::matches(&head.vary, &ask.headers)
 }

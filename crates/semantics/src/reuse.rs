@@ -184,7 +184,7 @@ fn judge_stale(freshness: &Freshness, asked: &RequestControl, policy: &Policy<'_
         return Reuse::StaleByRequest;
     }
     let swr_ms = freshness.swr_ms.unwrap_or_else(|| duration_ms(policy.cache.stale_while_revalidate));
-    // Blueprint §5, rule 5: stale while revalidating is the edges' alone.
+    // ARCHITECTURE, who shares what: stale while revalidating is the edges' alone.
     if policy.tier == Tier::Edge && stale_ms < swr_ms {
         return Reuse::StaleWhileRevalidate;
     }
