@@ -12,6 +12,7 @@ pub(crate) mod names;
 mod policy;
 mod pops;
 mod read;
+mod rule;
 mod site;
 mod syntax;
 mod units;

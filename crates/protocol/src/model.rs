@@ -7,11 +7,16 @@ use ipnet::IpNet;
 
 use crate::id::{NodeId, PopId, ShieldId, SiteId};
 
+mod rule;
 mod site;
 
+pub use rule::{
+    HeaderRules, HostPattern, KeyParts, PathPattern, Redirect, RedirectPiece, Rule, RuleCache, RuleMatch, StatusPattern,
+    TextPattern,
+};
 pub use site::{
-    CachePolicy, ClientCacheControl, HeaderRules, Origin, PathPattern, QueryPolicy, Rule, RuleCache, SetCookie, Site,
-    SiteTls, UpstreamPolicy,
+    CachePolicy, ClientCacheControl, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
+    TargetedCacheControl, UpstreamPolicy, UpstreamTls,
 };
 
 /// The fleet, as one file says it.
@@ -274,6 +279,20 @@ pub struct Shield {
     pub url: Url,
     /// The PoPs it serves first; others use it when theirs is down.
     pub pops: Vec<PopId>,
+    /// What edges speak to it.
+    pub protocol: ShieldProtocol,
+    /// How an `https` shield is recognised.
+    pub tls: UpstreamTls,
+}
+
+/// `shield.protocol`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShieldProtocol {
+    /// `"http/1.1"`: one exchange at a time on each connection, and as many connections as that takes.
+    #[default]
+    Http1,
+    /// `"h2"`: many exchanges on few connections. By ALPN over TLS, with prior knowledge otherwise.
+    Http2,
 }
 
 /// An `http` or `https` URL of a server: no user, path, query or fragment.

@@ -1,6 +1,6 @@
 //! What clients see, one behaviour a test.
 
-use perigee_protocol::model::{CachePolicy, HeaderRules, PathPattern, Rule, RuleCache};
+use perigee_protocol::model::{CachePolicy, HeaderRules, PathPattern, Rule, RuleCache, RuleMatch};
 use perigee_semantics::policy::Tier;
 
 use crate::{dialogue::play, world::World};
@@ -230,15 +230,19 @@ async fn internal_fields_of_clients_and_hop_by_hop_fields_go_no_further() {
 #[tokio::test]
 async fn rules_pass_set_ttl_ignore_queries_and_change_headers() {
     let rule =
-        |path: &str, cache: RuleCache, headers: HeaderRules| Rule { path: PathPattern(path.into()), cache, headers };
+        |path: &str, cache: RuleCache, headers: HeaderRules| {
+            let when = RuleMatch { path: vec![PathPattern(path.into())], ..RuleMatch::default() };
+            Rule { when, cache, headers, ..Rule::default() }
+        };
     let rules = vec![
         rule("/api/*", RuleCache { pass: true, ..RuleCache::default() }, HeaderRules::default()),
         rule(
             "/static/*",
-            RuleCache { ttl: Some(std::time::Duration::from_secs(3600)), ignore_query: true, pass: false },
+            RuleCache { ttl: Some(std::time::Duration::from_secs(3600)), ignore_query: true, ..RuleCache::default() },
             HeaderRules {
                 set: vec![(http::header::X_FRAME_OPTIONS, http::HeaderValue::from_static("DENY"))],
                 remove: vec![http::header::SERVER],
+                ..HeaderRules::default()
             },
         ),
     ];

@@ -9,7 +9,7 @@ use super::{
     units::render_size,
     value::Value,
 };
-use crate::model::{CachePolicy, ClientCacheControl, QueryPolicy, SetCookie};
+use crate::model::{CachePolicy, ClientCacheControl, HeadPolicy, QueryPolicy, SetCookie, TargetedCacheControl};
 
 /// Any time that a cache counts: RFC 9111 §1.2.2 caps delta-seconds at 2³¹.
 pub(crate) const ANY_TTL: std::ops::RangeInclusive<Duration> = Duration::ZERO..=TTL_MAX;
@@ -30,6 +30,11 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
     let controls = [("ignore", ClientCacheControl::Ignore), ("honour", ClientCacheControl::Honour)];
     let client_cache_control =
         table.or("client_cache_control", default.client_cache_control, "\"ignore\"", |value| value.choice(&controls));
+    let heads = [("pass", HeadPolicy::Pass), ("fill", HeadPolicy::Fill)];
+    let head = table.or("head", default.head, "\"pass\"", |value| value.choice(&heads));
+    let targets = [("remove", TargetedCacheControl::Remove), ("pass", TargetedCacheControl::Pass)];
+    let targeted_cache_control =
+        table.or("targeted_cache_control", default.targeted_cache_control, "\"remove\"", |value| value.choice(&targets));
     let vary_limit = table.integer_or("vary_limit", default.vary_limit as u64, 1..=VARY_LIMIT_MAX);
     let shown = format!("\"{}\"", render_size(default.object_bytes_max));
     let object_bytes_max =
@@ -49,6 +54,8 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
         query: query?,
         set_cookie: set_cookie?,
         client_cache_control: client_cache_control?,
+        head: head?,
+        targeted_cache_control: targeted_cache_control?,
         vary_limit: usize::try_from(vary_limit?).ok()?,
         object_bytes_max: object_bytes_max?,
         surrogate_key_headers: surrogate_key_headers?.unwrap_or(default.surrogate_key_headers),
@@ -84,7 +91,7 @@ fn negative_ttl(value: &Value<'_>) -> Option<BTreeMap<u16, Duration>> {
     read.into_iter().collect()
 }
 
-fn query(value: &Value<'_>) -> Option<QueryPolicy> {
+pub(crate) fn query(value: &Value<'_>) -> Option<QueryPolicy> {
     let mut table = value.table()?;
     let keep = table.or("keep", QueryPolicy::default().keep, "[\"*\"]", patterns);
     let drop = table.or("drop", Vec::new(), "none", patterns);

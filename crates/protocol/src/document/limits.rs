@@ -22,9 +22,21 @@ pub const SITE_HOSTS_MAX: usize = 1_000;
 pub const SITE_ORIGINS_MAX: usize = 64;
 /// `[[site.rule]]` of one site.
 pub const SITE_RULES_MAX: usize = 256;
-/// Fields that one rule sets, and that it removes.
+/// Alternatives in one list of `site.rule.match`.
+pub const RULE_PATTERNS_MAX: usize = 64;
+/// Bytes of `site.rule.match.extension`.
+pub const EXTENSION_BYTES_MAX: usize = 32;
+/// Bytes of `site.rule.match.method`.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of a cookie's name.
+pub const COOKIE_NAME_BYTES_MAX: usize = 256;
+/// Fields in a rule's key, and cookies.
+pub const KEY_FIELDS_MAX: usize = 16;
+/// Bytes of `site.rule.redirect.to`.
+pub const REDIRECT_BYTES_MAX: usize = 2_048;
+/// Fields that one rule matches, sets, adds, and removes.
 pub const RULE_HEADERS_MAX: usize = 64;
-/// Bytes of `site.rule.match.path`.
+/// Bytes of `site.rule.match.path`, and of a field's pattern.
 pub const PATH_PATTERN_BYTES_MAX: usize = 1_024;
 /// `*` in one pattern: they bound the cost of matching.
 pub const PATH_PATTERN_STARS_MAX: usize = 8;

@@ -8,11 +8,12 @@ use super::{
     limits::{NODE_ADDRESSES_MAX, POP_NODES_MAX, POPS_MAX, WEIGHT_MAX},
     names,
     read::Table,
+    site::upstream_tls,
     value::{Seen, Value},
 };
 use crate::{
     id::{InvalidId, NodeId, PopId, ShieldId},
-    model::{Health, Pop, PopNode, Shield},
+    model::{Health, Pop, PopNode, Shield, ShieldProtocol, UpstreamTls},
 };
 
 /// An identifier; see [`crate::id`].
@@ -171,7 +172,10 @@ pub(crate) fn shield(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut Shield
         seen.urls.is_new(url.to_string(), value).then_some(url)
     });
     let pops = table.or("pops", Vec::new(), "none", |value| value.set(0..=POPS_MAX, |value| known.id(value)));
-    Some(Shield { id: id?, url: url?, pops: pops? })
+    let protocols = [("http/1.1", ShieldProtocol::Http1), ("h2", ShieldProtocol::Http2)];
+    let protocol = table.or("protocol", ShieldProtocol::default(), "\"http/1.1\"", |value| value.choice(&protocols));
+    let tls = table.or("tls", UpstreamTls::default(), "the public authorities and the URL's host", upstream_tls);
+    Some(Shield { id: id?, url: url?, pops: pops?, protocol: protocol?, tls: tls? })
 }
 
 pub(crate) const URL_LAW: &str = "must be http://HOST, http://HOST:PORT or the same with https, and nothing after it";

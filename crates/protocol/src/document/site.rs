@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
 use super::{
-    cache::{self, ANY_TTL, header_name},
+    cache,
     fleet::{HOST_LAW, KnownPops, path},
-    limits::{
-        PATH_PATTERN_BYTES_MAX, PATH_PATTERN_STARS_MAX, POPS_MAX, RULE_HEADERS_MAX, SITE_HOSTS_MAX, SITE_ORIGINS_MAX,
-        SITE_RULES_MAX, WEIGHT_MAX,
-    },
+    limits::{POPS_MAX, SITE_HOSTS_MAX, SITE_ORIGINS_MAX, SITE_RULES_MAX, WEIGHT_MAX},
     names,
     pops::{URL_LAW, id},
+    rule,
     value::{Seen, Value},
     zone::Taken,
 };
 use crate::{
     id::{PopId, SiteId},
-    model::{CachePolicy, HeaderRules, Origin, PathPattern, Rule, RuleCache, Site, SiteTls, UpstreamPolicy},
+    model::{CachePolicy, Origin, Site, SiteTls, UpstreamPolicy, UpstreamTls},
 };
 
 /// What a site must agree with.
@@ -61,7 +57,7 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
     let cache =
         table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));
     let upstream = table.or("upstream", UpstreamPolicy::default(), "connect_timeout = \"2s\" and so on", upstream);
-    let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(rule).collect();
+    let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(rule::rule).collect();
     Some(Site {
         id: id?,
         hosts: hosts?,
@@ -151,82 +147,21 @@ fn upstream(value: &Value<'_>) -> Option<UpstreamPolicy> {
     let between_bytes_timeout = table.duration_or("between_bytes_timeout", default.between_bytes_timeout, TIMEOUT);
     let retries = table.integer_or("retries", u64::from(default.retries), 0..=10);
     let connections_max = table.integer_or("connections_max", default.connections_max as u64, 1..=65_535);
+    let tls = table.or("tls", UpstreamTls::default(), "the public authorities and the URL's host", upstream_tls);
     Some(UpstreamPolicy {
         connect_timeout: connect_timeout?,
         first_byte_timeout: first_byte_timeout?,
         between_bytes_timeout: between_bytes_timeout?,
         retries: u32::try_from(retries?).ok()?,
         connections_max: usize::try_from(connections_max?).ok()?,
+        tls: tls?,
     })
 }
 
-fn rule(value: &Value<'_>) -> Option<Rule> {
+/// How a server that is asked over `https` is recognised.
+pub(crate) fn upstream_tls(value: &Value<'_>) -> Option<UpstreamTls> {
     let mut table = value.table()?;
-    let path = table
-        .must("match", "{ path = \"/static/*\" }", |value| value.table()?.must("path", "\"/static/*\"", path_pattern));
-    let cache = table.or("cache", RuleCache::default(), "what the site says", rule_cache);
-    let headers = table.or("headers", HeaderRules::default(), "none", header_rules);
-    Some(Rule { path: path?, cache: cache?, headers: headers? })
-}
-
-fn path_pattern(value: &Value<'_>) -> Option<PathPattern> {
-    let law = format!(
-        "must be a path of visible ASCII that begins with / or *, at most {PATH_PATTERN_BYTES_MAX} bytes with at most {PATH_PATTERN_STARS_MAX} *, without ? and #"
-    );
-    value.parse(&law, |text| {
-        let well_formed = text.starts_with(['/', '*'])
-            && text.len() <= PATH_PATTERN_BYTES_MAX
-            && text.matches('*').count() <= PATH_PATTERN_STARS_MAX
-            && text.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
-        well_formed.then(|| PathPattern(text.into()))
-    })
-}
-
-fn rule_cache(value: &Value<'_>) -> Option<RuleCache> {
-    if value.is_string() {
-        return value.choice(&[("pass", ())]).map(|()| RuleCache { pass: true, ..RuleCache::default() });
-    }
-    if !value.is_table() {
-        value.refuse("must be \"pass\", or a table with ttl or ignore_query");
-        return None;
-    }
-    let mut table = value.table()?;
-    let ttl = table.maybe("ttl", |value| value.duration(ANY_TTL));
-    let ignore_query = table.or("ignore_query", false, "false", Value::boolean);
-    Some(RuleCache { pass: false, ttl: ttl?, ignore_query: ignore_query? })
-}
-
-fn header_rules(value: &Value<'_>) -> Option<HeaderRules> {
-    let mut table = value.table()?;
-    let set = table.or("set", Vec::new(), "none", set_headers);
-    let remove = table.or("remove", Vec::new(), "none", |value| {
-        let fields = value.set(0..=RULE_HEADERS_MAX, |value| header_name(value).map(|name| name.to_string()))?;
-        fields.iter().map(|field| names::header_name(field)).collect()
-    });
-    Some(HeaderRules { set: set?, remove: remove? })
-}
-
-fn set_headers(value: &Value<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let entries = value.table()?.entries();
-    if entries.len() > RULE_HEADERS_MAX {
-        value.wrong(format!("must have at most {RULE_HEADERS_MAX} fields"), "remove some");
-        return None;
-    }
-    let mut seen = Seen::default();
-    let read: Vec<_> = entries
-        .into_iter()
-        .map(|(field, value)| {
-            let name = names::header_name(field);
-            match &name {
-                None => value.refuse("must be under the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own"),
-                Some(name) if !seen.is_new(name.to_string(), &value) => return None,
-                Some(_) => {}
-            }
-            let text = value.parse("must be visible ASCII with inner spaces only", |text| {
-                HeaderValue::from_str(text).ok().filter(|_| text.trim_ascii() == text)
-            });
-            Some((name?, text?))
-        })
-        .collect();
-    read.into_iter().collect()
+    let ca = table.maybe("ca", path);
+    let name = table.maybe("name", |value| value.parse(HOST_LAW, names::host_name));
+    Some(UpstreamTls { ca: ca?, name: name? })
 }

@@ -8,6 +8,7 @@ mod cdn;
 mod limits;
 mod policy;
 mod robust;
+mod rules;
 mod sites;
 mod syntax;
 mod zone;
@@ -159,7 +160,7 @@ headers = { set = { "X Y" = "a" } }
             perigee.toml:37  site.www.cache.negative_ttl.200 = "5s"
                 must be under a status code, 300 to 599 without 304; correct it or remove it
             perigee.toml:40  site.www.rule[0].match.path = "static"
-                must be a path of visible ASCII that begins with / or *, at most 1024 bytes with at most 8 *, without ? and #; for example path = "/static/*"
+                must be a path of visible ASCII that begins with / or *, at most 1024 bytes with at most 8 *, without ? and #; remove it for the default (any)
             perigee.toml:41  site.www.rule[0].cache = "store"
                 must be "pass"; remove it for the default (what the site says)
             perigee.toml:42  site.www.rule[0].headers.set."X Y" = "a"
@@ -195,8 +196,8 @@ fn the_examples_values_arrive() {
     assert_eq!(site.cache.query.drop, ["utm_*", "fbclid"]);
     assert_eq!(site.pops, None);
     assert!(site.origins[1].backup);
-    assert!(site.rule("/api/x").unwrap().cache.pass);
-    let rule = site.rule("/static/x.css").unwrap();
+    assert!(site.rules[0].when.path[0].matches("/api/x") && site.rules[0].cache.pass);
+    let rule = &site.rules[1];
     assert!(
         rule.cache.ignore_query && rule.headers.set[0].0 == "x-frame-options" && rule.headers.remove[0] == "server"
     );
@@ -228,7 +229,7 @@ fn the_reference_names_every_key() {
          [[geo.override]]\n{unknown}[geo.steering]\n{unknown}[control]\n{unknown}[admin]\n{unknown}tokens = [{inline}]\n\
          [[pop]]\n{unknown}health = {inline}\n[[pop.node]]\n{unknown}[[shield]]\n{unknown}[[site]]\n{unknown}origins = [{inline}]\n\
          tls = {inline}\n[site.cache]\n{unknown}query = {inline}\n[site.upstream]\n{unknown}[[site.rule]]\n{unknown}match = {inline}\n\
-         cache = {inline}\nheaders = {inline}\n[[zone.record]]\n{unknown}"
+         cache = {{ zzzzzzzzzzzz = 1, key = {inline} }}\nheaders = {inline}\nredirect = {inline}\n[[zone.record]]\n{unknown}"
     );
     let mistakes = load("f", &text).unwrap_err();
     let lists: Vec<_> =

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{ControlEngine, Document, Scheme};
+use crate::model::{ControlEngine, Document};
 
 /// Which kind of node asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,24 +58,8 @@ pub fn unsupported(document: &Document, node: NodeKind) -> Vec<Unsupported> {
                     "remove the key: the site is then served over http",
                 );
             }
-            for shield in document.shields.iter().filter(|shield| shield.url.scheme == Scheme::Https) {
-                add(format!("shield.{}.url", shield.id), UPSTREAM_TLS, "use an http:// URL");
-            }
-            add_https_origins(document, &mut add);
         }
-        NodeKind::Shield => add_https_origins(document, &mut add),
+        NodeKind::Shield => {}
     }
     found
-}
-
-const UPSTREAM_TLS: &str = "TLS towards upstreams";
-
-fn add_https_origins(document: &Document, add: &mut impl FnMut(String, &'static str, &'static str)) {
-    for site in &document.sites {
-        for (index, origin) in site.origins.iter().enumerate() {
-            if origin.url.scheme == Scheme::Https {
-                add(format!("site.{}.origins[{index}].url", site.id), UPSTREAM_TLS, "use an http:// URL");
-            }
-        }
-    }
 }

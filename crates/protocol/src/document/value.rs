@@ -113,6 +113,10 @@ impl<'a> Value<'a> {
         self.value.is_table()
     }
 
+    pub(crate) fn is_array(&self) -> bool {
+        self.value.is_array()
+    }
+
     pub(crate) fn is_string(&self) -> bool {
         self.value.is_str()
     }

@@ -1,8 +1,8 @@
 //! `[[site]]`: hosts that share origins and a policy.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::Url;
+use super::{Rule, Url};
 use crate::id::{PopId, SiteId};
 
 /// `[[site]]`
@@ -26,13 +26,6 @@ pub struct Site {
     pub upstream: UpstreamPolicy,
     /// `[[site.rule]]`, first match wins.
     pub rules: Vec<Rule>,
-}
-
-impl Site {
-    /// The policy for a path: the first rule that matches, over the site's own. `path` is the request's, without query.
-    pub fn rule(&self, path: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.path.matches(path))
-    }
 }
 
 /// `site.tls`
@@ -74,6 +67,10 @@ pub struct CachePolicy {
     pub set_cookie: SetCookie,
     /// Whether Cache-Control of requests counts.
     pub client_cache_control: ClientCacheControl,
+    /// What a HEAD does that finds nothing usable.
+    pub head: HeadPolicy,
+    /// Whether clients see targeted cache control.
+    pub targeted_cache_control: TargetedCacheControl,
     /// Variants kept of one URL; 1..=1024.
     pub vary_limit: usize,
     /// Larger objects pass through unstored.
@@ -94,6 +91,8 @@ impl Default for CachePolicy {
             query: QueryPolicy::default(),
             set_cookie: SetCookie::Pass,
             client_cache_control: ClientCacheControl::Ignore,
+            head: HeadPolicy::Pass,
+            targeted_cache_control: TargetedCacheControl::Remove,
             vary_limit: 64,
             object_bytes_max: 16 << 30,
             surrogate_key_headers: ["surrogate-key", "cache-tag", "cache-groups"]
@@ -147,6 +146,24 @@ pub enum ClientCacheControl {
     Honour,
 }
 
+/// `site.cache.head`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadPolicy {
+    /// It goes on as a HEAD; what it brings updates what is stored (RFC 9111 §4.3.5).
+    Pass,
+    /// The object is fetched with GET and stored; the client gets its head.
+    Fill,
+}
+
+/// `site.cache.targeted_cache_control`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetedCacheControl {
+    /// It ends at the edge.
+    Remove,
+    /// Clients get it, so that caches behind the CDN may obey it too (RFC 9213 §2.2).
+    Pass,
+}
+
 /// `[site.upstream]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPolicy {
@@ -160,6 +177,17 @@ pub struct UpstreamPolicy {
     pub retries: u32,
     /// To one upstream from one process; 1..=65535. Default 256.
     pub connections_max: usize,
+    /// How `https` origins are recognised.
+    pub tls: UpstreamTls,
+}
+
+/// How a server that is asked over `https` is recognised; [`Default`]: by the public authorities and the host of its URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM certificates that are trusted instead of the public authorities, relative to the document.
+    pub ca: Option<PathBuf>,
+    /// The name that it is asked for (SNI, RFC 6066 §3) and that its certificate must have; None: the host of its URL.
+    pub name: Option<String>,
 }
 
 impl Default for UpstreamPolicy {
@@ -170,93 +198,7 @@ impl Default for UpstreamPolicy {
             between_bytes_timeout: Duration::from_secs(10),
             retries: 2,
             connections_max: 256,
+            tls: UpstreamTls::default(),
         }
-    }
-}
-
-/// `[[site.rule]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// What it applies to.
-    pub path: PathPattern,
-    /// What it says of caching.
-    pub cache: RuleCache,
-    /// What it does to response headers, towards clients only.
-    pub headers: HeaderRules,
-}
-
-/// `site.rule.match.path`: a path in which `*` stands for any run of characters, `/` included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathPattern(pub Arc<str>);
-
-impl PathPattern {
-    /// Whether the whole path matches, byte for byte.
-    pub fn matches(&self, path: &str) -> bool {
-        wildcard(self.0.as_bytes(), path.as_bytes())
-    }
-}
-
-/// Iterative `*` matching: linear in the text for one star, bounded by pattern × text for many.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            star = Some((p, t));
-            p += 1;
-        } else if pattern.get(p).is_some_and(|b| *b == text[t]) {
-            p += 1;
-            t += 1;
-        } else if let Some((star_at, taken)) = star {
-            p = star_at + 1;
-            t = taken + 1;
-            star = Some((star_at, t));
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|b| *b == b'*')
-}
-
-/// `site.rule.cache`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleCache {
-    /// `cache = "pass"`: never looked up, never stored.
-    pub pass: bool,
-    /// Overrides the freshness the origin gave (not `no-store` and `private`).
-    pub ttl: Option<Duration>,
-    /// The query is no part of the key.
-    pub ignore_query: bool,
-}
-
-/// `site.rule.headers`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderRules {
-    /// Set on responses to clients.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// Removed from responses to clients, before `set`.
-    pub remove: Vec<http::HeaderName>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn path_patterns() {
-        let check = |pattern: &str, path: &str, expected: bool| {
-            assert_eq!(PathPattern(pattern.into()).matches(path), expected, "{pattern} {path}");
-        };
-        check("/api/*", "/api/", true);
-        check("/api/*", "/api/a/b", true);
-        check("/api/*", "/api", false);
-        check("*", "", true);
-        check("*.css", "/a/b.css", true);
-        check("*.css", "/a/b.css/", false);
-        check("/a*b*c", "/aXbYc", true);
-        check("/a*b*c", "/abbbc", true);
-        check("/a*b*c", "/acb", false);
-        check("/exact", "/exact", true);
-        check("/exact", "/exactly", false);
     }
 }

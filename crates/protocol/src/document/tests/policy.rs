@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::{EXAMPLE, SMALL, load};
 use crate::{
     document::{NodeKind, policy_from_pairs, unsupported},
-    model::{CachePolicy, ClientCacheControl, SetCookie},
+    model::{CachePolicy, ClientCacheControl, HeadPolicy, SetCookie, TargetedCacheControl},
 };
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -24,6 +24,8 @@ fn good_pairs() {
     let policy = policy_from_pairs(&pairs(&[
         ("set_cookie", "store"),
         ("client_cache_control", "\"honour\""),
+        ("head", "fill"),
+        ("targeted_cache_control", "pass"),
         ("default_ttl", "60s"),
         ("query", "{drop=[\"utm_*\"]}"),
         ("negative_ttl", "{404=\"5s\"}"),
@@ -33,6 +35,8 @@ fn good_pairs() {
     .unwrap();
     assert_eq!(policy.set_cookie, SetCookie::Store);
     assert_eq!(policy.client_cache_control, ClientCacheControl::Honour);
+    assert_eq!(policy.head, HeadPolicy::Fill);
+    assert_eq!(policy.targeted_cache_control, TargetedCacheControl::Pass);
     assert_eq!(policy.default_ttl, Duration::from_secs(60));
     assert_eq!(policy.query.drop, ["utm_*"]);
     assert_eq!(policy.negative_ttl[&404], Duration::from_secs(5));
@@ -52,6 +56,14 @@ fn bad_pairs() {
             must be a duration with a unit (ms, s, m, h, d), 0s to 2147483647s, as a string, not an integer; remove it for the default ("0s")"#]],
     );
     check_bad(
+        &[("head", "get"), ("targeted_cache_control", "true")],
+        expect![[r#"
+            --policy:1  head = "get"
+                must be "pass" or "fill"; remove it for the default ("pass")
+            --policy:2  targeted_cache_control = true
+                must be "remove" or "pass", as a string, not a boolean; remove it for the default ("remove")"#]],
+    );
+    check_bad(
         &[("vary_limit", "1"), ("vary_limit", "2")],
         expect![[r#"
         --policy:2  vary_limit = 2
@@ -61,11 +73,11 @@ fn bad_pairs() {
         &[("a.b", "1"), ("", "2"), ("x\"]\n[y", "3")],
         expect![[r#"
         --policy:1  "a.b"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
         --policy:2  ""
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
         --policy:3  "x"] [y"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, vary_limit, object_bytes_max, surrogate_key_headers"#]],
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers"#]],
     );
     check_bad(
         &[("set_cookie", "a\nb # \"c\"")],
@@ -110,17 +122,12 @@ fn what_nodes_cannot_do() {
     check_unsupported(
         &nats,
         NodeKind::Edge,
-        expect![[r#"
-        control.engine: this version does not do the control log over NATS; use engine = "embedded"
-        shield.s.url: this version does not do TLS towards upstreams; use an http:// URL
-        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]],
+        expect![[r#"control.engine: this version does not do the control log over NATS; use engine = "embedded""#]],
     );
     check_unsupported(
         &nats,
         NodeKind::Shield,
-        expect![[r#"
-        control.engine: this version does not do the control log over NATS; use engine = "embedded"
-        site.www.origins[0].url: this version does not do TLS towards upstreams; use an http:// URL"#]],
+        expect![[r#"control.engine: this version does not do the control log over NATS; use engine = "embedded""#]],
     );
     check_unsupported(
         &nats,

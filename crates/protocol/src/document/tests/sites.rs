@@ -237,45 +237,23 @@ fn upstream() {
 }
 
 #[test]
-fn rules() {
+fn upstreams_over_tls() {
     check_and(
-        "[[site.rule]]\n[[site.rule]]\nmatch = { path = \"a\", host = \"b\" }\ncache = { ttl = 1, pass = true }",
+        "[site.upstream]\ntls = { ca = \"\", name = \"a b\", sni = \"x\" }",
         expect![[r#"
-        perigee.toml:19  site.www.rule[0].match
-            is missing; add match = { path = "/static/*" }
-        perigee.toml:21  site.www.rule[1].match.path = "a"
-            must be a path of visible ASCII that begins with / or *, at most 1024 bytes with at most 8 *, without ? and #; for example path = "/static/*"
-        perigee.toml:21  site.www.rule[1].match.host
-            is no key of this document; the keys here are path
-        perigee.toml:22  site.www.rule[1].cache.ttl = 1
-            must be a duration with a unit (ms, s, m, h, d), 0s to 2147483647s, as a string, not an integer; correct it or remove it
-        perigee.toml:22  site.www.rule[1].cache.pass
-            is no key of this document; the keys here are ttl, ignore_query"#]],
+            perigee.toml:20  site.www.upstream.tls.ca = ""
+                must be the name of a file; correct it or remove it
+            perigee.toml:20  site.www.upstream.tls.name = "a b"
+                must be a host name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all; correct it or remove it
+            perigee.toml:20  site.www.upstream.tls.sni
+                is no key of this document; the keys here are ca, name"#]],
     );
     check_and(
-        "[[site.rule]]\nmatch = { path = \"/a?b\" }\ncache = 7",
+        "[[shield]]\nid = \"s\"\nurl = \"https://s\"\nprotocol = \"spdy\"\ntls = { ca = 5 }",
         expect![[r#"
-        perigee.toml:20  site.www.rule[0].match.path = "/a?b"
-            must be a path of visible ASCII that begins with / or *, at most 1024 bytes with at most 8 *, without ? and #; for example path = "/static/*"
-        perigee.toml:21  site.www.rule[0].cache = 7
-            must be "pass", or a table with ttl or ignore_query; remove it for the default (what the site says)"#]],
+            perigee.toml:22  shield.s.protocol = "spdy"
+                must be "http/1.1" or "h2"; remove it for the default ("http/1.1")
+            perigee.toml:23  shield.s.tls.ca = 5
+                must be the name of a file, as a string, not an integer; correct it or remove it"#]],
     );
-    check_and(
-        "[[site.rule]]\nmatch = { path = \"*.css\" }\nheaders = { set = { \"X-A\" = \"a\\nb\", \"x-a\" = \"1\", \"Connection\" = \"close\", \"X-B\" = \" a\" }, \
-         remove = [\"Transfer-Encoding\", \"X\", \"x\"] }",
-        expect![[r#"
-            perigee.toml:21  site.www.rule[0].headers.set.X-A = "a\nb"
-                must be visible ASCII with inner spaces only; correct it or remove it
-            perigee.toml:21  site.www.rule[0].headers.set.x-a = "1"
-                must be unique, and site.www.rule[0].headers.set.X-A says it too (line 21); change or remove one of them
-            perigee.toml:21  site.www.rule[0].headers.set.Connection = "close"
-                must be under the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own; correct it or remove it
-            perigee.toml:21  site.www.rule[0].headers.set.X-B = " a"
-                must be visible ASCII with inner spaces only; correct it or remove it
-            perigee.toml:21  site.www.rule[0].headers.remove[0] = "Transfer-Encoding"
-                must be the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own; remove it for the default (none)
-            perigee.toml:21  site.www.rule[0].headers.remove[2] = "x"
-                must be unique, and site.www.rule[0].headers.remove[1] says it too (line 21); change or remove one of them"#]],
-    );
-    check_and("[[site.rule]]\nmatch = { path = \"*\" }\ncache = { ttl = \"0s\" }", expect!["ok"]);
 }
