@@ -1,13 +1,17 @@
 //! Where the document's model meets the engine: sites and their upstreams, for one tier.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use perigee_cache::{Site, Snapshot};
 use perigee_protocol::{
     id::{PopId, ShieldId, SiteId},
     model::{self, CachePolicy, Document, Origin, Shield, UpstreamPolicy, Url},
 };
-use perigee_upstream::{Fleet, FleetContext, Upstream};
+use perigee_upstream::{Fleet, FleetContext, Roots, Trust, Upstream};
 
 /// Which place of the fleet a node takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,20 @@ struct FleetInputs {
     origins: Vec<Origin>,
     upstream: UpstreamPolicy,
     shields: Vec<Shield>,
+    trust: Trust,
+}
+
+/// The certificate files that the document names for its upstreams, read from `folder`. Err: which cannot be used, and why.
+pub(crate) fn trust(document: &Document, folder: &Path) -> Result<Trust, String> {
+    let shields = document.shields.iter().map(|shield| &shield.tls.ca);
+    let sites = document.sites.iter().map(|site| &site.upstream.tls.ca);
+    let mut trust = Trust::default();
+    for name in shields.chain(sites).flatten() {
+        let path: PathBuf = folder.join(name);
+        let pem = std::fs::read(&path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+        trust.add(name, Roots::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?);
+    }
+    Ok(trust)
 }
 
 impl Assembler {
@@ -72,7 +90,9 @@ impl Assembler {
         &self.context
     }
 
-    pub(crate) fn snapshot(&mut self, document: &Document, role: &Role, generation: u64) -> Snapshot {
+    /// `trust`: what the files hold that the document names ([`trust`]).
+    pub(crate) fn snapshot(&mut self, document: &Document, role: &Role, trust: Trust, generation: u64) -> Snapshot {
+        self.context.trust = trust;
         let shields = match role {
             Role::Edge(_) => document.shields.clone(),
             Role::Shield(_) => Vec::new(),
@@ -84,6 +104,7 @@ impl Assembler {
                 origins: site.origins.clone(),
                 upstream: site.upstream.clone(),
                 shields: shields.clone(),
+                trust: self.context.trust.clone(),
             };
             let fleet = match self.fleets.remove(&site.id) {
                 Some((known, fleet)) if known == inputs => fleet,

@@ -24,15 +24,15 @@ use perigee_node::{
 };
 use perigee_protocol::{
     document::unsupported,
-    model::{Admin, Document, Scheme, Url},
+    model::{Admin, Document},
     proof::FleetSecret,
 };
 use perigee_semantics::{policy::Tier, time::Timestamp};
 use perigee_store::{DiskConfig, Store, StoreConfig};
-use perigee_upstream::{FleetContext, SystemResolver};
+use perigee_upstream::{FleetContext, SystemResolver, Trust};
 
 use crate::{
-    assemble::{Assembler, Role, quick},
+    assemble::{self, Assembler, Role, quick},
     options::{Options, Source},
     service::{EngineService, Logged},
 };
@@ -90,10 +90,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
             check_support(document, role)?;
             None
         }
-        Source::Quick { origins, .. } => {
-            refuse_https(origins)?;
-            None
-        }
+        Source::Quick { .. } => None,
     };
     let place = place(&options, loaded.as_ref())?;
     // Ports first: a busy one is said before a cache folder is opened.
@@ -105,6 +102,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
 
     let context = FleetContext {
         secret: place.secret.clone(),
+        trust: Trust::default(),
         resolver: Arc::new(SystemResolver::from_system()?),
         clock: Arc::new(clock::now_ms),
         metrics: metrics.register(perigee_upstream::Metrics::register),
@@ -210,13 +208,6 @@ fn check_support(document: &Document, role: &Role) -> anyhow::Result<()> {
     bail!("the document asks for what this node cannot do:\n  {}", list.join("\n  "))
 }
 
-fn refuse_https(origins: &[Url]) -> anyhow::Result<()> {
-    match origins.iter().find(|origin| origin.scheme == Scheme::Https) {
-        Some(origin) => bail!("--origin {origin}: this version does not do TLS towards origins; use an http:// URL"),
-        None => Ok(()),
-    }
-}
-
 async fn open_store(
     options: &Options,
     place: &Place,
@@ -243,8 +234,15 @@ fn first_snapshot(
     loaded: Option<&Loaded>,
 ) -> anyhow::Result<(Assembler, Snapshot)> {
     let snapshot = match (&options.source, loaded) {
-        (Source::File { role, .. }, Some(loaded)) => assembler.snapshot(&loaded.document, role, FIRST_GENERATION),
-        (Source::Given { document, role, .. }, _) => assembler.snapshot(document, role, FIRST_GENERATION),
+        (Source::File { role, .. }, Some(loaded)) => {
+            let trust =
+                assemble::trust(&loaded.document, &loaded.resolve(Path::new(""))).map_err(anyhow::Error::msg)?;
+            assembler.snapshot(&loaded.document, role, trust, FIRST_GENERATION)
+        }
+        (Source::Given { document, role, folder }, _) => {
+            let trust = assemble::trust(document, folder).map_err(anyhow::Error::msg)?;
+            assembler.snapshot(document, role, trust, FIRST_GENERATION)
+        }
         (Source::Quick { origins, cache }, _) => {
             let id = "quick".parse().context("the site of a node without a document")?;
             quick(id, origins.clone(), cache.clone(), assembler.context())
@@ -270,6 +268,7 @@ fn follow(
     let assembler = Mutex::new(assembler);
     let (engine, authorizer) = (Arc::clone(engine), authorizer.clone());
     let first = Arc::clone(&loaded.document);
+    let folder = loaded.resolve(Path::new(""));
     DocumentWatcher::start(&runtimes.control, loaded, metrics.reloads.clone(), move |document, generation| {
         let Some(role) = &role else { return Ok(()) };
         if let Some(missing) = role.missing_from(&document) {
@@ -279,8 +278,9 @@ fn follow(
         if document.cdn.name != first.cdn.name || document.cdn.secret_file != first.cdn.secret_file {
             return Err("cdn.name and cdn.secret_file take a restart of the node".into());
         }
+        let trust = assemble::trust(&document, &folder)?;
         let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
-        engine.publish(assembler.snapshot(&document, role, generation));
+        engine.publish(assembler.snapshot(&document, role, trust, generation));
         authorizer.set(document.admin.clone());
         Ok(())
     })

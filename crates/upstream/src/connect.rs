@@ -1,4 +1,4 @@
-//! From a URL to a connected socket. TLS and HTTP/2 will be decided here.
+//! From a URL to a connected socket, over TLS where the URL says so.
 
 use std::{
     io,
@@ -7,21 +7,28 @@ use std::{
     time::Duration,
 };
 
-use perigee_protocol::model::{Scheme, Url};
+use perigee_protocol::model::{Scheme, UpstreamTls, Url};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
+use tokio_rustls::TlsConnector;
 
-use crate::{FetchError, FetchErrorKind, Resolve, ResolveError, fleet::Clock};
+use crate::{FetchError, FetchErrorKind, Resolve, ResolveError, Trust, fleet::Clock, socket::Socket, tls::ClientTls};
 
 /// An address that refused or did not answer is tried last for so long.
 const AVOIDED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 enum ConnectError {
-    #[error("https to upstreams is not there yet")]
-    Https,
+    #[error("TLS could not be prepared, as was logged at the start")]
+    Unprepared,
+    #[error("no TLS with {address}")]
+    Handshake {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     #[error("{address} did not answer")]
@@ -37,24 +44,42 @@ enum ConnectError {
 /// Connects to one server, however many addresses it has.
 pub(crate) struct Connector {
     url: Url,
+    tls: Option<ClientTls>,
     resolver: Arc<dyn Resolve>,
     clock: Clock,
     avoided: Mutex<Vec<(IpAddr, u64)>>,
 }
 
+/// How a server is spoken to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Speech {
+    pub(crate) tls: UpstreamTls,
+    /// HTTP/2: with TLS as far as the server agrees, without it by prior knowledge (RFC 9113 §3.3).
+    pub(crate) h2: bool,
+}
+
 impl Connector {
     pub(crate) fn new(url: Url, resolver: Arc<dyn Resolve>, clock: Clock) -> Self {
-        Self { url, resolver, clock, avoided: Mutex::default() }
+        Self { url, tls: None, resolver, clock, avoided: Mutex::default() }
+    }
+
+    /// Prepares TLS where the URL wants it.
+    pub(crate) fn speaking(mut self, speech: &Speech, trust: &Trust) -> Self {
+        if self.url.scheme == Scheme::Https {
+            match ClientTls::new(&self.url, &speech.tls, trust, speech.h2) {
+                Ok(tls) => self.tls = Some(tls),
+                // Every connection then fails and says so too.
+                Err(error) => tracing::error!(url = %self.url, %error, "cannot speak TLS to an upstream"),
+            }
+        }
+        self
     }
 
     /// Resolves and connects within `limit`, trying the addresses in order, each with its share of the time left.
-    pub(crate) async fn connect(&self, limit: Duration) -> Result<TcpStream, FetchError> {
+    pub(crate) async fn connect(&self, limit: Duration) -> Result<Socket, FetchError> {
         let deadline = Instant::now() + limit;
         let timed_out = || FetchError::new(FetchErrorKind::ConnectTimeout);
         let failed = |error: ConnectError| FetchError::new(FetchErrorKind::Connect).because(error);
-        if self.url.scheme == Scheme::Https {
-            return Err(failed(ConnectError::Https));
-        }
         let resolved = timeout(limit, self.addresses()).await.map_err(|_| timed_out())?;
         let addresses = resolved.map_err(|error| failed(error.into()))?;
         let mut error = failed(ResolveError::NoAddress(self.url.host.clone()).into());
@@ -63,19 +88,29 @@ impl Connector {
             let share = deadline.saturating_duration_since(Instant::now()) / to_try.max(1);
             to_try = to_try.saturating_sub(1);
             let address = SocketAddr::new(ip, self.url.port);
-            match timeout(share, TcpStream::connect(address)).await {
+            match timeout(share, self.reach(address)).await {
                 Ok(Ok(socket)) => {
                     self.forgive(ip);
-                    // Small requests must not wait for acknowledgements; a socket that refuses is as good without.
-                    drop(socket.set_nodelay(true));
                     return Ok(socket);
                 }
-                Ok(Err(source)) => error = failed(ConnectError::Refused { address, source }),
+                Ok(Err(source)) => error = failed(source),
                 Err(_) => error = timed_out().because(ConnectError::NoAnswer { address }),
             }
             self.avoid(ip);
         }
         Err(error)
+    }
+
+    async fn reach(&self, address: SocketAddr) -> Result<Socket, ConnectError> {
+        let socket = TcpStream::connect(address).await.map_err(|source| ConnectError::Refused { address, source })?;
+        // Small requests must not wait for acknowledgements; a socket that refuses is as good without.
+        drop(socket.set_nodelay(true));
+        if self.url.scheme == Scheme::Http {
+            return Ok(Socket::Plain(socket));
+        }
+        let tls = self.tls.as_ref().ok_or(ConnectError::Unprepared)?;
+        let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.name.clone(), socket).await;
+        stream.map(|stream| Socket::Tls(Box::new(stream))).map_err(|source| ConnectError::Handshake { address, source })
     }
 
     async fn addresses(&self) -> Result<Vec<IpAddr>, ResolveError> {
@@ -112,7 +147,7 @@ mod tests {
         Connector::new(url, Arc::new(resolver), TestClock::default().as_fn())
     }
 
-    fn kind(result: Result<TcpStream, FetchError>) -> FetchErrorKind {
+    fn kind(result: Result<Socket, FetchError>) -> FetchErrorKind {
         result.expect_err("nobody listens").kind()
     }
 
@@ -125,7 +160,8 @@ mod tests {
         let table = StaticResolver::default().with("two.example", [bad, good]);
         let connector = connector("two.example", origin.address().port(), table);
         assert_eq!(connector.addresses().await.unwrap(), [bad, good]);
-        assert_eq!(connector.connect(LONG).await.unwrap().peer_addr().unwrap().ip(), good);
+        let Ok(Socket::Plain(socket)) = connector.connect(LONG).await else { panic!("not connected") };
+        assert_eq!(socket.peer_addr().unwrap().ip(), good);
         assert_eq!(connector.addresses().await.unwrap(), [good, bad]);
     }
 

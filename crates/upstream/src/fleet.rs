@@ -8,15 +8,15 @@ use std::{
 
 use perigee_protocol::{
     id::PopId,
-    model::{Shield, Site, Url},
+    model::{Scheme, Shield, ShieldProtocol, Site, Url},
     proof::FleetSecret,
 };
 
 use crate::{
-    BoxFuture, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Metrics, Peer, Resolve, Upstream,
+    BoxFuture, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Metrics, Peer, Resolve, Trust, Upstream,
     breaker::Breaker,
     budget::Budget,
-    connect::Connector,
+    connect::{Connector, Speech},
     pool::{IDLE_MAX, Pool},
     select::{self, Candidate, Tier},
     server::{Failure, Retry, Server},
@@ -33,6 +33,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct FleetContext {
     /// Without it, no internal field is sent or believed.
     pub secret: Option<FleetSecret>,
+    /// The certificate files that the document names; what it does not name is judged by the public authorities.
+    pub trust: Trust,
     /// Names of upstreams.
     pub resolver: Arc<dyn Resolve>,
     /// See [`Clock`].
@@ -65,7 +67,7 @@ impl Fleet {
     /// The upstreams of `site`. At an edge, `shields` are the document's and `pop` is the edge's own, so that the shields
     /// that list it come first; at a shield, `shields` is empty. Opens nothing.
     ///
-    /// A server whose URL is `https` fails every connection: nodes refuse such a document at start.
+    /// A server whose `ca` is not among [`FleetContext::trust`] fails every connection.
     pub fn for_site(site: &Site, shields: &[Shield], pop: Option<&PopId>, context: &FleetContext) -> Self {
         let mut fleet = Self {
             candidates: Vec::new(),
@@ -77,25 +79,38 @@ impl Fleet {
             let home = pop.is_some_and(|pop| shield.pops.contains(pop));
             let tier = if home { Tier::HomeShield } else { Tier::Shield };
             let candidate = Candidate::new(tier, shield.id.as_str(), 1);
-            fleet.add(candidate, Peer::Shield(shield.id.clone()), &shield.url, site, context);
+            let speech = Speech { tls: shield.tls.clone(), h2: shield.protocol == ShieldProtocol::Http2 };
+            fleet.add(candidate, Peer::Shield(shield.id.clone()), &shield.url, &speech, site, context);
         }
         for origin in &site.origins {
             let tier = if origin.backup { Tier::Backup } else { Tier::Origin };
             let name = origin.url.to_string();
             let candidate = Candidate::new(tier, &name, origin.weight);
-            fleet.add(candidate, Peer::Origin(name.into()), &origin.url, site, context);
+            let speech = Speech { tls: site.upstream.tls.clone(), h2: false };
+            fleet.add(candidate, Peer::Origin(name.into()), &origin.url, &speech, site, context);
         }
         fleet
     }
 
-    fn add(&mut self, candidate: Candidate, peer: Peer, url: &Url, site: &Site, context: &FleetContext) {
+    fn add(
+        &mut self,
+        candidate: Candidate,
+        peer: Peer,
+        url: &Url,
+        speech: &Speech,
+        site: &Site,
+        context: &FleetContext,
+    ) {
         let metrics = context.metrics.server(site.id.as_str(), &peer);
         self.candidates.push(candidate);
         self.servers.push(Server {
             peer,
             policy: site.upstream.clone(),
-            connector: Connector::new(url.clone(), Arc::clone(&context.resolver), Arc::clone(&context.clock)),
+            connector: Connector::new(url.clone(), Arc::clone(&context.resolver), Arc::clone(&context.clock))
+                .speaking(speech, &context.trust),
             pool: Pool::new(site.upstream.connections_max, IDLE_MAX, metrics.clone()),
+            speaks_h2: speech.h2,
+            scheme: if url.scheme == Scheme::Https { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP },
             clock: Arc::clone(&context.clock),
             secret: context.secret.clone(),
             breaker: Mutex::new(Breaker::default()),

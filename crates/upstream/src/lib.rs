@@ -4,8 +4,10 @@
 //! to one server at a time, in an order that [`FetchRequest::key_hash`] decides, and hands back a streaming response that
 //! holds its connection until the body ends.
 //!
-//! Deliberately absent: caching rules (an answer of 500 is an answer), hedging, HTTP/2, TLS (the connector is the seam
-//! for both), active health probes, a clock (it is passed in), and pools that outlive their [`Fleet`].
+//! Origins are asked over HTTP/1.1, with TLS where their URL says so; shields over HTTP/2 too, where the document says so.
+//!
+//! Deliberately absent: caching rules (an answer of 500 is an answer), hedging, active health probes, a clock (it is passed
+//! in), files (certificates to trust are handed in), and pools that outlive their [`Fleet`].
 
 mod body;
 mod breaker;
@@ -15,10 +17,13 @@ mod error;
 mod fleet;
 mod message;
 mod metrics;
+mod multiplex;
 mod pool;
 mod resolve;
 mod select;
 mod server;
+mod socket;
+mod tls;
 mod upload;
 mod wire;
 
@@ -30,6 +35,7 @@ pub use fleet::{Clock, Fleet, FleetContext};
 pub use message::{BodyFraming, Claims, FetchRequest, FetchResponse, Interim, Peer, RequestBody};
 pub use metrics::Metrics;
 pub use resolve::{Resolve, ResolveError, StaticResolver, SystemResolver};
+pub use tls::{Roots, RootsError, Trust};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

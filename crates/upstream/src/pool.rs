@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::Either;
 use hyper::{
     body::Incoming,
     client::conn::{
@@ -22,7 +23,6 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpStream,
     runtime,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::AbortHandle,
@@ -31,6 +31,8 @@ use tokio::{
 
 use crate::{
     metrics::{Counted, ServerMetrics},
+    multiplex::{Core, Stream},
+    socket::Socket,
     upload::Upload,
 };
 
@@ -58,6 +60,8 @@ pub(crate) struct Pool {
 
 struct Shard {
     core: runtime::Id,
+    /// HTTP/2.
+    shared: Arc<Core>,
     /// The last used is last.
     idle: Vec<Idle>,
     waiting: VecDeque<oneshot::Sender<Connection>>,
@@ -145,8 +149,21 @@ impl Pool {
         }
     }
 
+    /// The HTTP/2 connections of the current core.
+    pub(crate) fn shared(&self) -> Arc<Core> {
+        self.with_shard(runtime::Handle::current().id(), |shard| Arc::clone(&shard.shared))
+    }
+
+    /// Speaks HTTP/2 over a new socket, on the current runtime.
+    pub(crate) async fn adopt_h2(&self, core: &Arc<Core>, socket: Socket, slot: Slot) -> hyper::Result<Lease> {
+        let held = (slot, Counted::new(&self.metrics.open));
+        let stream = core.adopt(socket, held, self.idle_max).await?;
+        self.metrics.opened.inc();
+        Ok(Lease { held: Held::Stream(stream), reused: false })
+    }
+
     /// Speaks HTTP/1 over a new socket, on the current runtime.
-    pub(crate) async fn adopt(self: &Arc<Self>, socket: TcpStream, slot: Slot) -> hyper::Result<Lease> {
+    pub(crate) async fn adopt(self: &Arc<Self>, socket: Socket, slot: Slot) -> hyper::Result<Lease> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(RESPONSE_HEADERS_MAX)
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
@@ -237,7 +254,7 @@ impl Pool {
         if let Some(shard) = shards.iter_mut().find(|shard| shard.core == core) {
             return act(shard);
         }
-        let mut shard = Shard { core, idle: Vec::new(), waiting: VecDeque::new() };
+        let mut shard = Shard { core, shared: Arc::default(), idle: Vec::new(), waiting: VecDeque::new() };
         let result = act(&mut shard);
         shards.push(shard);
         result
@@ -256,7 +273,7 @@ impl fmt::Debug for Pool {
 
 /// Runs a connection until it ends or was idle for too long. What is `held` goes when the socket does.
 async fn drive(
-    connection: http1::Connection<TokioIo<TcpStream>, Upload>,
+    connection: http1::Connection<TokioIo<Socket>, Upload>,
     pool: Weak<Pool>,
     core: runtime::Id,
     id: u64,
@@ -295,16 +312,29 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// A connection in use. Dropping it closes the connection; [`release`](Self::release) keeps it.
+/// A connection in use, or a part of one. Dropping it closes what it has; [`release`](Self::release) keeps it.
 pub(crate) struct Lease {
-    connection: Connection,
-    pool: Arc<Pool>,
+    held: Held,
     pub(crate) reused: bool,
+}
+
+enum Held {
+    Own(Connection, Arc<Pool>),
+    Stream(Stream),
 }
 
 impl Lease {
     fn new(connection: Connection, pool: &Arc<Pool>, reused: bool) -> Self {
-        Self { connection, pool: Arc::clone(pool), reused }
+        Self { held: Held::Own(connection, Arc::clone(pool)), reused }
+    }
+
+    /// A stream of a connection that has served before.
+    pub(crate) fn of(stream: Stream) -> Self {
+        Self { held: Held::Stream(stream), reused: true }
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        matches!(self.held, Held::Stream(_))
     }
 
     /// Sends a request; ready with the response's head. An error may hold the request, untouched.
@@ -313,12 +343,16 @@ impl Lease {
         request: http::Request<Upload>,
     ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Upload>>>> + Send + use<>
     {
-        self.connection.sender.try_send_request(request)
+        match &mut self.held {
+            Held::Own(connection, _) => Either::Left(connection.sender.try_send_request(request)),
+            Held::Stream(stream) => Either::Right(stream.send(request)),
+        }
     }
 
     /// The exchange is over: keeps the connection for the next, once it is ready for one.
     pub(crate) fn release(self) {
-        let Self { mut connection, pool, .. } = self;
+        // A stream ends by itself.
+        let Held::Own(mut connection, pool) = self.held else { return };
         if connection.sender.is_ready() {
             pool.put_back(connection);
         } else if !connection.sender.is_closed() {
@@ -342,6 +376,7 @@ mod tests {
     use super::*;
     use crate::{Metrics, Peer};
     use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
+    use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
@@ -351,7 +386,7 @@ mod tests {
         let mut leases = Vec::new();
         for _ in 0..2 {
             let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
-            let socket = TcpStream::connect(origin.address()).await.unwrap();
+            let socket = Socket::Plain(TcpStream::connect(origin.address()).await.unwrap());
             leases.push(pool.adopt(socket, slot).await.unwrap());
         }
         assert_eq!((metrics.open.get(), metrics.idle.get()), (2, 0));
@@ -370,7 +405,7 @@ mod tests {
         let metrics = Metrics::default().server("www", &Peer::Origin("o".into()));
         let pool = Pool::new(1, IDLE_MAX, metrics.clone());
         let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
-        let lease = pool.adopt(TcpStream::connect(origin.address()).await.unwrap(), slot).await.unwrap();
+        let lease = pool.adopt(Socket::Plain(TcpStream::connect(origin.address()).await.unwrap()), slot).await.unwrap();
         let (theirs, (answer, answered)) = (Arc::clone(&pool), oneshot::channel());
         std::thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -10,18 +10,20 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use perigee_protocol::{model::UpstreamPolicy, proof::FleetSecret};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, UpstreamBody,
+    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, RequestBody, UpstreamBody,
     breaker::Breaker,
     connect::Connector,
     fleet::Clock,
     metrics::ServerMetrics,
+    multiplex::Core,
     pool::{Checkout, IDLE_MAX, Lease, Pool},
+    socket::Socket,
     upload::{Upload, Waiting, Watch},
     wire,
 };
@@ -37,6 +39,10 @@ pub(crate) struct Server {
     pub(crate) policy: UpstreamPolicy,
     pub(crate) connector: Connector,
     pub(crate) pool: Arc<Pool>,
+    /// Whether HTTP/2 is wanted of it.
+    pub(crate) speaks_h2: bool,
+    /// Of its URL.
+    pub(crate) scheme: http::uri::Scheme,
     pub(crate) clock: Clock,
     pub(crate) secret: Option<FleetSecret>,
     pub(crate) breaker: Mutex<Breaker>,
@@ -118,7 +124,15 @@ impl Server {
             let mut headers = wire::request_headers(request);
             let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
             let (upload, watch) = Upload::new(request.body.take());
-            let sending = lease.send(compose(request, headers, upload));
+            let composed = if lease.is_h2() {
+                compose_h2(request, headers, upload, &self.scheme).map_err(|(error, body)| {
+                    request.body = body;
+                    self.failure(FetchErrorKind::Protocol, error, Retry::Never)
+                })?
+            } else {
+                compose(request, headers, upload)
+            };
+            let sending = lease.send(composed);
             let mut error = match self.head(sending, watch.as_deref()).await {
                 Ok(Ok(response)) => return self.accept(request, response, lease, secret.zip(proof.as_deref())),
                 Ok(Err(error)) => error,
@@ -147,6 +161,29 @@ impl Server {
     }
 
     async fn connection(&self, idle_max: Duration) -> Result<Lease, Failure> {
+        if !self.speaks_h2 {
+            return self.own_connection(idle_max, None).await;
+        }
+        let core = self.pool.shared();
+        // Zero: a connection that was there has just failed.
+        if !idle_max.is_zero()
+            && let Some(stream) = core.stream()
+        {
+            return Ok(Lease::of(stream));
+        }
+        let turn = timeout(self.policy.connect_timeout, core.connecting.lock()).await;
+        let _turn = turn.map_err(|_| {
+            let error = FetchError::new(FetchErrorKind::ConnectTimeout).at(&self.peer);
+            Failure { error, retry: Retry::Elsewhere }
+        })?;
+        match core.stream() {
+            Some(stream) => Ok(Lease::of(stream)),
+            None => self.own_connection(idle_max, Some(&core)).await,
+        }
+    }
+
+    /// A connection for one exchange alone, or the first stream of a new one where `h2` is given and the server agrees.
+    async fn own_connection(&self, idle_max: Duration, h2: Option<&Arc<Core>>) -> Result<Lease, Failure> {
         let slot = match self.pool.checkout(idle_max, self.policy.connect_timeout).await {
             Some(Checkout::Reused(lease)) => return Ok(lease),
             Some(Checkout::Slot(slot)) => slot,
@@ -159,7 +196,13 @@ impl Server {
             let retry = if error.kind() == FetchErrorKind::ConnectTimeout { Retry::Elsewhere } else { Retry::Anywhere };
             Failure { error: error.at(&self.peer), retry }
         })?;
-        let adopted = self.pool.adopt(socket, slot).await;
+        let adopted = match h2 {
+            // RFC 9113 §3.3: without TLS by prior knowledge; with it as ALPN says (§3.2).
+            Some(core) if matches!(socket, Socket::Plain(_)) || socket.alpn() == Some(b"h2") => {
+                self.pool.adopt_h2(core, socket, slot).await
+            }
+            _ => self.pool.adopt(socket, slot).await,
+        };
         adopted.map_err(|error| self.failure(FetchErrorKind::Connect, error, Retry::Anywhere))
     }
 
@@ -198,7 +241,8 @@ impl Server {
     ) -> Result<FetchResponse, Failure> {
         let (mut parts, incoming) = response.into_parts();
         let length = http_body::Body::size_hint(&incoming).exact();
-        let head = wire::receive(&request.method, parts.status, &mut parts.headers, length, asked)
+        let delimited = parts.version >= Version::HTTP_2;
+        let head = wire::receive(&request.method, parts.status, &mut parts.headers, length, delimited, asked)
             .map_err(|refusal| self.failure(FetchErrorKind::Protocol, refusal, Retry::Never))?;
         let connect_reused = lease.reused;
         let limit = self.policy.between_bytes_timeout;
@@ -249,6 +293,32 @@ fn compose(request: &FetchRequest, headers: HeaderMap, upload: Upload) -> Reques
     composed
 }
 
+/// RFC 9113 §8.3.1: `:authority` says the host, and fields that frame HTTP/1.1 are not sent (§8.2.2). An error gives the
+/// content back.
+fn compose_h2(
+    request: &FetchRequest,
+    headers: HeaderMap,
+    upload: Upload,
+    scheme: &http::uri::Scheme,
+) -> Result<Request<Upload>, (http::Error, Option<RequestBody>)> {
+    let uri = Uri::builder()
+        .scheme(scheme.clone())
+        .authority(request.host.as_bytes())
+        .path_and_query(request.target.clone())
+        .build();
+    let uri = match uri {
+        Ok(uri) => uri,
+        Err(error) => return Err((error, upload.into_body())),
+    };
+    let mut composed = compose(request, headers, upload);
+    *composed.uri_mut() = uri;
+    *composed.version_mut() = Version::HTTP_2;
+    for name in [header::HOST, header::TRANSFER_ENCODING] {
+        composed.headers_mut().remove(name);
+    }
+    Ok(composed)
+}
+
 /// What an error of hyper's means, before or after the head.
 pub(crate) fn kind_of(error: &hyper::Error) -> FetchErrorKind {
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
@@ -256,6 +326,11 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FetchErrorKind {
     }
     let mut cause = error.source();
     while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<h2::Error>()
+            && (error.is_io() || error.is_go_away() || (error.is_reset() && error.is_remote()))
+        {
+            return FetchErrorKind::PrematureClose;
+        }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
             use io::ErrorKind::{
                 BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,

@@ -83,13 +83,15 @@ pub(crate) enum Refusal {
     TransferCoding,
 }
 
-/// Judges the framing and leaves in `headers` what is end-to-end. `length` is what hyper reads the body by; `asked` is our
-/// proof, with the secret that checks the answer's.
+/// Judges the framing and leaves in `headers` what is end-to-end. `length` is what hyper reads the body by; `delimited`:
+/// the end of a body of unknown length is signalled (RFC 9113 §8.1); `asked` is our proof, with the secret that checks the
+/// answer's.
 pub(crate) fn receive(
     method: &Method,
     status: StatusCode,
     headers: &mut HeaderMap,
     length: Option<u64>,
+    delimited: bool,
     asked: Option<(&FleetSecret, &str)>,
 ) -> Result<Head, Refusal> {
     if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -102,7 +104,8 @@ pub(crate) fn receive(
     } else if chunked {
         coded_framing(headers)?
     } else {
-        length.map_or(BodyFraming::Close, BodyFraming::Length)
+        let unknown = if delimited { BodyFraming::Chunked } else { BodyFraming::Close };
+        length.map_or(unknown, BodyFraming::Length)
     };
     // RFC 9112 §6.3: with both, the coding counts, the length is not passed on, and the connection ends here.
     let both = chunked && headers.contains_key(header::CONTENT_LENGTH);

@@ -65,7 +65,7 @@ fn lengths_are_made_anew() {
 fn received(method: &str, status: u16, lines: &[(&str, &str)], length: Option<u64>) -> (Result<Head, Refusal>, String) {
     let mut headers = map(lines);
     let method = method.parse().unwrap();
-    let head = receive(&method, StatusCode::from_u16(status).unwrap(), &mut headers, length, None);
+    let head = receive(&method, StatusCode::from_u16(status).unwrap(), &mut headers, length, false, None);
     (head, text(&headers))
 }
 
@@ -140,7 +140,7 @@ fn an_age_is_believed_with_its_proof_only() {
 
     let check = |age: &str, answer: String, expected: Option<u64>| {
         let mut headers = map(&[("perigee-age-ms", age), ("perigee-proof", &answer), ("content-length", "0")]);
-        let head = receive(&Method::GET, StatusCode::OK, &mut headers, Some(0), Some((&ours, &proof))).unwrap();
+        let head = receive(&Method::GET, StatusCode::OK, &mut headers, Some(0), false, Some((&ours, &proof))).unwrap();
         assert_eq!(head.trusted_age_ms, expected, "{age} {answer}");
         assert_eq!(text(&headers), "content-length: 0\n");
     };

@@ -7,19 +7,20 @@ mod connections;
 mod failures;
 mod selection;
 mod shields;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method};
 use http_body_util::BodyExt;
 use perigee_protocol::{
-    model::{CachePolicy, Origin, Scheme, Shield, Site, UpstreamPolicy, Url},
+    model::{CachePolicy, Origin, Scheme, Shield, ShieldProtocol, Site, UpstreamPolicy, UpstreamTls, Url},
     proof::FleetSecret,
 };
 use perigee_testkit::{TestClock, patiently};
 use perigee_upstream::{
-    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, StaticResolver, Upstream,
-    UpstreamBody,
+    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, StaticResolver, Trust,
+    Upstream, UpstreamBody,
 };
 use prometheus_client::registry::Registry;
 
@@ -37,11 +38,16 @@ struct Setup {
     pop: &'static str,
     policy: UpstreamPolicy,
     secret: Option<&'static str>,
+    trust: Trust,
 }
 
 fn url(text: &str) -> Url {
-    let (host, port) = text.strip_prefix("http://").unwrap().rsplit_once(':').unwrap();
-    Url { scheme: Scheme::Http, host: host.into(), port: port.parse().unwrap() }
+    let (scheme, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (Scheme::Https, rest),
+        None => (Scheme::Http, text.strip_prefix("http://").unwrap()),
+    };
+    let (host, port) = rest.rsplit_once(':').unwrap();
+    Url { scheme, host: host.into(), port: port.parse().unwrap() }
 }
 
 fn origin(at: &str) -> Origin {
@@ -53,7 +59,13 @@ fn backup(at: &str) -> Origin {
 }
 
 fn shield(id: &str, at: &str, pop: &str) -> Shield {
-    Shield { id: id.parse().unwrap(), url: url(at), pops: vec![pop.parse().unwrap()] }
+    Shield {
+        id: id.parse().unwrap(),
+        url: url(at),
+        pops: vec![pop.parse().unwrap()],
+        protocol: ShieldProtocol::default(),
+        tls: UpstreamTls::default(),
+    }
 }
 
 impl Default for Setup {
@@ -66,7 +78,7 @@ impl Default for Setup {
             between_bytes_timeout: long,
             ..UpstreamPolicy::default()
         };
-        Self { origins: Vec::new(), shields: Vec::new(), pop: "fra", policy, secret: None }
+        Self { origins: Vec::new(), shields: Vec::new(), pop: "fra", policy, secret: None, trust: Trust::default() }
     }
 }
 
@@ -95,6 +107,7 @@ impl Setup {
         let (clock, mut registry) = (TestClock::default(), Registry::default());
         let context = FleetContext {
             secret: self.secret.map(|text| FleetSecret::new(text.as_bytes()).unwrap()),
+            trust: self.trust,
             resolver: Arc::new(StaticResolver::default()),
             clock: clock.as_fn(),
             metrics: Metrics::register(&mut registry),
