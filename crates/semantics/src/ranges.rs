@@ -15,6 +15,8 @@ use crate::{
 
 /// The most ranges that one request gets; with more, the whole is sent (RFC 9110 §14.2).
 pub const RANGES_MAX: usize = 16;
+/// By how much Date must be later than Last-Modified for the latter to be a strong validator (RFC 9110 §8.8.2.2).
+pub(crate) const STRONG_AFTER_MS: u64 = 60_000;
 
 /// Bytes `first..=last` of a body; `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +83,6 @@ pub fn evaluate(request: RequestView<'_>, stored: &StoredHead, length: u64) -> R
 /// Whether If-Range is absent or holds (RFC 9110 §13.1.5): strong comparison, and a date only if it is exactly ours and
 /// strong (§8.8.2.2: a minute or more before Date).
 fn if_range(headers: &HeaderMap, stored: &StoredHead) -> bool {
-    const STRONG_AFTER_MS: u64 = 60_000;
     let mut lines = headers.get_all(IF_RANGE).into_iter();
     let (first_line, second_line) = (lines.next(), lines.next());
     let Some(line) = first_line else { return true };
@@ -164,7 +165,7 @@ fn spec_range(spec: &[u8], length: u64) -> Option<Option<ByteRange>> {
 }
 
 /// Digits; more than fit are as good as infinite.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
