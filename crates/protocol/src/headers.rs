@@ -12,6 +12,8 @@ pub const PROOF: HeaderName = HeaderName::from_static("perigee-proof");
 pub const SITE: HeaderName = HeaderName::from_static("perigee-site");
 /// Request: the authority of the cache key, when it is not the request's own Host.
 pub const KEY_AUTHORITY: HeaderName = HeaderName::from_static("perigee-key-authority");
+/// Request: which rules of the site the client's own request matched; see `perigee_semantics::rules::Choice::claim`.
+pub const RULE: HeaderName = HeaderName::from_static("perigee-rule");
 /// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
 pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
 

@@ -137,8 +137,7 @@ impl Evidence<'_> {
     }
 
     fn lifetime(&self, policy: &Policy<'_>) -> (LifetimeSource, u64) {
-        // A rule speaks of what the site serves, not of its errors.
-        if let Some(ttl_ms) = policy.rule_ttl_ms().filter(|_| self.status.as_u16() < 400) {
+        if let Some(ttl_ms) = policy.rule_ttl_ms(self.status) {
             return (LifetimeSource::Rule, ttl_ms);
         }
         if let Some(explicit) = self.explicit() {

@@ -9,7 +9,7 @@ use perigee_protocol::{
 };
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::policy::Policy;
+use crate::{policy::Policy, rules::KeyPart};
 
 /// First byte of the key of a URL, and of one stored variant of it.
 const PRIMARY: u8 = 0;
@@ -67,9 +67,45 @@ impl CacheKey {
         Self(bytes.into())
     }
 
+    /// The key with further parts, as `rules::prepare` gives them; without any, the key itself.
+    #[must_use]
+    pub fn with_parts(self, parts: &[u8]) -> Self {
+        if parts.is_empty() {
+            return self;
+        }
+        // NUL occurs in no path and no query: it ends them.
+        Self([&self.0[..], &[0], parts].concat().into())
+    }
+
+    /// The parts that [`Self::with_parts`] added; empty where there are none.
+    pub fn parts(&self) -> &[u8] {
+        let after_id = match self.0.split_first() {
+            Some((&VARIANT, rest)) => rest.get(8..),
+            Some((_, rest)) => Some(rest),
+            None => None,
+        };
+        after_id.and_then(|rest| rest.splitn(5, |byte| *byte == 0).nth(4)).unwrap_or_default()
+    }
+
     /// All of it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The site, and authority, NUL, path and query: what the keys of a URL have in common, whatever their scheme, variant,
+    /// and further parts. `None` for bytes that are no key.
+    pub fn site_and_url(&self) -> Option<(&[u8], &[u8])> {
+        let rest = match self.0.split_first()? {
+            (&VARIANT, rest) => rest.get(8..)?,
+            (_, rest) => rest,
+        };
+        let nul = |bytes: &[u8]| bytes.iter().position(|byte| *byte == 0);
+        let (site, rest) = rest.split_at_checked(nul(rest)?)?;
+        let rest = rest.get(1..)?;
+        let url = rest.get(nul(rest)? + 1..)?;
+        let target = nul(url)? + 1;
+        let end = nul(url.get(target..)?).map_or(url.len(), |end| target + end);
+        Some((site, url.get(..end)?))
     }
 
     /// XXH3, 64 bits. Seed it per fleet: collisions of the unseeded hash can be crafted.
@@ -84,7 +120,8 @@ impl CacheKey {
 }
 
 impl fmt::Display for CacheKey {
-    /// `site scheme://authority/path?query`, with `#id` for a variant. For people; not parsed by anything.
+    /// `site scheme://authority/path?query`, with `[device mobile]` for a further part and `#id` for a variant. For people;
+    /// not parsed by anything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, rest) = match self.0.split_first() {
             Some((&VARIANT, rest)) => match rest.split_first_chunk::<8>() {
@@ -94,9 +131,12 @@ impl fmt::Display for CacheKey {
             Some((_, rest)) => (None, rest),
             None => (None, &[][..]),
         };
-        let mut parts = rest.splitn(4, |b| *b == 0).map(String::from_utf8_lossy);
+        let mut parts = rest.splitn(5, |b| *b == 0).map(String::from_utf8_lossy);
         let mut part = || parts.next().unwrap_or_default();
         write!(f, "{} {}://{}{}", part(), part(), part(), part())?;
+        for part in KeyPart::read_all(self.parts()) {
+            write!(f, "[{}{}{}]", part.name(), if part.value().is_some() { " " } else { "" }, part.value().unwrap_or_default())?;
+        }
         id.map_or(Ok(()), |id| write!(f, "#{id}"))
     }
 }
@@ -116,7 +156,7 @@ pub fn normalise_query<'a>(query: Option<&'a str>, policy: &Policy<'_>) -> Optio
     if policy.ignores_query() {
         return None;
     }
-    let rules = &policy.cache.query;
+    let rules = policy.query();
     if rules.is_verbatim() {
         return Some(Cow::Borrowed(query));
     }

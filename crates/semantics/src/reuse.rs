@@ -9,7 +9,7 @@ use crate::{
     directives::RequestControl,
     freshness::Freshness,
     head::StoredHead,
-    policy::{Policy, Tier, duration_ms},
+    policy::{Policy, Tier},
     request::RequestView,
     time::Timestamp,
 };
@@ -155,9 +155,11 @@ fn judge_asked(freshness: &Freshness, asked: &RequestControl, policy: &Policy<'_
     }
     let age_ms = freshness.age_ms(now);
     let is_fresh = freshness.is_fresh(now);
-    // RFC 9111 §5.2.1.1. RFC 8246 §2: what is immutable is not validated because of a reload while it is fresh.
-    let is_too_old = asked.max_age.is_some_and(|seconds| age_ms > seconds.saturating_mul(1000));
-    if is_too_old && asked.max_stale.is_none() && !(freshness.immutable && is_fresh) {
+    // RFC 9111 §5.2.1.1: max-age is a lifetime of the client's own, beyond which max-stale goes as beyond the origin's.
+    let limit = asked.max_age.map(|seconds| seconds.saturating_add(asked.max_stale.unwrap_or(0)));
+    let is_too_old = limit.is_some_and(|seconds| age_ms > seconds.saturating_mul(1000));
+    // RFC 8246 §2: what is immutable is not validated because of a reload while it is fresh.
+    if is_too_old && !(freshness.immutable && is_fresh) {
         return Reuse::Revalidate(RevalidateReason::RequestMaxAge);
     }
     if is_fresh {
@@ -183,7 +185,7 @@ fn judge_stale(freshness: &Freshness, asked: &RequestControl, policy: &Policy<'_
     if asked.max_stale.is_some_and(|seconds| stale_ms <= seconds.saturating_mul(1000)) {
         return Reuse::StaleByRequest;
     }
-    let swr_ms = freshness.swr_ms.unwrap_or_else(|| duration_ms(policy.cache.stale_while_revalidate));
+    let swr_ms = freshness.swr_ms.unwrap_or_else(|| policy.stale_while_revalidate_ms());
     // ARCHITECTURE, who shares what: stale while revalidating is the edges' alone.
     if policy.tier == Tier::Edge && stale_ms < swr_ms {
         return Reuse::StaleWhileRevalidate;
@@ -197,7 +199,7 @@ pub fn serve_on_error(stored: &StoredHead, policy: &Policy<'_>, now: Timestamp) 
     if freshness.no_cache || freshness.must_revalidate || stored.status.is_server_error() {
         return false;
     }
-    let sie_ms = freshness.sie_ms.unwrap_or_else(|| duration_ms(policy.cache.stale_if_error));
+    let sie_ms = freshness.sie_ms.unwrap_or_else(|| policy.stale_if_error_ms());
     freshness.is_fresh(now) || freshness.stale_for_ms(now) < sie_ms
 }
 

@@ -78,6 +78,8 @@ pub struct Claims {
     pub site: SiteId,
     /// The authority of the cache key.
     pub key_authority: String,
+    /// Which rules the client's request matched, in the form of `perigee_protocol::headers::RULE`; None: none.
+    pub rule: Option<String>,
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -97,7 +99,8 @@ impl RequestBody {
         Self(Box::pin(body.map_err(Into::into)))
     }
 
-    pub(crate) fn exact_length(&self) -> Option<u64> {
+    /// Its length in bytes, where the client said it.
+    pub fn exact_length(&self) -> Option<u64> {
         self.0.size_hint().exact()
     }
 }

@@ -56,11 +56,17 @@ pub(crate) fn prove(
 ) -> Option<String> {
     let claims = request.shield_claims.as_ref()?;
     let (site, authority) = (claims.site.as_str(), claims.key_authority.as_str());
-    let proof = secret.prove_request(now_ms, request.method.as_str(), request.target.as_str(), &[site, authority]);
+    let mut said = vec![site, authority];
+    said.extend(claims.rule.as_deref());
+    let proof = secret.prove_request(now_ms, request.method.as_str(), request.target.as_str(), &said);
+    let rule = claims.rule.as_deref().map(HeaderValue::from_str).transpose().ok()?;
     let values = [site, authority, &proof].map(HeaderValue::from_str);
     let [Ok(site), Ok(authority), Ok(value)] = values else { return None };
     headers.insert(headers::SITE, site);
     headers.insert(headers::KEY_AUTHORITY, authority);
+    if let Some(rule) = rule {
+        headers.insert(headers::RULE, rule);
+    }
     headers.insert(headers::PROOF, value);
     Some(proof)
 }

@@ -8,7 +8,7 @@ use crate::*;
 const SECRET: &str = "a secret of the fleet";
 
 fn claiming(target: &str) -> FetchRequest {
-    let claims = Claims { site: "www".parse().unwrap(), key_authority: "shop.example".into() };
+    let claims = Claims { site: "www".parse().unwrap(), key_authority: "shop.example".into(), rule: None };
     let mut asked = get(target);
     asked.headers.insert("perigee-site", "forged".parse().unwrap());
     asked.headers.insert("x-kept", "yes".parse().unwrap());
