@@ -31,7 +31,17 @@ impl Buffer {
         Self(idle.unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES)))
     }
 
+    /// A copy of `parts`, one after the other.
+    pub(crate) fn gather(parts: &[Bytes]) -> Bytes {
+        let mut buffer = Self::take(parts.iter().map(Bytes::len).sum());
+        for part in parts {
+            buffer.0.extend_from_slice(part);
+        }
+        buffer.into_bytes()
+    }
+
     /// A copy of `bytes`.
+    #[cfg(test)]
     pub(crate) fn copy(bytes: &[u8]) -> Bytes {
         let mut buffer = Self::take(bytes.len());
         buffer.0.extend_from_slice(bytes);

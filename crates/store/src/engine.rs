@@ -1,48 +1,47 @@
-//! foyer, set up as measurements say it must be.
+//! foyer, set up as measurements say it must be: a memory tier that lives as long as the store, and disk tiers that can be
+//! given up and opened anew.
 
 use std::{path::Path, sync::Arc};
 
 use foyer::{
-    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
-    PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
+    BlockEngineConfig, Cache, CacheBuilder, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
+    HybridCachePolicy, HybridCacheProperties, PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
 };
 use tokio::runtime::Handle;
 
 use crate::{
-    config::StoreConfig,
-    error::StoreError,
+    config::{DiskConfig, StoreConfig},
     record::{Record, RecordKey, SeededHash},
     window,
 };
 
+/// What memory holds, whatever becomes of the disk.
+pub(crate) type Memory = Cache<RecordKey, Record, SeededHash, HybridCacheProperties>;
+/// A disk tier. Its own memory tier holds nothing: it is there because foyer makes disk tiers in no other way.
 pub(crate) type Hybrid = HybridCache<RecordKey, Record, SeededHash>;
+pub(crate) type Storage = foyer::Store<RecordKey, Record, SeededHash, HybridCacheProperties>;
 
 const MIB: u64 = 1024 * 1024;
 /// foyer divides its capacity among shards: each must hold many segments, else entries push each other out.
 const SHARD_BYTES_MIN: u64 = 4 * MIB;
 const SHARDS_MAX: u64 = 16;
 
-/// Opens the memory tier and, in its folder, the disk tier. The folder is locked already.
-pub(crate) async fn open(config: &StoreConfig, runtime: &Handle) -> Result<Hybrid, StoreError> {
+/// The memory tier.
+pub(crate) fn memory(config: &StoreConfig) -> Memory {
     let capacity = config.budget().entries;
-    let builder = HybridCacheBuilder::new()
+    CacheBuilder::new(usize::try_from(capacity).unwrap_or(usize::MAX))
         .with_name("perigee")
-        // The default writes on eviction, and a killed process loses what memory held.
-        .with_policy(HybridCachePolicy::WriteOnInsertion)
-        .with_flush_on_close(false)
-        .memory(usize::try_from(capacity).unwrap_or(usize::MAX))
         .with_shards(shards(capacity))
         // A hit takes only a read lock, and one large file streaming through does not push out what is asked for often.
         .with_eviction_config(S3FifoConfig::default())
         .with_hash_builder(SeededHash(config.hash_seed()))
         .with_weighter(Record::weight)
-        .storage()
-        .with_spawner(Spawner::from(runtime.clone()));
-    let Some(disk) = config.disk() else {
-        return builder.build().await.map_err(StoreError::Memory);
-    };
-    let failed = |source: foyer::Error| StoreError::Engine { dir: disk.dir.clone(), source };
-    let device = device(&disk.dir, disk.bytes).map_err(failed)?;
+        .build()
+}
+
+/// Opens the disk tier in its folder, which is locked already.
+pub(crate) async fn disk(disk: &DiskConfig, hash_seed: u64, runtime: &Handle) -> foyer::Result<Hybrid> {
+    let device = device(&disk.dir, disk.bytes)?;
     let engine = BlockEngineConfig::new(device)
         .with_block_size(block_bytes(disk.bytes))
         .with_buffer_pool_size(window::BUFFER_BYTES)
@@ -51,7 +50,18 @@ pub(crate) async fn open(config: &StoreConfig, runtime: &Handle) -> Result<Hybri
         // Without it removed entries are back after a restart.
         .with_tombstone_log(true)
         .with_clean_block_threshold(2);
-    builder
+    HybridCacheBuilder::new()
+        .with_name("perigee")
+        .with_policy(HybridCachePolicy::WriteOnInsertion)
+        .with_flush_on_close(false)
+        .memory(SHARDS_MAX as usize)
+        // The disk's write queue has as many locks as this has shards.
+        .with_shards(SHARDS_MAX as usize)
+        .with_eviction_config(S3FifoConfig::default())
+        .with_hash_builder(SeededHash(hash_seed))
+        .with_weighter(Record::weight)
+        .storage()
+        .with_spawner(Spawner::from(runtime.clone()))
         // io_uring would spin a core when idle.
         .with_io_engine_config(PsyncIoEngineConfig::new())
         .with_engine_config(engine)
@@ -59,7 +69,6 @@ pub(crate) async fn open(config: &StoreConfig, runtime: &Handle) -> Result<Hybri
         .with_recover_mode(RecoverMode::Quiet)
         .build()
         .await
-        .map_err(failed)
 }
 
 fn device(dir: &Path, bytes: u64) -> foyer::Result<Arc<dyn foyer::Device>> {

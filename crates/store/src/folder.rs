@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -18,7 +19,9 @@ const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 /// The first line of `FORMAT`. The number goes up with every change of foyer's or our disk form that older code misreads.
-const VERSION: &str = "perigee-store 1";
+const VERSION: &str = "perigee-store 2";
+/// What earlier releases wrote there. Their entries cannot be read, and all of them can be fetched again.
+const EARLIER: [&str; 1] = ["perigee-store 1"];
 /// How foyer's files begin.
 const ENGINE_FILES: &str = "foyer-storage-";
 /// What a fresh file system has of its own.
@@ -30,7 +33,10 @@ pub(crate) struct Folder {
     dir: PathBuf,
     /// How often the folder was opened, this time included.
     pub(crate) epoch: u64,
-    _lock: File,
+    layout: Layout,
+    lock: Arc<File>,
+    /// foyer's files and their lengths, once they are allocated.
+    files: OnceLock<Vec<(PathBuf, u64)>>,
 }
 
 /// What must be as it was for the entries to be found again.
@@ -63,22 +69,94 @@ impl Folder {
             Err(_) => None,
         };
         let epoch = before.map_or(0, |(epoch, _)| epoch) + 1;
-        if before.is_some_and(|(_, stored)| stored != layout) {
-            tracing::warn!(dir = %dir.display(), "the disk cache's size or hash seed changed: starting empty");
-            empty(&dir).map_err(unwritable)?;
+        match before {
+            Some((_, None)) => {
+                tracing::warn!(dir = %dir.display(), "an earlier release wrote the disk cache: starting empty");
+                empty(&dir).map_err(unwritable)?;
+            }
+            Some((_, Some(stored))) if stored != layout => {
+                tracing::warn!(dir = %dir.display(), "the disk cache's size or hash seed changed: starting empty");
+                empty(&dir).map_err(unwritable)?;
+            }
+            _ => {}
         }
         room(&dir, config.bytes)?;
         write_format(&dir, epoch, layout).map_err(unwritable)?;
-        Ok(Self { dir, epoch, _lock: lock })
+        Ok(Self { dir, epoch, layout, lock: Arc::new(lock), files: OnceLock::new() })
+    }
+
+    /// The folder made ready for another disk tier: as it is if it is still ours, else made, locked and checked anew.
+    ///
+    /// With `wipe` it has no entries any more. The epoch stays at least what it was, so that fills keep their names apart.
+    pub(crate) fn reopen(&self, wipe: bool) -> Result<Self, StoreError> {
+        let dir = self.dir.clone();
+        let unwritable = |source: io::Error| StoreError::Unwritable { dir: dir.clone(), source };
+        fs::create_dir_all(&dir).map_err(unwritable)?;
+        let stored = match fs::read_to_string(dir.join(FORMAT)) {
+            Ok(text) => Some(parse(&dir, &text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unwritable(error)),
+        };
+        let lock = if self.is_locked().is_ok() {
+            Arc::clone(&self.lock)
+        } else {
+            if stored.is_none() {
+                refuse_foreign(&dir)?;
+            }
+            Arc::new(lock(&dir)?)
+        };
+        if wipe || stored.is_none_or(|(_, layout)| layout != Some(self.layout)) {
+            empty(&dir).map_err(unwritable)?;
+        }
+        room(&dir, self.layout.bytes)?;
+        let epoch = stored.map_or(0, |(epoch, _)| epoch).max(self.epoch);
+        write_format(&dir, epoch, self.layout).map_err(unwritable)?;
+        Ok(Self { dir, epoch: self.epoch, layout: self.layout, lock, files: OnceLock::new() })
+    }
+
+    /// Whether folder, lock and files are what they were: a file that was deleted can still be written, in vain.
+    pub(crate) fn intact(&self) -> io::Result<()> {
+        self.is_locked()?;
+        if !fs::metadata(self.dir.join(FORMAT))?.is_file() {
+            return Err(io::Error::other(format!("{FORMAT} is no file")));
+        }
+        for (path, len) in self.files.get().into_iter().flatten() {
+            let found = fs::metadata(path)?.len();
+            if found != *len {
+                return Err(io::Error::other(format!("{} has {found} bytes instead of {len}", path.display())));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn is_locked(&self) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let (held, found) = (self.lock.metadata()?, fs::metadata(self.dir.join(LOCK))?);
+        if (held.dev(), held.ino()) == (found.dev(), found.ino()) {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{LOCK} is another file than the one that is held")))
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn is_locked(&self) -> io::Result<()> {
+        fs::metadata(self.dir.join(LOCK)).map(|_| ())
     }
 
     /// Allocates every byte of foyer's files, so that no write can find the disk full.
     pub(crate) fn allocate(&self, bytes: u64) -> Result<(), StoreError> {
+        let mut files = Vec::new();
         for path in
             engine_files(&self.dir).map_err(|source| StoreError::Unwritable { dir: self.dir.clone(), source })?
         {
-            allocate_file(&path).map_err(|source| StoreError::NoRoom { dir: self.dir.clone(), bytes, source })?;
+            let no_room = |source| StoreError::NoRoom { dir: self.dir.clone(), bytes, source };
+            allocate_file(&path).map_err(no_room)?;
+            files.push((path.clone(), fs::metadata(&path).map_err(no_room)?.len()));
         }
+        // Twice would be a mistake of ours, and what was known first is right.
+        let _known = self.files.set(files);
         Ok(())
     }
 }
@@ -132,10 +210,12 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn parse(dir: &Path, text: &str) -> Result<(u64, Layout), StoreError> {
+/// How often the folder was opened, and its layout, unless an earlier release made it.
+fn parse(dir: &Path, text: &str) -> Result<(u64, Option<Layout>), StoreError> {
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default();
-    if version != VERSION {
+    let is_earlier = EARLIER.contains(&version);
+    if version != VERSION && !is_earlier {
         let found = version.chars().take(40).collect();
         return Err(StoreError::Format { dir: dir.to_owned(), found, expected: VERSION });
     }
@@ -145,7 +225,9 @@ fn parse(dir: &Path, text: &str) -> Result<(u64, Layout), StoreError> {
             .and_then(|value| value.trim().parse().ok())
             .ok_or_else(|| StoreError::Foreign { dir: dir.to_owned(), found: format!("{FORMAT} without {name}") })
     };
-    Ok((number("epoch")?, Layout { bytes: number("bytes")?, seed: number("seed")? }))
+    let epoch = number("epoch")?;
+    let layout = Layout { bytes: number("bytes")?, seed: number("seed")? };
+    Ok((epoch, (!is_earlier).then_some(layout)))
 }
 
 /// Complete or not at all: the old file stays until the new one is on disk.

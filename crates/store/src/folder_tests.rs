@@ -75,10 +75,25 @@ fn other_formats_are_refused() {
         check_refused(temp.path(), wanted, "choose");
         assert_eq!(fs::read_to_string(temp.path().join(FORMAT)).expect("reads"), text);
     };
-    check("perigee-store 2\nepoch 1\nbytes 1\nseed 1\n", "perigee-store 2");
+    check("perigee-store 3\nepoch 1\nbytes 1\nseed 1\n", "perigee-store 3");
     check("", "format ");
+    check("perigee-store 2\n", "without epoch");
+    check("perigee-store 2\nepoch 1\nbytes many\nseed 1\n", "without bytes");
     check("perigee-store 1\n", "without epoch");
-    check("perigee-store 1\nepoch 1\nbytes many\nseed 1\n", "without bytes");
+}
+
+#[test]
+fn what_an_earlier_release_wrote_is_emptied() {
+    let temp = temp();
+    let dir = temp.path();
+    drop(open(dir).expect("opens"));
+    let text = fs::read_to_string(dir.join(FORMAT)).expect("reads");
+    fs::write(dir.join(FORMAT), text.replace(VERSION, EARLIER[0])).expect("writes");
+    let file = dir.join("foyer-storage-direct-fs-00000000");
+    fs::write(&file, "entries").expect("writes");
+    assert_eq!(open(dir).expect("opens").epoch, 2, "fills keep their names apart all the same");
+    assert!(!file.exists());
+    assert!(fs::read_to_string(dir.join(FORMAT)).expect("reads").starts_with(VERSION));
 }
 
 #[test]

@@ -8,16 +8,23 @@
 //! Memory is bounded by [`StoreConfig`], buffers of the disk included, and writes wait for the disk
 //! ([`Store::put_segment`]) instead of being dropped by it.
 //!
+//! A probe writes to the disk and reads back every few seconds; a disk that fails is left out, its folder opened again with
+//! growing pauses, and what changed meanwhile is forgotten there before it serves again.
+//!
 //! Deliberately absent: every caching rule (freshness, reuse and Vary are `semantics`), coalescing (`cache`), and the clock.
-//! Two more are to come: the canary that notices a disk gone bad and reopens it, and the purge ledger.
+//! The purge ledger is to come.
 
 mod buffer;
 mod config;
+mod disk;
 mod engine;
 mod error;
 mod folder;
+mod journal;
+mod lend;
 mod metrics;
 mod object;
+mod probe;
 mod record;
 mod removed;
 mod store;

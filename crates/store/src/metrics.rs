@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{object::Tier, store::Inner};
+use crate::{object::Tier, probe::Fault, store::Inner};
 
 /// Names and values: of each family all combinations exist from the start.
 type Labels = [(&'static str, &'static str); 2];
@@ -28,6 +28,8 @@ pub(crate) struct Counts {
     pub(crate) written: Counter,
     /// Kept in memory only, because the disk did not keep up.
     pub(crate) memory_only: Counter,
+    /// Kept in memory only, because the disk had failed.
+    pub(crate) disk_down: Counter,
     /// Too large, or undone by a removal.
     pub(crate) refused: Counter,
 }
@@ -36,7 +38,7 @@ pub(crate) struct Counts {
 pub(crate) struct Metrics {
     pub(crate) heads: Counts,
     pub(crate) segments: Counts,
-    pub(crate) read_errors: Counter,
+    pub(crate) disk: DiskCounts,
     pub(crate) write_waits: Counter,
     pub(crate) removed: Counter,
 }
@@ -54,19 +56,20 @@ impl Metrics {
                 nowhere: lookup("nowhere"),
                 written: write("disk"),
                 memory_only: write("memory-only"),
+                disk_down: write("disk-down"),
                 refused: write("refused"),
             }
         };
         let metrics = Self {
             heads: counts("head"),
             segments: counts("segment"),
-            read_errors: Counter::default(),
+            disk: DiskCounts::default(),
             write_waits: Counter::default(),
             removed: Counter::default(),
         };
         registry.register("perigee_store_lookups", "Lookups by kind of entry and where it was found", lookups);
         registry.register("perigee_store_writes", "Writes by kind of entry and where it went", writes);
-        registry.register("perigee_store_read_errors", "Reads that the disk failed", metrics.read_errors.clone());
+        metrics.disk.register(registry);
         registry.register(
             "perigee_store_write_waits",
             "Segments that waited for the disk",
@@ -74,6 +77,42 @@ impl Metrics {
         );
         registry.register("perigee_store_removed", "Keys removed", metrics.removed.clone());
         metrics
+    }
+}
+
+/// What goes wrong on a disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DiskCounts {
+    pub(crate) read_errors: Counter,
+    /// Of those, the ones that took too long.
+    pub(crate) read_timeouts: Counter,
+    /// Handed to the disk, and not there when it said that all was written.
+    pub(crate) lost: Counter,
+    faults: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) reopened: Counter,
+    /// Entries written and read back from disk.
+    pub(crate) probed: Counter,
+}
+
+impl DiskCounts {
+    /// The disk failed, for this reason.
+    pub(crate) fn fault(&self, reason: &'static str) {
+        self.faults.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        for reason in Fault::ALL {
+            drop(self.faults.get_or_create(&[("reason", reason)]));
+        }
+        let counters = [
+            ("perigee_store_read_errors", "Reads that the disk failed", &self.read_errors),
+            ("perigee_store_read_timeouts", "Reads that the disk did not answer in time", &self.read_timeouts),
+            ("perigee_store_lost", "Entries handed to the disk that did not arrive", &self.lost),
+            ("perigee_store_disk_probes", "Probes that the disk passed", &self.probed),
+            ("perigee_store_disk_reopened", "Times that a failed disk was opened again", &self.reopened),
+        ];
+        counters.into_iter().for_each(|(name, help, counter)| registry.register(name, help, counter.clone()));
+        registry.register("perigee_store_disk_faults", "Times that the disk failed, by reason", self.faults.clone());
     }
 }
 
@@ -97,6 +136,7 @@ impl Collector for Sizes {
         gauge("perigee_store_memory_capacity_bytes", "Bytes that entries may take in memory", stats.memory_capacity)?;
         gauge("perigee_store_memory_entries", "Entries in memory", stats.memory_entries)?;
         let Some(disk) = stats.disk else { return Ok(()) };
+        gauge("perigee_store_disk_up", "1: the disk works; 0: it failed, and memory serves alone", disk.up.into())?;
         gauge("perigee_store_disk_capacity_bytes", "Bytes of the disk cache", disk.capacity)?;
         gauge("perigee_store_disk_outstanding_bytes", "Bytes on their way to the disk", disk.outstanding)?;
         let mut counter = |name: &str, help: &str, value: u64| {

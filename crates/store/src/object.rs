@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use perigee_semantics::{head::StoredHead, vary::VariantIndex};
+use perigee_semantics::{head::StoredHead, purge::Seq, vary::VariantIndex};
 
 /// Bytes of every segment of a body but its last. foyer writes whole entries: this is small enough that none is ever too
 /// large for its buffers, and large enough that a segment costs one read.
@@ -27,6 +27,9 @@ pub struct Object {
     pub head: Arc<StoredHead>,
     /// Which fill brought the body; its segments lie under this name.
     pub fill: FillId,
+    /// How far purges had been applied when the fetch that brought or last validated it began: one that matches it and
+    /// has a higher number undoes it. Of parts that several fetches brought, the lowest.
+    pub fence: Seq,
     /// The body, or where it is.
     pub body: Body,
 }
@@ -137,6 +140,8 @@ pub struct Stats {
 /// What the disk tier holds and did. All sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskStats {
+    /// Whether it works. While it does not, everything is served from memory and upstream.
+    pub up: bool,
     /// What the folder may take; all of it is allocated from the start.
     pub capacity: u64,
     /// Written since the start, and at most `capacity` of it is still there.

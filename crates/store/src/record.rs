@@ -2,7 +2,7 @@
 //!
 //! Disk form (integers little-endian; foyer puts a checksum over value and key around it):
 //! ```text
-//! head      1 | fill u64 | 0 inline, 1 segments | body length u64 | head length u32 | head | inline body
+//! head      1 | fill u64 | fence u64 | 0 inline, 1 segments | body length u64 | head length u32 | head | inline body
 //! variants  2 | stamp u64 | length u32 | index
 //! segment   3 | length u32 | bytes
 //! key       0 | cache key                    or    1 | fill u64 | index u32
@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use equivalent::Equivalent;
 use foyer::{Code, Error, ErrorKind};
-use perigee_semantics::{head::StoredHead, key::CacheKey, vary::VariantIndex};
+use perigee_semantics::{head::StoredHead, key::CacheKey, purge::Seq, vary::VariantIndex};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
@@ -70,6 +70,24 @@ impl Equivalent<RecordKey> for HeadRef<'_> {
     }
 }
 
+/// An entry's key by its hash under `seed` alone, where nothing else of it is known.
+pub(crate) struct HashRef {
+    pub(crate) hash: u64,
+    pub(crate) seed: u64,
+}
+
+impl Hash for HashRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Equivalent<RecordKey> for HashRef {
+    fn equivalent(&self, key: &RecordKey) -> bool {
+        SeededHash(self.seed).hash_one(key) == self.hash
+    }
+}
+
 /// Seeded XXH3: where a key lies cannot be told from outside, so nobody can choose URLs that collide.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeededHash(pub(crate) u64);
@@ -87,6 +105,10 @@ pub(crate) struct SeededHasher(u64);
 impl Hasher for SeededHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+    /// A hash is its own hash: see [`HashRef`].
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
     fn finish(&self) -> u64 {
         self.0
@@ -221,6 +243,7 @@ impl Code for Record {
                 object.head.encode(&mut encoded);
                 write(writer, &[1])?;
                 write(writer, &object.fill.0.to_le_bytes())?;
+                write(writer, &object.fence.as_u64().to_le_bytes())?;
                 write(writer, &[u8::from(matches!(object.body, Body::Segments { .. }))])?;
                 write(writer, &object.body.len().to_le_bytes())?;
                 write(writer, &(encoded.len() as u32).to_le_bytes())?;
@@ -246,6 +269,7 @@ impl Code for Record {
         match read::<1>(reader)? {
             [1] => {
                 let fill = FillId(u64::from_le_bytes(read(reader)?));
+                let fence = Seq::new(u64::from_le_bytes(read(reader)?));
                 let segmented = read::<1>(reader)? == [1];
                 let len = u64::from_le_bytes(read(reader)?);
                 let encoded = read_u32(reader)?;
@@ -257,7 +281,7 @@ impl Code for Record {
                     let len = usize::try_from(len).map_err(|_| unreadable("entry is too large"))?;
                     Body::Inline(read_bytes(reader, len, INLINE_BYTES_MAX)?.into())
                 };
-                Ok(Self::Head { object: Object { head: Arc::new(head), fill, body }, encoded: encoded as u32 })
+                Ok(Self::Head { object: Object { head: Arc::new(head), fill, fence, body }, encoded: encoded as u32 })
             }
             [2] => {
                 let stamp = FillId(u64::from_le_bytes(read(reader)?));
@@ -283,7 +307,7 @@ impl Code for Record {
         match self {
             Self::Head { object, encoded } => {
                 let inline = if let Body::Inline(bytes) = &object.body { bytes.len() } else { 0 };
-                22 + *encoded as usize + inline
+                30 + *encoded as usize + inline
             }
             Self::Variants { encoded, .. } => 13 + *encoded as usize,
             Self::Segment(bytes) => 5 + bytes.len(),

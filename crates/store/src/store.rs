@@ -2,36 +2,48 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     ops::Range,
+    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use foyer::{HybridCacheProperties, Location};
-use perigee_semantics::{key::CacheKey, vary::VariantIndex};
-use prometheus_client::registry::Registry;
+use foyer::HybridCacheProperties;
+use perigee_semantics::{key::CacheKey, purge::Seq, vary::VariantIndex};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::runtime::Handle;
 
 use crate::{
     buffer::Buffer,
     config::StoreConfig,
-    engine::{self, Hybrid},
+    disk::{Disk, Engine},
+    engine::{self, Memory},
     error::StoreError,
-    folder::Folder,
+    lend::Lender,
     metrics::{Counts, Metrics, Sizes},
-    object::{Body, DiskStats, Entry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES, Stats, Tier},
+    object::{Body, Entry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES, Stats, Tier},
+    journal::Note,
+    probe,
     record::{HeadRef, RECORD_BYTES_MAX, Record, RecordKey},
     removed::Removed,
-    window::Window,
+    window::Ticket,
 };
+
+/// What a future of foyer's is.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How long closing waits for the disk.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Objects in memory and on disk. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Store {
@@ -41,15 +53,14 @@ impl fmt::Debug for Store {
 }
 
 pub(crate) struct Inner {
-    hybrid: Hybrid,
-    /// The disk's back-pressure; `None` without a disk.
-    window: Option<Window>,
-    /// Given up when the store closes.
-    folder: Mutex<Option<Folder>>,
-    disk_bytes: u64,
-    closed: AtomicBool,
+    pub(crate) memory: Memory,
+    /// `None` without a disk.
+    disk: Option<Arc<Disk>>,
+    hash_seed: u64,
+    pub(crate) closed: AtomicBool,
     next_fill: AtomicU64,
     removed: Removed,
+    pub(crate) lender: Lender,
     metrics: Metrics,
 }
 
@@ -59,48 +70,32 @@ impl Store {
     /// `runtime` carries the disk's tasks and blocking reads and writes; it must outlive the store and have its timer enabled.
     pub async fn open(config: StoreConfig, runtime: &Handle, registry: &mut Registry) -> Result<Self, StoreError> {
         let metrics = Metrics::register(registry);
-        let folder = match config.disk().cloned() {
+        let disk = match config.disk().cloned() {
             None => None,
-            Some(disk) => {
-                let seed = config.hash_seed();
-                let opened = runtime.spawn_blocking(move || Folder::open(&disk, seed)).await;
-                Some(opened.map_err(|_| StoreError::Runtime)??)
-            }
+            Some(disk) => Some(Disk::open(disk, config.hash_seed(), metrics.disk.clone(), runtime).await?),
         };
-        let hybrid = engine::open(&config, runtime).await?;
-        let disk_bytes = config.disk().map_or(0, |disk| disk.bytes);
-        let folder = match folder {
-            None => None,
-            Some(folder) => {
-                let allocated = runtime.spawn_blocking(move || folder.allocate(disk_bytes).map(|()| folder)).await;
-                Some(allocated.map_err(|_| StoreError::Runtime)??)
-            }
-        };
-        let window = folder.as_ref().map(|_| {
-            let storage = hybrid.storage().clone();
-            Window::new(runtime, move || {
-                let storage = storage.clone();
-                async move { storage.wait().await }
-            })
-        });
-        let epoch = folder.as_ref().map_or(0, |folder| folder.epoch);
+        let epoch = disk.as_ref().map_or(0, |disk| disk.epoch());
         let inner = Arc::new(Inner {
-            hybrid,
-            window,
-            folder: Mutex::new(folder),
-            disk_bytes,
+            memory: engine::memory(&config),
+            disk,
+            hash_seed: config.hash_seed(),
             closed: AtomicBool::new(false),
             next_fill: AtomicU64::new((epoch << FillId::EPOCH_SHIFT) + 1),
             removed: Removed::new(config.hash_seed()),
+            lender: Lender::new(runtime, config.budget()),
             metrics,
         });
         registry.register_collector(Box::new(Sizes(Arc::downgrade(&inner))));
+        if let Some(disk) = &inner.disk {
+            let (disk, every) = (Arc::clone(disk), config.probe_every());
+            runtime.spawn(probe::watch(Arc::downgrade(&inner), disk, every, runtime.clone()));
+        }
         Ok(Self { inner })
     }
 
     /// What memory has under `key`. Neither waits nor allocates.
     pub fn memory_get(&self, key: &CacheKey) -> Option<Entry> {
-        let found = self.inner.hybrid.memory().get(&HeadRef(key))?;
+        let found = self.inner.memory.get(&HeadRef(key))?;
         let entry = entry_of(found.value())?;
         self.inner.metrics.heads.memory.inc();
         Some(entry)
@@ -125,7 +120,7 @@ impl Store {
         let record = self.inner.read(&RecordKey::Head(key.clone())).await?;
         if record.stamp().is_some_and(|stamp| self.inner.removed.since(key, stamp)) {
             // foyer has just put it into memory again.
-            self.inner.hybrid.memory().remove(&HeadRef(key));
+            self.inner.memory.remove(&HeadRef(key));
             return None;
         }
         entry_of(&record)
@@ -142,7 +137,7 @@ impl Store {
         let len = object.body.segment_len(index)?;
         let key = RecordKey::Segment(object.fill, index);
         let counts = &self.inner.metrics.segments;
-        let found = match self.inner.hybrid.memory().get(&key) {
+        let found = match self.inner.memory.get(&key) {
             Some(found) => segment_of(found.value()).map(|bytes| (bytes, Tier::Memory)),
             None => self.inner.read(&key).await.as_ref().and_then(segment_of).map(|bytes| (bytes, Tier::Disk)),
         };
@@ -160,10 +155,10 @@ impl Store {
     /// damaged, or go.
     pub fn holds(&self, fill: FillId, segments: Range<u32>) -> bool {
         let inner = &self.inner;
-        let disk = (inner.window.is_some() && !inner.closed.load(Ordering::Acquire)).then(|| inner.hybrid.storage());
+        let engine = inner.engine();
         segments.into_iter().all(|index| {
             let key = RecordKey::Segment(fill, index);
-            inner.hybrid.memory().contains(&key) || disk.is_some_and(|disk| disk.may_contains(&key))
+            inner.memory.contains(&key) || engine.as_ref().is_some_and(|engine| engine.storage().may_contains(&key))
         })
     }
 
@@ -172,33 +167,40 @@ impl Store {
         FillId(self.inner.next_fill.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// How far purges have been applied: what a fill takes as its fence before its fetch begins.
+    pub fn fence(&self) -> Seq {
+        Seq::ZERO
+    }
+
     /// Stores one segment of a fill's body: [`SEGMENT_BYTES`] bytes, the last segment fewer.
     ///
     /// Waits for the disk, which is what slows a fill down to the disk's speed, but only for seconds: a disk that does not
     /// keep up costs the segment its disk copy, counted as `memory-only`. `body` is copied out of whatever buffer it shares.
     pub async fn put_segment(&self, fill: FillId, index: u32, body: Bytes) {
+        self.put_parts(fill, index, vec![body]).await;
+    }
+
+    /// As [`Store::put_segment`], of a segment in parts.
+    pub async fn put_parts(&self, fill: FillId, index: u32, parts: Vec<Bytes>) {
         let inner = &self.inner;
         let counts = &inner.metrics.segments;
-        if body.len() > SEGMENT_BYTES || inner.closed.load(Ordering::Acquire) {
+        if parts.iter().map(Bytes::len).sum::<usize>() > SEGMENT_BYTES || inner.closed.load(Ordering::Acquire) {
             counts.refused.inc();
             return;
         }
-        let (key, record) = (RecordKey::Segment(fill, index), Record::Segment(Buffer::copy(&body)));
-        drop(body);
-        let Some(window) = &inner.window else { return inner.insert_in_memory(counts, key, record) };
+        let (key, record) = (RecordKey::Segment(fill, index), Record::Segment(Buffer::gather(&parts)));
+        drop(parts);
+        let Some(disk) = &inner.disk else { return inner.insert_in_memory(&counts.memory_only, key, record) };
+        let Some(engine) = disk.engine() else { return inner.insert_in_memory(&counts.disk_down, key, record) };
         let bytes = record.disk_bytes(&key);
-        let mut ticket = window.try_segment(bytes);
+        let mut ticket = engine.window.try_segment(bytes);
         if ticket.is_none() {
             inner.metrics.write_waits.inc();
-            ticket = window.segment(bytes).await;
+            ticket = engine.window.segment(bytes).await;
         }
         match ticket {
-            Some(ticket) => {
-                drop(inner.hybrid.insert(key, record));
-                ticket.sent();
-                counts.written.inc();
-            }
-            None => inner.insert_in_memory(counts, key, record),
+            Some(ticket) => inner.insert(counts, &engine, ticket, key, record),
+            None => inner.insert_in_memory(&counts.memory_only, key, record),
         }
     }
 
@@ -219,7 +221,7 @@ impl Store {
                 Body::Inline(bytes) => bytes.len() <= INLINE_BYTES_MAX,
                 Body::Segments { len } => *len != Body::LEN_UNKNOWN,
             };
-        let object = Object { head: Arc::new(head), fill: object.fill, body };
+        let object = Object { head: Arc::new(head), fill: object.fill, fence: object.fence, body };
         self.inner.put(key, Record::Head { object, encoded: encoded.len() as u32 }, fits);
     }
 
@@ -243,11 +245,18 @@ impl Store {
 
     /// Writes what is on its way to the disk and gives the folder up. Later writes are refused; memory can still be read.
     pub async fn close(&self) {
-        self.inner.closed.store(true, Ordering::Release);
-        if let Err(error) = self.inner.hybrid.close().await {
-            tracing::warn!(%error, "the disk cache did not close cleanly");
+        self.inner.closed.store(true, Ordering::SeqCst);
+        let Some(disk) = &self.inner.disk else { return };
+        // Wakes the watch, which sees that the store is closed and ends.
+        disk.suspicion.notify_one();
+        if let Some(engine) = disk.open_breaker() {
+            match tokio::time::timeout(CLOSE_MAX, engine.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the disk cache did not close cleanly"),
+                Err(_) => tracing::warn!(waited = ?CLOSE_MAX, "the disk does not take what is on its way: left behind"),
+            }
         }
-        drop(self.inner.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        disk.unlock();
     }
 
     /// Whether `key` was removed after `fill` began: what the fill brought must not be used or stored under it any more.
@@ -263,32 +272,47 @@ impl Store {
 
 impl Inner {
     pub(crate) fn stats(&self) -> Stats {
-        let memory = self.hybrid.memory();
-        let disk = self.window.as_ref().map(|window| DiskStats {
-            capacity: self.disk_bytes,
-            written: self.hybrid.statistics().disk_write_bytes() as u64,
-            read: self.hybrid.statistics().disk_read_bytes() as u64,
-            outstanding: window.outstanding(),
-        });
         Stats {
-            memory_used: memory.usage() as u64,
-            memory_capacity: memory.capacity() as u64,
-            memory_entries: memory.entries() as u64,
-            disk,
+            memory_used: self.memory.usage() as u64,
+            memory_capacity: self.memory.capacity() as u64,
+            memory_entries: self.memory.entries() as u64,
+            disk: self.disk.as_ref().map(|disk| disk.stats()),
         }
+    }
+
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
+    /// The disk tier, if there is one that works.
+    fn engine(&self) -> Option<Arc<Engine>> {
+        self.disk.as_ref()?.engine()
     }
 
     /// From the disk, its queue, or memory if it got there meanwhile. Concurrent reads of one key share one read.
     async fn read(&self, key: &RecordKey) -> Option<Record> {
+        let disk = self.disk.as_ref()?;
+        let engine = disk.engine()?;
         // The index is in memory: a plain miss costs neither a task nor an allocation.
-        if self.window.is_none() || self.closed.load(Ordering::Acquire) || !self.hybrid.storage().may_contains(key) {
+        if !engine.storage().may_contains(key) {
             return None;
         }
-        match self.hybrid.get(key).await {
+        let (disk, name) = (Arc::clone(disk), key.clone());
+        let spawner = engine.storage().spawner().clone();
+        let load = move |_: &mut ()| -> BoxFuture<'static, _> {
+            Box::pin(async move {
+                let found = disk.load(&engine, &name).await;
+                Ok(found.map(|record| (record, HybridCacheProperties::default()).into()))
+            })
+        };
+        let reading = self.memory.get_or_fetch_inner(key, || Some(Box::new(load)), || None, (), &spawner);
+        let mut reading = pin!(reading);
+        // Awaiting it would take a miss for an error.
+        match poll_fn(|context| reading.as_mut().poll_inner(context)).await {
             Ok(found) => found.map(|found| found.value().clone()),
             Err(error) => {
-                self.metrics.read_errors.inc();
-                tracing::debug!(%error, "disk cache read failed");
+                // The runtime is shutting down.
+                tracing::debug!(%error, "disk cache read abandoned");
                 None
             }
         }
@@ -307,20 +331,9 @@ impl Inner {
             return;
         }
         let name = RecordKey::Head(key.clone());
-        match &self.window {
-            None => self.insert_in_memory(counts, name, record),
-            Some(window) => match window.head(record.disk_bytes(&name)) {
-                Some(ticket) => {
-                    drop(self.hybrid.insert(name, record));
-                    ticket.sent();
-                    counts.written.inc();
-                }
-                None => {
-                    // Else an older head on disk would come back when memory lets this one go.
-                    self.hybrid.storage().delete(&name);
-                    self.insert_in_memory(counts, name, record);
-                }
-            },
+        match &self.disk {
+            None => self.insert_in_memory(&counts.memory_only, name, record),
+            Some(disk) => self.put_on(disk, counts, name, record),
         }
         // A removal may have come between the check and the insertion.
         if undone() {
@@ -328,17 +341,41 @@ impl Inner {
         }
     }
 
-    fn insert_in_memory(&self, counts: &Counts, key: RecordKey, record: Record) {
-        let properties = HybridCacheProperties::default().with_location(Location::InMem);
-        drop(self.hybrid.insert_with_properties(key, record, properties));
-        counts.memory_only.inc();
+    fn put_on(&self, disk: &Disk, counts: &Counts, name: RecordKey, record: Record) {
+        let hash = self.memory.hash(&name);
+        let Some(engine) = disk.changing(hash, false) else {
+            return self.insert_in_memory(&counts.disk_down, name, record);
+        };
+        match engine.window.head(record.disk_bytes(&name)) {
+            Some(ticket) => self.insert(counts, &engine, ticket, name, record),
+            None => {
+                // Else an older head on disk would come back when memory lets this one go.
+                disk.journal.note(Note { hash, removed: true });
+                engine.storage().delete(&name);
+                self.insert_in_memory(&counts.memory_only, name, record);
+            }
+        }
+    }
+
+    /// Into memory and to the disk.
+    fn insert(&self, counts: &Counts, engine: &Engine, ticket: Ticket, key: RecordKey, record: Record) {
+        let entry = self.memory.insert(key, record);
+        engine.storage().enqueue(entry.piece(), false);
+        ticket.sent(entry.hash());
+        counts.written.inc();
+    }
+
+    fn insert_in_memory(&self, count: &Counter, key: RecordKey, record: Record) {
+        drop(self.memory.insert(key, record));
+        count.inc();
     }
 
     fn remove(&self, key: &CacheKey) {
-        if self.window.is_some() && !self.closed.load(Ordering::Acquire) {
-            self.hybrid.remove(&RecordKey::Head(key.clone()));
-        } else {
-            self.hybrid.memory().remove(&HeadRef(key));
+        let name = HeadRef(key);
+        self.memory.remove(&name);
+        let Some(disk) = &self.disk else { return };
+        if let Some(engine) = disk.changing(self.memory.hash(&name), true) {
+            engine.storage().delete(&name);
         }
     }
 }
@@ -384,3 +421,7 @@ mod compact {
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod failure_tests;

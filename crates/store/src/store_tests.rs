@@ -13,7 +13,7 @@ use crate::{
     window::{HEAD_LANE_BYTES, SEGMENT_LANE_BYTES},
 };
 
-fn head() -> Arc<StoredHead> {
+pub(super) fn head() -> Arc<StoredHead> {
     let freshness = Freshness {
         response_time: Timestamp::EPOCH,
         initial_age_ms: 0,
@@ -42,7 +42,7 @@ fn key() -> CacheKey {
 
 fn commit(store: &Store) -> FillId {
     let fill = store.begin();
-    store.commit(&key(), Object { head: head(), fill, body: Body::Inline(Bytes::from_static(b"x")) });
+    store.commit(&key(), Object { head: head(), fill, fence: Seq::ZERO, body: Body::Inline(Bytes::from_static(b"x")) });
     fill
 }
 
@@ -60,8 +60,12 @@ async fn written(store: &Store) {
     }
 }
 
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 fn with_store(test: impl AsyncFnOnce(&Store)) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     let dir = tempfile::tempdir().unwrap();
     runtime.block_on(async {
         let disk = DiskConfig { dir: dir.path().to_owned(), bytes: DISK_BYTES_MIN };
@@ -77,19 +81,19 @@ fn an_older_head_does_not_come_back_when_the_newer_one_missed_the_disk() {
     with_store(async |store| {
         let old = commit(store);
         written(store).await;
-        store.inner.hybrid.memory().evict_all();
+        store.inner.memory.evict_all();
         assert_eq!(fill_found(store).await, Some(old), "the old one is on disk");
 
-        let busy = store.inner.window.as_ref().and_then(|window| window.head(HEAD_LANE_BYTES)).expect("a free lane");
+        let busy = store.inner.engine().and_then(|engine| engine.window.head(HEAD_LANE_BYTES)).expect("a free lane");
         let new = commit(store);
         assert_eq!(store.inner.metrics.heads.memory_only.get(), 1);
         assert_eq!(fill_found(store).await, Some(new));
-        store.inner.hybrid.memory().evict_all();
+        store.inner.memory.evict_all();
         assert_eq!(fill_found(store).await, None);
 
         drop(busy);
         let newest = commit(store);
-        store.inner.hybrid.memory().evict_all();
+        store.inner.memory.evict_all();
         assert_eq!(fill_found(store).await, Some(newest), "and the disk is used again");
     });
 }
@@ -97,8 +101,8 @@ fn an_older_head_does_not_come_back_when_the_newer_one_missed_the_disk() {
 #[test]
 fn a_segment_that_the_disk_does_not_take_in_time_stays_in_memory() {
     with_store(async |store| {
-        let busy = store.inner.window.as_ref().and_then(|window| window.try_segment(SEGMENT_LANE_BYTES));
-        let object = Object { head: head(), fill: store.begin(), body: Body::Segments { len: 1 } };
+        let busy = store.inner.engine().and_then(|engine| engine.window.try_segment(SEGMENT_LANE_BYTES));
+        let object = Object { head: head(), fill: store.begin(), fence: Seq::ZERO, body: Body::Segments { len: 1 } };
         store.put_segment(object.fill, 0, Bytes::from_static(b"x")).await;
         assert_eq!(store.inner.metrics.segments.memory_only.get(), 1);
         assert_eq!(store.segment(&object, 0).await, Some((Bytes::from_static(b"x"), Tier::Memory)));

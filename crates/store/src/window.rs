@@ -26,10 +26,15 @@ pub(crate) const SEGMENT_LANE_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) const HEAD_LANE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes that may be on their way to the disk.
 pub(crate) const OUTSTANDING_BYTES_MAX: usize = SEGMENT_LANE_BYTES + HEAD_LANE_BYTES;
+/// What else is written: the probes of the disk.
+const SLACK_BYTES: usize = 256 * 1024;
 /// Each of foyer's two flush buffers: all that is outstanding fits into one.
-pub(crate) const BUFFER_BYTES: usize = OUTSTANDING_BYTES_MAX;
+pub(crate) const BUFFER_BYTES: usize = OUTSTANDING_BYTES_MAX + SLACK_BYTES;
 /// The longest that a segment waits for the disk; then it stays in memory only.
 const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// What was handed to the disk: its bytes' permit and its key's hash.
+type Sent = (OwnedSemaphorePermit, u64);
 
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -40,31 +45,36 @@ pub(crate) struct Window {
     stalled: Arc<AtomicBool>,
     /// [`WAIT_MAX`]; tests have less patience.
     wait_max: Duration,
-    sent: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+    sent: mpsc::UnboundedSender<Sent>,
 }
 
 /// The right to hand some bytes to the disk. Dropping it unused gives them back.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     permit: OwnedSemaphorePermit,
-    sent: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+    sent: mpsc::UnboundedSender<Sent>,
 }
 
 impl Ticket {
-    /// The bytes are in foyer's queue.
-    pub(crate) fn sent(self) {
+    /// The bytes are in foyer's queue, under a key of this hash.
+    pub(crate) fn sent(self, hash: u64) {
         // The clock lives as long as the runtime; without it nothing is written any more and the bytes are free at once.
-        drop(self.sent.send(self.permit));
+        drop(self.sent.send((self.permit, hash)));
     }
 }
 
 impl Window {
-    /// `flushed` resolves when all that foyer was handed before is written.
-    pub(crate) fn new<F>(runtime: &Handle, flushed: impl Fn() -> F + Send + 'static) -> Self
+    /// `flushed` resolves when all that foyer was handed before is written, or lost; `verify` is told the hashes of what
+    /// that was.
+    pub(crate) fn new<F>(
+        runtime: &Handle,
+        flushed: impl Fn() -> F + Send + 'static,
+        verify: impl Fn(&mut dyn Iterator<Item = u64>) + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send,
     {
-        let (sent, mut tickets) = mpsc::unbounded_channel::<OwnedSemaphorePermit>();
+        let (sent, mut tickets) = mpsc::unbounded_channel::<Sent>();
         let stalled = Arc::new(AtomicBool::new(false));
         let clock_stalled = Arc::clone(&stalled);
         // Ends when the window and its last ticket are gone.
@@ -72,6 +82,7 @@ impl Window {
             let mut batch = Vec::new();
             while tickets.recv_many(&mut batch, OUTSTANDING_BYTES_MAX / DISK_PAGE).await > 0 {
                 flushed().await;
+                verify(&mut batch.iter().map(|(_, hash)| *hash));
                 batch.clear();
                 clock_stalled.store(false, Ordering::Relaxed);
             }
@@ -127,12 +138,14 @@ fn pages(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use tokio::sync::Notify;
 
     use super::*;
 
     fn fill(window: &Window) -> usize {
-        std::iter::from_fn(|| window.head(1024 * 1024)).map(Ticket::sent).count()
+        std::iter::from_fn(|| window.head(1024 * 1024)).map(|ticket| ticket.sent(7)).count()
     }
 
     /// A disk that does not answer costs one wait, and its recovery ends the stall.
@@ -140,16 +153,21 @@ mod tests {
     async fn tickets_come_back_when_the_disk_has_written() {
         let flush = Arc::new(Notify::new());
         let disk = Arc::clone(&flush);
-        let mut window = Window::new(&Handle::current(), move || {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let verified = Arc::clone(&seen);
+        let flushed = move || {
             let disk = Arc::clone(&disk);
             async move { disk.notified().await }
+        };
+        let mut window = Window::new(&Handle::current(), flushed, move |hashes| {
+            verified.fetch_add(hashes.filter(|hash| *hash == 7).count(), Ordering::Relaxed);
         });
         assert_eq!(fill(&window), HEAD_LANE_BYTES / (1024 * 1024));
         assert_eq!(window.outstanding(), HEAD_LANE_BYTES as u64);
         assert!(window.head(1).is_none());
 
         let whole = window.segment(SEGMENT_LANE_BYTES).await.expect("the other lane is free");
-        whole.sent();
+        whole.sent(8);
         assert_eq!(window.outstanding(), OUTSTANDING_BYTES_MAX as u64);
         assert!(window.try_segment(1).is_none());
         window.wait_max = Duration::from_millis(1);
@@ -164,11 +182,12 @@ mod tests {
         }
         assert!(window.segment(1).await.is_some());
         assert!(window.head(1).is_some());
+        assert_eq!(seen.load(Ordering::Relaxed), HEAD_LANE_BYTES / (1024 * 1024), "each is verified once");
     }
 
     #[tokio::test]
     async fn an_unused_ticket_gives_its_bytes_back() {
-        let window = Window::new(&Handle::current(), std::future::pending);
+        let window = Window::new(&Handle::current(), std::future::pending, |_| ());
         drop(window.segment(SEGMENT_LANE_BYTES).await.expect("free"));
         assert_eq!(window.outstanding(), 0);
     }

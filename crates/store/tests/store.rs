@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use perigee_semantics::vary::VariantIndex;
+use perigee_semantics::{purge::Seq, vary::VariantIndex};
 use perigee_store::{
     Body, ConfigError, DISK_BYTES_MIN, Entry, INLINE_BYTES_MAX, MEMORY_BYTES_MIN, MEMORY_BYTES_MIN_WITH_DISK, Object,
     SEGMENT_BYTES, Store, StoreConfig, StoreError, Tier,
@@ -53,7 +53,7 @@ fn bodies_are_copied_out_of_the_connection_they_came_from() {
         let world = World::memory(runtime).await;
         let buffer = Bytes::from(vec![1; 64 * 1024]);
         let fill = world.store.begin();
-        let object = Object { head: head("x"), fill, body: Body::Inline(buffer.slice(10..20)) };
+        let object = Object { head: head("x"), fill, fence: Seq::ZERO, body: Body::Inline(buffer.slice(10..20)) };
         world.store.commit(&key("a"), object);
         assert!(buffer.is_unique(), "the store keeps the whole buffer alive");
         assert_eq!(object_of(world.store.memory_get(&key("a"))).body.len(), 10);
@@ -84,7 +84,7 @@ fn a_fill_that_began_before_a_removal_is_not_committed() {
     Runtime::new().run(async |runtime| {
         let world = World::memory(runtime).await;
         let store = &world.store;
-        let early = Object { head: head("x"), fill: store.begin(), body: Body::Inline(Bytes::new()) };
+        let early = Object { head: head("x"), fill: store.begin(), fence: Seq::ZERO, body: Body::Inline(Bytes::new()) };
         store.remove(&key("a"));
         store.commit(&key("a"), early.clone());
         assert!(store.memory_get(&key("a")).is_none());
@@ -176,7 +176,7 @@ fn readers_beside_fills_and_removals_never_see_a_mixture() {
                     for turn in 0..500 {
                         let text = format!("{writer}-{turn}");
                         let object =
-                            Object { head: head(&text), fill: store.begin(), body: Body::Inline(text.clone().into()) };
+                            Object { head: head(&text), fill: store.begin(), fence: Seq::ZERO, body: Body::Inline(text.clone().into()) };
                         store.commit(&key("shared"), object.clone());
                         store.commit(&key(&own), object);
                         if let Some((entry, _)) = store.get(&key("shared")).await {
@@ -284,7 +284,7 @@ fn a_missing_segment_is_a_miss() {
         let fill = store.begin();
         store.put_segment(fill, 0, Bytes::from(vec![0; SEGMENT_BYTES])).await;
         store.put_segment(fill, 1, Bytes::from(vec![0; 9])).await;
-        let of = |len: usize| Object { head: head("x"), fill, body: Body::Segments { len: len as u64 } };
+        let of = |len: usize| Object { head: head("x"), fill, fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
         assert!(store.segment(&of(SEGMENT_BYTES + 9), 1).await.is_some());
         assert!(store.segment(&of(SEGMENT_BYTES + 10), 1).await.is_none(), "not the length the head says");
         assert!(store.segment(&of(2 * SEGMENT_BYTES), 0).await.is_some());

@@ -9,6 +9,7 @@ use perigee_semantics::{
     freshness::{Freshness, LifetimeSource},
     head::StoredHead,
     key::CacheKey,
+    purge::Seq,
     time::Timestamp,
 };
 use perigee_store::{
@@ -122,7 +123,7 @@ pub fn head(value: &str) -> Arc<StoredHead> {
 
 /// Commits a small object.
 pub fn inline(store: &Store, name: &str, body: &[u8]) -> Object {
-    let object = Object { head: head(name), fill: store.begin(), body: Body::Inline(Bytes::copy_from_slice(body)) };
+    let object = Object { head: head(name), fill: store.begin(), fence: Seq::ZERO, body: Body::Inline(Bytes::copy_from_slice(body)) };
     store.commit(&key(name), object.clone());
     object
 }
@@ -145,7 +146,7 @@ pub fn body(fill: FillId, index: u32, len: usize) -> Bytes {
 
 /// Stores a body of `len` bytes in segments and commits it.
 pub async fn put_big(store: &Store, name: &str, len: usize) -> Object {
-    let object = Object { head: head(name), fill: store.begin(), body: Body::Segments { len: len as u64 } };
+    let object = Object { head: head(name), fill: store.begin(), fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
     for index in 0..object.body.segments() {
         let len = object.body.segment_len(index).expect("below the end");
         store.put_segment(object.fill, index, body(object.fill, index, len)).await;
