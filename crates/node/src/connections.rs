@@ -52,6 +52,15 @@ impl Control {
         Phase::from_u8(self.phase.load(Ordering::Acquire))
     }
 
+    /// Returns once the phase is `phase` or a later one. One waits at a time.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.phase() >= phase { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+
     pub(crate) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
@@ -92,10 +101,10 @@ impl Connections {
     }
 
     /// Enters a connection; it leaves when the entry is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, core: usize, peer: SocketAddr, local: SocketAddr) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, core: usize, peer: SocketAddr, local: SocketAddr, secure: bool) -> Entry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let control = Control { phase: AtomicU8::new(Phase::Open as u8), waker: AtomicWaker::new() };
-        let connection = Arc::new(Connection::new(id, core, peer, local, control));
+        let connection = Arc::new(Connection::new(id, core, peer, local, secure, control));
         self.open.fetch_add(1, Ordering::SeqCst);
         self.metrics.opened();
         {

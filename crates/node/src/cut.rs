@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::drive::Finish;
+
 pin_project! {
     /// Holds a body's error back for one turn. hyper flushes whenever a body has nothing to give, but drops what it
     /// has buffered when the body fails: without that turn a client may get nothing of what came before.
@@ -17,12 +19,13 @@ pin_project! {
         #[pin]
         body: B,
         failed: Option<B::Error>,
+        finish: Finish,
     }
 }
 
 impl<B: Body> FlushBeforeCut<B> {
-    pub(crate) fn new(body: B) -> Self {
-        Self { body, failed: None }
+    pub(crate) fn new(body: B, finish: Finish) -> Self {
+        Self { body, failed: None, finish }
     }
 }
 

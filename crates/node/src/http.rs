@@ -1,37 +1,38 @@
-//! HTTP/1.1 to clients: an accept loop per listener and core, hyper per connection, one service behind all of them.
+//! HTTP/1.1 and HTTP/2 to clients: an accept loop per listener and core, hyper per connection, one service behind all
+//! of them.
 //!
-//! Limits are hyper's own where it has them (facts: it answers 431 by itself). What hyper lets through (odd
-//! Transfer-Encoding, Host, targets) is for the service to refuse.
+//! Limits are hyper's own where it has them (facts: it answers 431 by itself); time-outs are ours. What hyper lets
+//! through (odd Transfer-Encoding, Host, targets) is for the service to refuse.
 
 use std::{
-    convert::Infallible,
     error::Error,
-    future::{Future, poll_fn},
-    io,
+    future::Future,
     net::SocketAddr,
-    pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Mutex, Semaphore, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    connections::{Connections, Control, Entry, Phase},
-    cut::FlushBeforeCut,
-    interim::{Interims, WithInterims},
+    accept::Acceptor,
+    client_cap::ClientCap,
+    connections::{Connections, Control, Phase},
+    door::Door,
+    door_metrics::DoorMetrics,
+    drive::Protocols,
+    interim::Interims,
     listen::Listeners,
     metrics::ConnectionMetrics,
     runtimes::Runtimes,
@@ -45,12 +46,34 @@ pub const HEADERS_MAX: usize = 100;
 pub const TIER_HEADERS_MAX: usize = 16;
 /// Bytes of those fields.
 pub const TIER_HEADER_BYTES_MAX: usize = 8 * 1024;
-/// How long a connection may be idle or take to send a head; it is closed without a word.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request's head may take from its first byte, and a new connection to send one. A head that has begun is
+/// answered with 408; silence is closed without a word.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection stays open between two requests. Longer than what clients and balancers usually allow, so that
+/// they end it first and no request meets a closing connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a TLS handshake, or a PROXY protocol header, may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// TLS handshakes of one core at once; further ones wait, and their time runs.
+pub const HANDSHAKES_MAX: usize = 256;
+/// Streams of one HTTP/2 connection at once (RFC 9113 §5.1.2).
+pub const H2_STREAMS_MAX: u32 = 100;
+/// Streams that a client has reset and that are not dealt with yet; one more ends the connection (CVE-2023-44487).
+pub const H2_RESETS_PENDING_MAX: usize = 20;
+/// Streams of one connection that we had to reset for a client's mistakes; one more ends the connection (CVE-2025-8671).
+pub const H2_RESETS_LOCAL_MAX: usize = 256;
+/// What a client may send of one request's body before it is read (RFC 9113 §5.2).
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// … and of all bodies of a connection.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// What one stream may have written and not sent; a piece of a body may pass it by its own length.
+pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
+/// How often an HTTP/2 client is asked whether it is there, and how long it has to answer.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`H2_PING_INTERVAL`].
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a drain leaves connections open that have sent no request yet.
 pub const FRESH_CONNECTION_GRACE: Duration = Duration::from_secs(1);
-/// The pause after an accept that failed for want of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers requests; one value serves all connections of all cores.
 ///
@@ -75,14 +98,55 @@ pub struct Connection {
     core: usize,
     peer: SocketAddr,
     local: SocketAddr,
+    secure: bool,
+    /// Whom a trusted balancer named as its client.
+    proxied: OnceLock<SocketAddr>,
     requests: AtomicU64,
+    pub(crate) activity: Activity,
     control: Control,
     interims: Interims,
 }
 
+/// What tells an idle connection from one at work.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Requests whose response has been handed over or given up.
+    pub(crate) finished: AtomicU64,
+    /// Reads that brought something; wraps.
+    pub(crate) reads: AtomicU32,
+    /// Whether the socket has no room for what is to be sent.
+    pub(crate) blocked: AtomicBool,
+}
+
 impl Connection {
-    pub(crate) fn new(id: u64, core: usize, peer: SocketAddr, local: SocketAddr, control: Control) -> Self {
-        Self { id, core, peer, local, requests: AtomicU64::new(0), control, interims: Interims::default() }
+    pub(crate) fn new(
+        id: u64,
+        core: usize,
+        peer: SocketAddr,
+        local: SocketAddr,
+        secure: bool,
+        control: Control,
+    ) -> Self {
+        Self {
+            id,
+            core,
+            peer,
+            local,
+            secure,
+            proxied: OnceLock::new(),
+            requests: AtomicU64::new(0),
+            activity: Activity::default(),
+            control,
+            interims: Interims::default(),
+        }
+    }
+    /// The first word counts.
+    pub(crate) fn set_proxied(&self, client: SocketAddr) {
+        let _first = self.proxied.set(client);
+    }
+    /// The number of a request that came just now.
+    pub(crate) fn count_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
     pub(crate) fn control(&self) -> &Control {
         &self.control
@@ -103,9 +167,13 @@ impl Connection {
     pub fn core(&self) -> usize {
         self.core
     }
-    /// The client's address.
+    /// The client's address: the socket's, or what a trusted balancer said by the PROXY protocol.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.proxied.get().copied().unwrap_or(self.peer)
+    }
+    /// Whether the client speaks TLS with us.
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
     /// The address that the client connected to.
     pub fn local(&self) -> SocketAddr {
@@ -132,6 +200,17 @@ pub struct Limits {
     pub headers_max: usize,
     /// See [`HEADER_TIMEOUT`].
     pub header_timeout: Duration,
+    /// See [`IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// See [`HANDSHAKE_TIMEOUT`].
+    pub handshake_timeout: Duration,
+    /// See [`HANDSHAKES_MAX`].
+    pub handshakes_max: usize,
+    /// Connections of one client (an IPv4 address, an IPv6 /64) at once, over all cores; further ones are closed as
+    /// they come. None: no limit of its own.
+    pub client_connections_max: Option<u32>,
+    /// See [`H2_STREAMS_MAX`].
+    pub h2_streams_max: u32,
 }
 
 impl Default for Limits {
@@ -141,6 +220,11 @@ impl Default for Limits {
             header_bytes_max: HEADER_BYTES_MAX,
             headers_max: HEADERS_MAX,
             header_timeout: HEADER_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            handshakes_max: HANDSHAKES_MAX,
+            client_connections_max: None,
+            h2_streams_max: H2_STREAMS_MAX,
         }
     }
 }
@@ -161,6 +245,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Serving {
     local_addrs: Vec<SocketAddr>,
+    tls_addrs: Vec<SocketAddr>,
     connections: Arc<Connections>,
     stop: watch::Sender<bool>,
     accepting: Mutex<Vec<JoinHandle<()>>>,
@@ -173,53 +258,93 @@ pub struct Drained {
     pub aborted: usize,
 }
 
-/// Serves `service` on the listeners, each core's on its own runtime. Metrics are the caller's to register.
+/// Where clients come in.
+#[derive(Debug)]
+pub struct Doors {
+    /// For `http`: HTTP/1.1, and HTTP/2 for those who begin with its preface (RFC 9113 §3.3).
+    pub plain: Listeners,
+    /// For `https`, with what handshakes need.
+    pub tls: Option<(Listeners, Arc<rustls::ServerConfig>)>,
+    /// Balancers that must begin every connection with a PROXY protocol header; nobody else may.
+    pub proxies: Vec<IpNet>,
+    /// What is counted at the doors.
+    pub metrics: DoorMetrics,
+}
+
+impl From<Listeners> for Doors {
+    /// Plain HTTP to everybody.
+    fn from(plain: Listeners) -> Self {
+        Self { plain, tls: None, proxies: Vec::new(), metrics: DoorMetrics::default() }
+    }
+}
+
+/// Serves `service` at the doors, each core's listeners on its own runtime. Metrics are the caller's to register.
 pub fn serve<S: HttpService>(
     runtimes: &Runtimes,
-    listeners: Listeners,
+    doors: impl Into<Doors>,
     service: Arc<S>,
     limits: &Limits,
     metrics: ConnectionMetrics,
 ) -> Serving {
-    let local_addrs = listeners.local_addrs().to_vec();
+    let Doors { plain, tls, proxies, metrics: door_metrics } = doors.into();
     let connections = Connections::new(runtimes.threads(), metrics);
     let (stop, _) = watch::channel(false);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_header_size(limits.header_bytes_max)
-        .half_close(false);
-    if limits.headers_max != HEADERS_MAX {
-        // Said only where it differs: any explicit number costs hyper's fast path.
-        http.max_headers(limits.headers_max);
-    }
-    let per_core = (limits.connections_max / runtimes.threads()).max(1);
+    let local_addrs = plain.local_addrs().to_vec();
+    let mut tls_addrs = Vec::new();
     let mut accepting = Vec::new();
-    for (core, row) in listeners.into_cores().into_iter().enumerate() {
-        let Some(handle) = runtimes.cores.get(core) else {
-            tracing::error!(core, "listeners were bound for more cores than there are; these serve nobody");
-            continue;
-        };
-        let permits = Arc::new(Semaphore::new(per_core.min(Semaphore::MAX_PERMITS)));
-        for listener in row {
-            let acceptor = Acceptor {
-                core,
-                service: Arc::clone(&service),
-                http: http.clone(),
-                connections: Arc::clone(&connections),
-                permits: Arc::clone(&permits),
-                stop: stop.subscribe(),
+    let common = Door {
+        tls: None,
+        handshakes: Arc::new(Semaphore::new(1)),
+        handshake_timeout: limits.handshake_timeout,
+        header_timeout: limits.header_timeout,
+        proxies: proxies.into(),
+        metrics: door_metrics,
+        client_cap: limits.client_connections_max.map(|max| Arc::new(ClientCap::new(max))),
+        protocols: Protocols::new(limits),
+    };
+    // Both doors share the room of a core, and its handshakes are its own.
+    let per_core = (limits.connections_max / runtimes.threads()).clamp(1, Semaphore::MAX_PERMITS);
+    let rooms: Vec<_> = runtimes
+        .cores
+        .iter()
+        .map(|_| (Arc::new(Semaphore::new(per_core)), common.for_a_core(limits.handshakes_max)))
+        .collect();
+    let mut open = |listeners: Listeners, config: Option<Arc<rustls::ServerConfig>>| {
+        for (core, row) in listeners.into_cores().into_iter().enumerate() {
+            let (Some(handle), Some((permits, door))) = (runtimes.cores.get(core), rooms.get(core)) else {
+                tracing::error!(core, "listeners were bound for more cores than there are; these serve nobody");
+                continue;
             };
-            accepting.push(handle.spawn(acceptor.run(listener)));
+            for listener in row {
+                let acceptor = Acceptor {
+                    core,
+                    service: Arc::clone(&service),
+                    door: Arc::new(door.with_tls(config.clone())),
+                    connections: Arc::clone(&connections),
+                    permits: Arc::clone(permits),
+                    stop: stop.subscribe(),
+                };
+                accepting.push(handle.spawn(acceptor.run(listener)));
+            }
         }
+    };
+    open(plain, None);
+    if let Some((listeners, config)) = tls {
+        tls_addrs.extend_from_slice(listeners.local_addrs());
+        open(listeners, Some(config));
     }
-    Serving { local_addrs, connections, stop, accepting: Mutex::new(accepting) }
+    Serving { local_addrs, tls_addrs, connections, stop, accepting: Mutex::new(accepting) }
 }
 
 impl Serving {
-    /// Where it listens, in the order of the listeners.
+    /// Where it listens for `http`, in the order of the listeners.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// Where it listens for `https`, in the order of the listeners.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        &self.tls_addrs
     }
 
     /// Connections open now.
@@ -259,150 +384,4 @@ impl Drop for Serving {
         self.stop.send_replace(true);
         self.connections.tell(Phase::Aborted);
     }
-}
-
-struct Acceptor<S> {
-    core: usize,
-    service: Arc<S>,
-    http: http1::Builder,
-    connections: Arc<Connections>,
-    permits: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
-}
-
-impl<S: HttpService> Acceptor<S> {
-    async fn run(mut self, listener: std::net::TcpListener) {
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "a listener cannot be used"),
-        };
-        let mut stop = self.stop.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer).await,
-                Err(error) => self.accept_failed(&error).await,
-            }
-        }
-        // Clients that the kernel has already greeted would be reset by closing the listener: serve them.
-        while let Some(Ok((stream, peer))) = accept_now(&listener).await {
-            self.admit(stream, peer).await;
-        }
-    }
-
-    async fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.connections.metrics().at_limit();
-                let permits = Arc::clone(&self.permits);
-                tokio::select! {
-                    permit = permits.acquire_owned() => match permit {
-                        Ok(permit) => permit,
-                        Err(_) => return,
-                    },
-                    // Nothing was promised to this client yet; a drain does not wait for room.
-                    _ = self.stop.wait_for(|stop| *stop) => return,
-                }
-            }
-        };
-        let Ok(local) = stream.local_addr() else { return };
-        let entry = self.connections.enter(self.core, peer, local);
-        tokio::spawn(drive(self.http.clone(), Arc::clone(&self.service), stream, entry, permit));
-    }
-
-    async fn accept_failed(&self, error: &io::Error) {
-        // A client that went away while it waited is its own affair; anything else is want of descriptors or memory.
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-            return;
-        }
-        self.connections.metrics().accept_failed();
-        tracing::warn!(%error, "cannot accept; pausing");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
-}
-
-async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    poll_fn(|cx| match listener.poll_accept(cx) {
-        std::task::Poll::Ready(accepted) => std::task::Poll::Ready(Some(accepted)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
-}
-
-/// What every request of a connection needs; one count of references per connection, so that cores share none.
-struct PerConnection<S> {
-    service: Arc<S>,
-    connection: Arc<Connection>,
-}
-
-async fn drive<S: HttpService>(
-    http: http1::Builder,
-    service: Arc<S>,
-    stream: TcpStream,
-    entry: Entry,
-    _permit: OwnedSemaphorePermit,
-) {
-    let connection = Arc::clone(entry.connection());
-    let each = Arc::new(PerConnection { service, connection: Arc::clone(&connection) });
-    let answer = service_fn(move |request| answer(Arc::clone(&each), request));
-    let mut serving =
-        pin!(http.serve_connection(TokioIo::new(WithInterims::new(stream, Arc::clone(&connection))), answer));
-    let mut told = None;
-    let mut ending = false;
-    let ended = poll_fn(|cx| {
-        let mut phase = connection.control().phase();
-        // Each change of phase uses the waker up, so it is left again after each. In between it stays good: this
-        // future remains in the task it was spawned in.
-        while told != Some(phase) {
-            connection.control().register(cx.waker());
-            told = Some(phase);
-            phase = connection.control().phase();
-        }
-        if phase == Phase::Aborted {
-            return std::task::Poll::Ready(Ok(()));
-        }
-        let fresh = connection.requests() == 0;
-        if !ending && (phase == Phase::Closing || (phase == Phase::Draining && !fresh)) {
-            ending = true;
-            serving.as_mut().graceful_shutdown();
-        }
-        serving.as_mut().poll(cx)
-    })
-    .await;
-    if let Err(error) = ended {
-        tracing::debug!(peer = %connection.peer(), error = %describe(&error), "a connection ended early");
-    }
-}
-
-async fn answer<S: HttpService>(
-    each: Arc<PerConnection<S>>,
-    request: Request<Incoming>,
-) -> Result<Response<FlushBeforeCut<S::Body>>, Infallible> {
-    let number = each.connection.requests.fetch_add(1, Ordering::Relaxed) + 1;
-    // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
-    if request.version() == Version::HTTP_11 {
-        poll_fn(|cx| each.connection.interims.poll_open(number, cx)).await;
-    }
-    let mut response = each.service.call(request, &each.connection).await;
-    poll_fn(|cx| each.connection.interims.poll_close(cx)).await;
-    if each.connection.is_draining() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response.map(FlushBeforeCut::new))
-}
-
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

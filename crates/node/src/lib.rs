@@ -5,16 +5,21 @@
 //! [`listen`] and [`http`] → [`admin`] → [`signals`] → drain.
 //!
 //! Deliberately absent: caching, steering and anything that reads the meaning of a request; globals (twelve nodes of a
-//! `demo` share one process, so registries, logs and states are values that are handed in); TLS and HTTP/2, which come
-//! as other doors to the same [`http::HttpService`].
+//! `demo` share one process, so registries, logs and states are values that are handed in); HTTP/3, which
+//! comes as another door to the same [`http::HttpService`].
 
+mod accept;
 pub mod access_log;
 pub mod admin;
 pub mod authorize;
+mod client_cap;
 pub mod clock;
 mod connections;
 mod cut;
 pub mod document;
+mod door;
+pub mod door_metrics;
+mod drive;
 pub mod flags;
 pub mod http;
 mod interim;
@@ -26,10 +31,14 @@ pub mod mmap;
 pub mod probe;
 mod process;
 pub mod program;
+pub mod proxy_protocol;
 pub mod report;
 pub mod runtimes;
 pub mod secret;
 pub mod signals;
 pub mod sizes;
 pub mod state;
+mod stream;
+mod timing;
+pub mod tls;
 pub mod watch;

@@ -125,6 +125,8 @@ pub enum Reloaded {
     Document,
     /// The geo database.
     GeoDatabase,
+    /// A certificate and its key.
+    Certificate,
 }
 
 /// How a reload went.
@@ -151,7 +153,7 @@ macro_rules! label_value {
         }
     };
 }
-label_value!(Reloaded { Document => "document", GeoDatabase => "geo-database" });
+label_value!(Reloaded { Document => "document", GeoDatabase => "geo-database", Certificate => "certificate" });
 label_value!(ReloadResult { Applied => "applied", Refused => "refused" });
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -113,14 +113,14 @@ fn is_about(event: &notify::Event, name: &OsStr) -> bool {
 
 /// What tells two states of a file apart without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint {
+pub(crate) struct Fingerprint {
     modified: SystemTime,
     bytes: u64,
     inode: u64,
 }
 
 impl Fingerprint {
-    fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self { modified: metadata.modified().ok()?, bytes: metadata.len(), inode: metadata.ino() })

@@ -5,8 +5,9 @@
 //! generous bound ([`PATIENCE`]) that fails the test and decides nothing else. Errors are panics: a test wants no other.
 //!
 //! Deliberately absent: anything of the tiers themselves (the kit is below them), geo databases (`perigee-geo` builds
-//! them), TLS, HTTP/2.
+//! them), HTTP/2.
 
+pub mod certificates;
 pub mod client;
 mod clock;
 mod origin;

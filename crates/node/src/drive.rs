@@ -1,0 +1,328 @@
+//! One connection's HTTP: hyper's connection future, told of drains and of time-outs, with the service behind it.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use bytes::BytesMut;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use crate::{
+    connections::Phase,
+    cut::FlushBeforeCut,
+    door_metrics::Ended,
+    http::{
+        Connection, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT, H2_RESETS_LOCAL_MAX,
+        H2_RESETS_PENDING_MAX, H2_SEND_BYTES_MAX, H2_STREAM_WINDOW_BYTES, HEADERS_MAX, HttpService, Limits,
+    },
+    interim::WithInterims,
+    stream::{ClientStream, Watched},
+    timing::{Seen, State, Timing},
+};
+
+/// RFC 9110 §15.5.9
+const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// A client that does not take that within this is closed without it.
+const TOO_LATE_BOUND: Duration = Duration::from_secs(1);
+
+/// How HTTP is spoken to clients.
+#[derive(Clone)]
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Protocols {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Time-outs are `timing`'s.
+        http1.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(false);
+        if limits.headers_max != HEADERS_MAX {
+            // Said only where it differs: any explicit number costs hyper's fast path.
+            http1.max_headers(limits.headers_max);
+        }
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.h2_streams_max)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(H2_RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(H2_RESETS_LOCAL_MAX)
+            .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(H2_SEND_BYTES_MAX)
+            .keep_alive_interval(H2_PING_INTERVAL)
+            .keep_alive_timeout(H2_PING_TIMEOUT);
+        Self { http1, http2, header_timeout: limits.header_timeout, idle_timeout: limits.idle_timeout }
+    }
+
+    /// Returns why the connection ended, where it was for a limit.
+    pub(crate) async fn http1<S: HttpService>(
+        &self,
+        service: Arc<S>,
+        stream: ClientStream,
+        connection: &Arc<Connection>,
+    ) -> Option<Ended> {
+        let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
+        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let stream = Watched::new(WithInterims::new(stream, Arc::clone(connection)), Arc::clone(connection));
+        let mut serving = self.http1.serve_connection(TokioIo::new(stream), answer);
+        let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, true);
+        let outcome = run(connection, timing, |step| match step {
+            Step::Poll(cx) => Pin::new(&mut serving).poll(cx),
+            Step::Shutdown => {
+                Pin::new(&mut serving).graceful_shutdown();
+                Poll::Pending
+            }
+        })
+        .await;
+        let ended = outcome.tell(connection);
+        if matches!(outcome, Outcome::Late(State::Head)) {
+            too_late(serving.into_parts().io.into_inner()).await;
+        }
+        ended
+    }
+
+    /// Returns why the connection ended, where it was for a limit.
+    pub(crate) async fn http2<S: HttpService>(
+        &self,
+        service: Arc<S>,
+        stream: ClientStream,
+        connection: &Arc<Connection>,
+    ) -> Option<Ended> {
+        let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
+        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let stream = Watched::new(stream, Arc::clone(connection));
+        let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), answer));
+        let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, false);
+        let outcome = run(connection, timing, |step| match step {
+            Step::Poll(cx) => serving.as_mut().poll(cx),
+            Step::Shutdown => {
+                serving.as_mut().graceful_shutdown();
+                Poll::Pending
+            }
+        })
+        .await;
+        outcome.tell(connection)
+    }
+}
+
+async fn too_late(mut stream: impl AsyncWrite + Unpin) {
+    let say = async {
+        stream.write_all(TOO_LATE).await?;
+        stream.shutdown().await
+    };
+    // Who does not take it has been told enough by the connection's end.
+    let _told = timeout(TOO_LATE_BOUND, say).await;
+}
+
+/// What is done with hyper's connection.
+enum Step<'a, 'b> {
+    Poll(&'a mut Context<'b>),
+    /// Ends it after what is under way.
+    Shutdown,
+}
+
+/// How a connection ended.
+enum Outcome {
+    Ended,
+    /// It was told to end within its time, and did.
+    Closed(Ended),
+    Failed(hyper::Error),
+    Aborted,
+    /// It had to be dropped in that state.
+    Late(State),
+}
+
+impl Outcome {
+    fn tell(&self, connection: &Connection) -> Option<Ended> {
+        match self {
+            Self::Ended | Self::Aborted => None,
+            Self::Closed(reason) => Some(*reason),
+            Self::Failed(error) => {
+                tracing::debug!(peer = %connection.peer(), error = %describe(error), "a connection ended early");
+                None
+            }
+            Self::Late(state) => Some(reason(*state)),
+        }
+    }
+}
+
+fn reason(state: State) -> Ended {
+    match state {
+        State::Idle => Ended::IdleTimeout,
+        State::Fresh | State::Head | State::Busy => Ended::HeaderTimeout,
+    }
+}
+
+/// Polls a connection to its end, by itself, by a drain or by time.
+async fn run(
+    connection: &Connection,
+    mut timing: Timing,
+    mut step: impl FnMut(Step<'_, '_>) -> Poll<hyper::Result<()>>,
+) -> Outcome {
+    let mut told = None;
+    let mut ending = false;
+    let mut closed_for = None;
+    let mut alarm = pin!(sleep_until(Instant::now()));
+    let mut armed = None;
+    poll_fn(|cx| {
+        let mut phase = connection.control().phase();
+        // Each change of phase uses the waker up, so it is left again after each. In between it stays good: this
+        // future remains in the task it was spawned in.
+        while told != Some(phase) {
+            connection.control().register(cx.waker());
+            told = Some(phase);
+            phase = connection.control().phase();
+        }
+        if phase == Phase::Aborted {
+            return Poll::Ready(Outcome::Aborted);
+        }
+        let fresh = connection.requests() == 0;
+        if !ending && (phase == Phase::Closing || (phase == Phase::Draining && !fresh)) {
+            ending = true;
+            let _pending = step(Step::Shutdown);
+        }
+        loop {
+            if let Poll::Ready(ended) = step(Step::Poll(cx)) {
+                return Poll::Ready(match (ended, closed_for) {
+                    (_, Some(reason)) => Outcome::Closed(reason),
+                    (Ok(()), None) => Outcome::Ended,
+                    (Err(error), None) => Outcome::Failed(error),
+                });
+            }
+            timing.observe(Seen::of(connection), Instant::now);
+            if !is_late(&timing, alarm.as_mut(), &mut armed, cx) {
+                return Poll::Pending;
+            }
+            let state = timing.state();
+            if closed_for.is_some() || state == State::Head {
+                return Poll::Ready(Outcome::Late(state));
+            }
+            // A GOAWAY, a close_notify: it is ended as after a last request, and dropped if that takes as long again.
+            closed_for = Some(reason(state));
+            ending = true;
+            timing.begin_again(Instant::now());
+            let _pending = step(Step::Shutdown);
+        }
+    })
+    .await
+}
+
+/// Whether the connection's time is up. Sets the alarm no more often than it must: it may ring early, never late.
+fn is_late(timing: &Timing, mut alarm: Pin<&mut Sleep>, armed: &mut Option<Instant>, cx: &mut Context<'_>) -> bool {
+    let Some(deadline) = timing.deadline() else { return false };
+    let rings_in_time = armed.is_some_and(|at| at <= deadline) && !alarm.is_elapsed();
+    if rings_in_time {
+        return false;
+    }
+    if *armed != Some(deadline) {
+        alarm.as_mut().reset(deadline);
+        *armed = Some(deadline);
+    }
+    alarm.poll(cx).is_ready()
+}
+
+/// What every request of a connection needs; one count of references per connection, so that cores share none.
+struct PerConnection<S> {
+    service: Arc<S>,
+    connection: Arc<Connection>,
+}
+
+/// Counts its request as finished when dropped: with the last of the body, or with the request itself.
+#[derive(Debug)]
+pub(crate) struct Finish(Arc<Connection>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.activity.finished.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn answer<S: HttpService>(
+    each: Arc<PerConnection<S>>,
+    mut request: Request<Incoming>,
+) -> Result<Response<FlushBeforeCut<S::Body>>, Infallible> {
+    let number = each.connection.count_request();
+    let finish = Finish(Arc::clone(&each.connection));
+    let version = request.version();
+    // RFC 9110 §15.2: HTTP/1.0 knows no interim responses; over HTTP/2 hyper has no way to send them.
+    if version == Version::HTTP_11 {
+        poll_fn(|cx| each.connection.interims().poll_open(number, cx)).await;
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
+    let mut response = each.service.call(request, &each.connection).await;
+    if version == Version::HTTP_11 {
+        poll_fn(|cx| each.connection.interims().poll_close(cx)).await;
+    }
+    // RFC 9113 §8.2.2: HTTP/2 has no such field; its connections are ended by GOAWAY.
+    if version != Version::HTTP_2 && each.connection.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| FlushBeforeCut::new(body, finish)))
+}
+
+/// RFC 9113 §8.2.3: cookies that came in several fields MUST be one before they are passed on over HTTP/1.1.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = BytesMut::from(first.as_bytes());
+    for crumb in [second].into_iter().chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(joined.freeze()) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crumbs_become_one_cookie() {
+        let check = |crumbs: &[&'static str], expected: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for crumb in crumbs {
+                headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+            }
+            join_cookies(&mut headers);
+            assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), expected);
+        };
+        check(&[], &[]);
+        check(&["a=1; b=2"], &["a=1; b=2"]);
+        check(&["a=1", "b=2", "c=3"], &["a=1; b=2; c=3"]);
+    }
+}
