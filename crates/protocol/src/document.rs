@@ -121,7 +121,8 @@ fn document(mut root: Table<'_>) -> Option<Document> {
     let mut seen = pops::ShieldsSeen::default();
     let shields: Vec<_> = shield_values.iter().map(|value| pops::shield(value, &known, &mut seen)).collect();
     let taken = cdn_value.as_ref().and_then(|cdn| zone::Taken::new(cdn, &site_values));
-    let around = site::Around { pops: &known, taken: taken.as_ref() };
+    let has_geo = geo.as_ref().is_none_or(|geo| geo.database.is_some());
+    let around = site::Around { pops: &known, taken: taken.as_ref(), has_geo };
     let mut seen = site::SitesSeen::default();
     let sites: Vec<_> = site_values.iter().map(|value| site::site(value, &around, &mut seen)).collect();
 

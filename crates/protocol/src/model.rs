@@ -85,6 +85,28 @@ pub struct Cdn {
     pub secret_file: Option<PathBuf>,
     /// `[cdn.dnssec]`
     pub dnssec: Option<Dnssec>,
+    /// `[cdn.rate_limit]`
+    pub rate_limit: RateLimit,
+}
+
+/// `cdn.rate_limit`: what a network of clients may have by UDP without proving that it asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Answers to one /24 or /56; 0: no limit. Default 1,000.
+    pub responses_per_second: u32,
+    /// Every so many-th query beyond is answered with TC; 0: none. Default 2.
+    pub slip: u32,
+    /// Networks without limit. Default: loopback.
+    pub exempt: Vec<IpNet>,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        let v4 = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        let v6 = ipnet::Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
+        Self { responses_per_second: 1_000, slip: 2, exempt: vec![v4.into(), v6.into()] }
+    }
 }
 
 /// One of `cdn.nameservers`.

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    limits::{NAMESERVERS_MAX, NODE_ADDRESSES_MAX, TOKENS_MAX, TTL_MAX},
+    geo::prefix,
+    limits::{EXEMPT_MAX, NAMESERVERS_MAX, NODE_ADDRESSES_MAX, TOKENS_MAX, TTL_MAX},
     names,
     read::Table,
     value::{Seen, Value},
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     id::{PopId, SiteId},
-    model::{Admin, AdminToken, Cdn, Control, ControlEngine, Dnssec, DnssecAlgorithm, Nameserver, Scope},
+    model::{Admin, AdminToken, Cdn, Control, ControlEngine, Dnssec, DnssecAlgorithm, Nameserver, RateLimit, Scope},
 };
 
 const WORD: &str = "must be 1 to 63 letters, digits and -._~+";
@@ -94,6 +95,7 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
         table.maybe("apex_site", |value| value.parse("must be the id of a site", |text| text.parse::<SiteId>().ok()));
     let secret_file = table.maybe("secret_file", path);
     let dnssec = table.maybe("dnssec", dnssec);
+    let rate_limit = table.or("rate_limit", RateLimit::default(), "1000 a second and network", rate_limit);
     Some(Cdn {
         name: name?.to_owned(),
         zone: zone?,
@@ -104,6 +106,7 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
         apex_site: apex_site?,
         secret_file: secret_file?,
         dnssec: dnssec?,
+        rate_limit: rate_limit?,
     })
 }
 
@@ -160,6 +163,20 @@ fn nameservers(value: &Value<'_>, zone: Option<&str>) -> Option<Vec<Nameserver>>
         })
         .collect();
     read.into_iter().collect()
+}
+
+fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
+    let default = RateLimit::default();
+    let mut table = value.table()?;
+    let responses_per_second =
+        table.integer_or("responses_per_second", default.responses_per_second.into(), 0..=10_000_000);
+    let slip = table.integer_or("slip", default.slip.into(), 0..=100);
+    let exempt = table.or("exempt", None, "loopback", |value| value.set(0..=EXEMPT_MAX, prefix).map(Some));
+    Some(RateLimit {
+        responses_per_second: u32::try_from(responses_per_second?).ok()?,
+        slip: u32::try_from(slip?).ok()?,
+        exempt: exempt?.unwrap_or(default.exempt),
+    })
 }
 
 fn dnssec(value: &Value<'_>) -> Option<Dnssec> {

@@ -87,7 +87,8 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut Seen<IpNet>)
     Some(GeoOverride { prefixes: prefixes?, target })
 }
 
-fn prefix(value: &Value<'_>) -> Option<IpNet> {
+/// A network without bits beyond its length.
+pub(crate) fn prefix(value: &Value<'_>) -> Option<IpNet> {
     let prefix =
         value.parse("must be a prefix like 203.0.113.0/24 or 2001:db8::/48", |text| text.parse::<IpNet>().ok())?;
     if prefix.trunc() != prefix {

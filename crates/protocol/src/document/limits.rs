@@ -12,6 +12,8 @@ pub const POPS_MAX: usize = 1_000;
 pub const POP_NODES_MAX: usize = 64;
 /// Addresses of one node or nameserver.
 pub const NODE_ADDRESSES_MAX: usize = 16;
+/// `cdn.rate_limit.exempt`
+pub const EXEMPT_MAX: usize = 1_000;
 /// `[[shield]]`
 pub const SHIELDS_MAX: usize = 100;
 /// `[[site]]`

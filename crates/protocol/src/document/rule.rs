@@ -35,10 +35,11 @@ const EARLY: &str = "must not stand beside match.status: it is done before there
 const EARLY_REMEDY: &str =
     "move it to a rule without status; beside status stand ttl, stale_while_revalidate, stale_if_error and headers";
 
-pub(crate) fn rule(value: &Value<'_>) -> Option<Rule> {
+/// `has_geo`: whether the document names a geo database.
+pub(crate) fn rule(value: &Value<'_>, has_geo: bool) -> Option<Rule> {
     let mut table = value.table()?;
     let when = table.must("match", "{ path = \"/static/*\" }", matching);
-    let cache = table.or("cache", RuleCache::default(), "what the site says", rule_cache);
+    let cache = table.or("cache", RuleCache::default(), "what the site says", |value| rule_cache(value, has_geo));
     let request_headers =
         table.or("request_headers", HeaderRules::default(), "none", |value| header_rules(value, &REQUEST_FIELDS_KEPT));
     let headers = table.or("headers", HeaderRules::default(), "none", |value| header_rules(value, &[]));
@@ -186,7 +187,7 @@ fn fields(value: &Value<'_>) -> Option<Vec<(HeaderName, Vec<TextPattern>)>> {
     })
 }
 
-fn rule_cache(value: &Value<'_>) -> Option<RuleCache> {
+fn rule_cache(value: &Value<'_>, has_geo: bool) -> Option<RuleCache> {
     if value.is_string() {
         return value.choice(&[("pass", ())]).map(|()| RuleCache { pass: true, ..RuleCache::default() });
     }
@@ -200,7 +201,7 @@ fn rule_cache(value: &Value<'_>) -> Option<RuleCache> {
     let stale_if_error = table.maybe("stale_if_error", |value| value.duration(ANY_TTL));
     let ignore_query = table.or("ignore_query", false, "false", Value::boolean);
     let query = table.maybe("query", cache::query);
-    let key = table.or("key", KeyParts::default(), "the URL alone", key_parts);
+    let key = table.or("key", KeyParts::default(), "the URL alone", |value| key_parts(value, has_geo));
     if ignore_query == Some(true)
         && let Some(query) = value.peek("query")
     {
@@ -219,7 +220,7 @@ fn rule_cache(value: &Value<'_>) -> Option<RuleCache> {
     })
 }
 
-fn key_parts(value: &Value<'_>) -> Option<KeyParts> {
+fn key_parts(value: &Value<'_>, has_geo: bool) -> Option<KeyParts> {
     let mut table = value.table()?;
     let headers = table.or("headers", Vec::new(), "none", |value| {
         let fields = value.set(0..=KEY_FIELDS_MAX, |value| {
@@ -237,7 +238,14 @@ fn key_parts(value: &Value<'_>) -> Option<KeyParts> {
     });
     let cookies = table.maybe("cookies", |value| value.set(0..=KEY_FIELDS_MAX, cookie_name));
     let device = table.or("device", false, "false", Value::boolean);
-    let country = table.or("country", false, "false", Value::boolean);
+    let country = table.or("country", false, "false", |value| {
+        let country = value.boolean()?;
+        if country && !has_geo {
+            value.wrong("needs to know where addresses are", "add [geo] with database = \"GeoLite2-City.mmdb\"");
+            return None;
+        }
+        Some(country)
+    });
     Some(KeyParts { headers: headers?, cookies: cookies?, device: device?, country: country? })
 }
 

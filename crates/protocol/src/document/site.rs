@@ -23,6 +23,8 @@ pub(crate) struct Around<'a> {
     pub(crate) pops: &'a KnownPops<'a>,
     /// None where the document's zone cannot be read.
     pub(crate) taken: Option<&'a Taken<'a>>,
+    /// Whether there is a database of where addresses are, or one that could not be read.
+    pub(crate) has_geo: bool,
 }
 
 /// What no two sites may share.
@@ -57,7 +59,7 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
     let cache =
         table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));
     let upstream = table.or("upstream", UpstreamPolicy::default(), "connect_timeout = \"2s\" and so on", upstream);
-    let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(rule::rule).collect();
+    let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(|value| rule::rule(value, around.has_geo)).collect();
     Some(Site {
         id: id?,
         hosts: hosts?,

@@ -6,7 +6,7 @@ use super::{SMALL, check, check_and, load, report};
 use crate::{document::limits::*, model::*};
 
 fn rule(lines: &str) -> Result<Rule, String> {
-    match load("f", &format!("{SMALL}[[site.rule]]\n{lines}")) {
+    match load("f", &format!("{SMALL}[[site.rule]]\n{lines}\n[geo]\ndatabase = \"world.mmdb\"")) {
         Ok(mut document) => Ok(document.sites.remove(0).rules.remove(0)),
         Err(mistakes) => Err(mistakes.to_string()),
     }
@@ -144,6 +144,16 @@ fn cache() {
         }
     );
     assert_eq!(rule("match = { path = \"*\" }\ncache = { ttl = \"0s\" }").unwrap().cache.ttl, Some(seconds(0)));
+}
+
+#[test]
+fn countries_take_a_database() {
+    check_and(
+        "[[site.rule]]\nmatch = { path = \"*\" }\ncache = { key = { country = true } }\n[[site.rule]]\nmatch = { path = \"*\" }\ncache = { key = { country = false } }",
+        expect![[r#"
+            perigee.toml:21  site.www.rule[0].cache.key.country = true
+                needs to know where addresses are; add [geo] with database = "GeoLite2-City.mmdb""#]],
+    );
 }
 
 #[test]
