@@ -13,6 +13,7 @@ mod body;
 mod breaker;
 mod budget;
 mod connect;
+mod early;
 mod error;
 mod fleet;
 mod message;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::BodyExt;
-use perigee_protocol::id::{ShieldId, SiteId};
+use perigee_protocol::{
+    id::{ShieldId, SiteId},
+    model::Scheme,
+};
 
 use crate::UpstreamBody;
 
@@ -78,6 +81,8 @@ pub struct Claims {
     pub site: SiteId,
     /// The authority of the cache key.
     pub key_authority: String,
+    /// The scheme of the cache key.
+    pub key_scheme: Scheme,
     /// Which rules the client's request matched, in the form of `perigee_protocol::headers::RULE`; None: none.
     pub rule: Option<String>,
 }

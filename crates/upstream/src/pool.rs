@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    early::Readable,
     metrics::{Counted, ServerMetrics},
     multiplex::{Core, Stream},
     socket::Socket,
@@ -43,7 +44,7 @@ pub(crate) const RESPONSE_HEADERS_MAX: usize = 128;
 /// And so many bytes.
 pub(crate) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What one connection may hold of what it reads or writes.
-pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// A response may end before its connection is free again (the request is still being sent); longer is not waited.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -168,7 +169,7 @@ impl Pool {
             .max_headers(RESPONSE_HEADERS_MAX)
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
-            .handshake::<_, Upload>(TokioIo::new(socket))
+            .handshake::<_, Upload>(TokioIo::new(Readable::new(socket)))
             .await?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let core = runtime::Handle::current().id();
@@ -273,7 +274,7 @@ impl fmt::Debug for Pool {
 
 /// Runs a connection until it ends or was idle for too long. What is `held` goes when the socket does.
 async fn drive(
-    connection: http1::Connection<TokioIo<Socket>, Upload>,
+    connection: http1::Connection<TokioIo<Readable<Socket>>, Upload>,
     pool: Weak<Pool>,
     core: runtime::Id,
     id: u64,

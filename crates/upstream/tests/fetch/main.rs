@@ -4,6 +4,7 @@
 
 mod bodies;
 mod connections;
+mod early;
 mod failures;
 mod selection;
 mod shields;
