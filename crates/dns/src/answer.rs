@@ -8,8 +8,11 @@ use perigee_geo::{
 };
 
 use crate::{
-    code::{OPTION_ECS, Rcode, kind},
+    code::{Rcode, kind},
+    cookie::CookieState,
+    limit::{Admission, Limiter},
     name::{Name, QueryName},
+    options::{self, Said},
     outcome::{Outcome, Reason, SteeredTo},
     query::{self, Edns, Query, Question},
     snapshot::Snapshot,
@@ -24,6 +27,8 @@ pub enum Transport {
     Udp,
     /// Messages with a length in front, of which neither length is part of what [`answer`] takes and gives.
     Tcp,
+    /// The same over TLS (RFC 7858).
+    Tls,
 }
 
 impl Transport {
@@ -32,8 +37,28 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
+
+    pub(crate) fn is_stream(self) -> bool {
+        self != Self::Udp
+    }
+
+    pub(crate) fn is_encrypted(self) -> bool {
+        self == Self::Tls
+    }
+}
+
+/// How a message came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Who sent it: the client that is steered, unless the message tells of one (RFC 7871).
+    pub peer: IpAddr,
+    /// On which way.
+    pub transport: Transport,
+    /// When, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
 }
 
 /// The longest reply over UDP, whatever the client offers, and what we offer: it passes every path of IPv6's smallest
@@ -54,31 +79,54 @@ const EDNS_DNSSEC_OK: u32 = 0x8000;
 
 /// Answers one message. What `out` held is gone; afterwards it holds the reply, or nothing where none must be sent.
 ///
-/// `peer` is who sent it: the client that is steered, unless the message tells of one (RFC 7871).
+/// `limiter` counts what networks get by UDP; the same one for all messages of a core.
 pub fn answer<'s, S: AsRef<[u8]>>(
     snapshot: &'s Snapshot<S>,
-    peer: IpAddr,
-    transport: Transport,
+    arrival: Arrival,
     message: &[u8],
     health: &HealthView,
+    limiter: &mut Limiter,
     out: &mut Vec<u8>,
 ) -> Outcome<'s> {
+    let Arrival { peer, transport, now_ms } = arrival;
     out.clear();
-    let query = match query::read(message) {
+    let dropped = |reason| Outcome { rcode: None, reason, truncated: false, kind: None, steered: None };
+    let mut query = match query::read(message) {
         Ok(query) => query,
-        Err(reason) => return Outcome { rcode: None, reason, truncated: false, kind: None, steered: None },
+        Err(reason) => return dropped(reason),
     };
-    let reserved = query.edns.map_or(0, opt_bytes);
+    let service = &*snapshot.service;
+    let cookie =
+        query.edns.and_then(|edns| edns.cookie).map(|shown| service.cookies.judge(&shown, peer, now_ms / 1_000));
+    let is_proven = transport.is_stream() || matches!(cookie, Some((CookieState::Proven, _)));
+    let mut slips = false;
+    if !is_proven {
+        match limiter.admit(&service.limit, peer, now_ms) {
+            Admission::Answer => {}
+            Admission::Slip => {
+                // RFC 7873 §5.2.3: who sent a client's part learns the server's and comes again with both.
+                let rcode = if cookie.is_some() { Rcode::BadCookie } else { Rcode::NoError };
+                slips = cookie.is_none();
+                query.fault = Some((rcode, Reason::RateLimit));
+            }
+            Admission::Drop => return dropped(Reason::RateLimit),
+        }
+    }
+    let limit = limit(transport, query.edns);
+    let reserved = query.edns.map_or(0, |edns| OPT_BYTES + options::bytes_max(&edns, transport, service));
     let raw_question = query.question.as_ref().map(|question| question.raw);
     let mut reply = Reply {
         snapshot,
         health,
         client: client(peer, query.edns),
-        writer: Writer::new(out, raw_question, limit(transport, query.edns), reserved),
+        writer: Writer::new(out, raw_question, limit, reserved),
         verdict: (Rcode::FormErr, Reason::Malformed),
         authoritative: false,
         scope: 0,
         steered: None,
+        transport,
+        cookie: cookie.map(|(_, server)| server),
+        limit,
     };
     let full = match (query.fault, &query.question) {
         (Some(fault), _) => {
@@ -92,19 +140,15 @@ pub fn answer<'s, S: AsRef<[u8]>>(
         // RFC 2181 §9: a record set that does not fit is left out, and TC says so.
         reply.writer.clear_records();
     }
-    reply.finish(&query, full.is_err())
+    reply.finish(&query, full.is_err() || slips)
 }
 
 fn limit(transport: Transport, edns: Option<Edns>) -> usize {
     match (transport, edns) {
-        (Transport::Tcp, _) => TCP_BYTES_MAX,
+        (Transport::Tcp | Transport::Tls, _) => TCP_BYTES_MAX,
         (Transport::Udp, None) => UDP_BYTES_MIN.into(),
         (Transport::Udp, Some(edns)) => edns.payload_bytes.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX).into(),
     }
-}
-
-fn opt_bytes(edns: Edns) -> usize {
-    OPT_BYTES + edns.subnet.map_or(0, |subnet| 4 + subnet.len())
 }
 
 fn client(peer: IpAddr, edns: Option<Edns>) -> ClientPrefix {
@@ -123,6 +167,10 @@ struct Reply<'a, 's, 'o, S: AsRef<[u8]>> {
     authoritative: bool,
     scope: u8,
     steered: Option<SteeredTo<'s>>,
+    transport: Transport,
+    /// The server's part of a cookie, to be sent.
+    cookie: Option<[u8; 16]>,
+    limit: usize,
 }
 
 impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
@@ -274,13 +322,11 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
             let dnssec_ok = if edns.dnssec_ok { EDNS_DNSSEC_OK } else { 0 };
             (UDP_BYTES_MAX, u32::from(high) << 24 | dnssec_ok)
         });
-        let scope = self.scope;
+        let said = Said { scope: self.scope, cookie: self.cookie, extended_error: reason.extended_error() };
+        let (transport, service, limit) = (self.transport, &*self.snapshot.service, self.limit);
         self.writer.finish(Header { id: query.id, flags }, opt, |out| {
-            if let Some(subnet) = query.edns.and_then(|edns| edns.subnet) {
-                out.extend(OPTION_ECS.to_be_bytes());
-                // At most 20.
-                out.extend(u16::try_from(subnet.len()).unwrap_or(0).to_be_bytes());
-                subnet.write(scope, out);
+            if let Some(edns) = &query.edns {
+                options::write(edns, transport, service, said, limit, out);
             }
         });
         let kind = query.question.as_ref().map(|question| question.kind);

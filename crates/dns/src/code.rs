@@ -27,6 +27,14 @@ pub(crate) const CLASS_IN: u16 = 1;
 
 /// The option code of EDNS Client Subnet (RFC 7871 §6).
 pub(crate) const OPTION_ECS: u16 = 8;
+/// Name Server Identifier (RFC 5001 §2.3).
+pub(crate) const OPTION_NSID: u16 = 3;
+/// edns-tcp-keepalive (RFC 7828 §3.1).
+pub(crate) const OPTION_KEEPALIVE: u16 = 11;
+/// Padding (RFC 7830 §3).
+pub(crate) const OPTION_PADDING: u16 = 12;
+/// Extended DNS Error (RFC 8914 §2).
+pub(crate) const OPTION_EXTENDED_ERROR: u16 = 15;
 
 /// How an answer ends, extended codes included (RFC 6895 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +51,8 @@ pub enum Rcode {
     Refused,
     /// An EDNS version above 0.
     BadVers,
+    /// Come again with the cookie that is here (RFC 7873 §8).
+    BadCookie,
 }
 
 impl Rcode {
@@ -55,6 +65,7 @@ impl Rcode {
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
             Self::BadVers => "BADVERS",
+            Self::BadCookie => "BADCOOKIE",
         }
     }
 
@@ -67,6 +78,7 @@ impl Rcode {
             Self::NotImp => 4,
             Self::Refused => 5,
             Self::BadVers => 16,
+            Self::BadCookie => 23,
         }
     }
 }

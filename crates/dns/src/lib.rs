@@ -4,13 +4,16 @@
 //! zone that the document makes (`zone`), steers names of sites through `perigee-geo`, and writes the reply once from
 //! front to back (`writer`) into a buffer that the caller keeps.
 //!
-//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG, DNSSEC, cookies and response rate limits.
+//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG and DNSSEC.
 //! Nothing here waits, and nothing that arrives makes it panic.
 
 mod answer;
 mod code;
+mod cookie;
 mod ecs;
+mod limit;
 mod name;
+mod options;
 mod outcome;
 mod query;
 mod rdata;
@@ -21,10 +24,12 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Transport, UDP_BYTES_MAX, answer};
+pub use answer::{Arrival, Transport, UDP_BYTES_MAX, answer};
 pub use code::{Rcode, kind_name};
+pub use cookie::{CookieSecret, CookieState};
+pub use limit::{LimitPolicy, Limiter};
 pub use name::{InvalidName, LABEL_BYTES_MAX, NAME_BYTES_MAX, Name};
 pub use outcome::{Outcome, Reason, SteeredTo};
 pub use query::{Asked, asked};
-pub use snapshot::Snapshot;
+pub use snapshot::{Service, Snapshot};
 pub use zone::{Zone, ZoneError};

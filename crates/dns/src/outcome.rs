@@ -68,6 +68,10 @@ pub enum Reason {
     EdnsVersion,
     /// ECS is not well-formed.
     ClientSubnet,
+    /// A cookie that is not well-formed; or a query for nothing but a cookie.
+    Cookie,
+    /// More than the client's network may have: dropped, or sent to TCP.
+    RateLimit,
     /// Dropped: no whole header.
     TooShort,
     /// Dropped: itself an answer.
@@ -75,6 +79,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// What tells a person more than the code (RFC 8914 §4), where something does.
+    pub(crate) fn extended_error(self) -> Option<u16> {
+        match self {
+            Self::OutOfZone | Self::Class => Some(20), // Not Authoritative
+            Self::Transfer => Some(18),                // Prohibited
+            Self::Opcode | Self::MetaType => Some(21), // Not Supported
+            _ => None,
+        }
+    }
+
     /// The metric's label and the log's field.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +109,8 @@ impl Reason {
             Self::Edns => "edns",
             Self::EdnsVersion => "edns-version",
             Self::ClientSubnet => "client-subnet",
+            Self::Cookie => "cookie",
+            Self::RateLimit => "rate-limit",
             Self::TooShort => "too-short",
             Self::IsResponse => "is-response",
         }

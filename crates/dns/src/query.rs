@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::{
-    code::{CLASS_IN, OPTION_ECS, Rcode, kind},
+    code::{CLASS_IN, OPTION_ECS, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING, Rcode, kind},
+    cookie::{OPTION_COOKIE, Shown},
     ecs::ClientSubnet,
     name::QueryName,
     outcome::Reason,
@@ -33,11 +34,18 @@ pub(crate) struct Question<'a> {
 }
 
 /// What the OPT record says (RFC 6891 §6.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edns {
     pub(crate) payload_bytes: u16,
     pub(crate) dnssec_ok: bool,
     pub(crate) subnet: Option<ClientSubnet>,
+    pub(crate) cookie: Option<Shown>,
+    /// Asks who answers (RFC 5001).
+    pub(crate) nsid: bool,
+    /// Asks how long an idle connection is kept (RFC 7828).
+    pub(crate) keepalive: bool,
+    /// Is padded, and so takes padding (RFC 7830).
+    pub(crate) padded: bool,
 }
 
 /// Reads a message. `Err` is one that must not be answered at all.
@@ -64,24 +72,25 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
         // Other opcodes lay the rest out as they like; the question is echoed where it looks like one.
         query.question = (questions == 1).then(|| reader.question()).flatten();
         Some((Rcode::NotImp, Reason::Opcode))
+    } else if questions == 0 {
+        // RFC 9619 §4: none is for those who want nothing but a cookie (RFC 7873 §5.4).
+        query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
+        let wants_cookie = query.edns.is_some_and(|edns| edns.cookie.is_some());
+        Some(if wants_cookie { (Rcode::NoError, Reason::Cookie) } else { (Rcode::FormErr, Reason::QuestionCount) })
     } else if questions != 1 {
-        // RFC 9619: a query has one question.
+        // RFC 9619: a query has at most one question.
         Some((Rcode::FormErr, Reason::QuestionCount))
     } else {
         query.question = reader.question();
         match query.question {
             None => Some(MALFORMED),
-            Some(_) => {
-                let others = u32::from(answers) + u32::from(authorities);
-                let records = reader.skip_records(others).and_then(|()| reader.additionals(additionals));
-                match records {
-                    None => Some(MALFORMED),
-                    Some(Additionals { edns, fault }) => {
-                        query.edns = edns;
-                        fault
-                    }
+            Some(_) => match reader.records(answers, authorities, additionals) {
+                None => Some(MALFORMED),
+                Some(Additionals { edns, fault }) => {
+                    query.edns = edns;
+                    fault
                 }
-            }
+            },
         }
     };
     if query.fault.is_none() {
@@ -174,6 +183,12 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
+    /// Reads everything behind the question, of which only OPT matters.
+    fn records(&mut self, answers: u16, authorities: u16, additionals: u16) -> Option<Additionals> {
+        self.skip_records(u32::from(answers) + u32::from(authorities))?;
+        self.additionals(additionals)
+    }
+
     /// Reads the additional section to the message's end; None where it, or what follows it, is not well-formed.
     fn additionals(&mut self, count: u16) -> Option<Additionals> {
         let mut found = Additionals::default();
@@ -192,7 +207,8 @@ impl<'a> Reader<'a> {
                 found.fault = Some((Rcode::FormErr, Reason::Edns));
                 continue;
             }
-            let mut edns = Edns { payload_bytes: class, dnssec_ok: flags & 0x80 != 0, subnet: None };
+            let dnssec_ok = flags & 0x80 != 0;
+            let mut edns = Edns { payload_bytes: class, dnssec_ok, ..Edns::default() };
             found.fault = if version != 0 {
                 // RFC 6891 §6.1.3; the options of another version are not ours to read.
                 Some((Rcode::BadVers, Reason::EdnsVersion))
@@ -212,9 +228,21 @@ fn read_options(data: &[u8], edns: &mut Edns) -> Result<(), Reason> {
         let code = reader.u16().ok_or(Reason::Edns)?;
         let length = reader.u16().ok_or(Reason::Edns)?;
         let value = reader.bytes(usize::from(length)).ok_or(Reason::Edns)?;
-        if code == OPTION_ECS {
-            let subnet = ClientSubnet::read(value).filter(|_| edns.subnet.is_none());
-            edns.subnet = Some(subnet.ok_or(Reason::ClientSubnet)?);
+        match code {
+            OPTION_ECS => {
+                let subnet = ClientSubnet::read(value).filter(|_| edns.subnet.is_none());
+                edns.subnet = Some(subnet.ok_or(Reason::ClientSubnet)?);
+            }
+            // RFC 7873 §5.2: of several the first counts.
+            OPTION_COOKIE if edns.cookie.is_none() => {
+                edns.cookie = Some(Shown::read(value).ok_or(Reason::Cookie)?);
+            }
+            OPTION_NSID => edns.nsid = true,
+            // RFC 7828 §3.2.1: clients send no time-out of theirs.
+            OPTION_KEEPALIVE if value.is_empty() => edns.keepalive = true,
+            OPTION_KEEPALIVE => return Err(Reason::Edns),
+            OPTION_PADDING => edns.padded = true,
+            _ => {}
         }
     }
     Ok(())

@@ -5,7 +5,24 @@ use std::sync::Arc;
 use perigee_geo::{database::GeoDatabase, steer::Steering};
 use perigee_protocol::model::Document;
 
-use crate::zone::{Zone, ZoneError};
+use crate::{
+    cookie::CookieSecret,
+    limit::LimitPolicy,
+    zone::{Zone, ZoneError},
+};
+
+/// What a nameserver is beside its zone.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Who answers, for those who ask (RFC 5001): the node's name.
+    pub nsid: Box<[u8]>,
+    /// What makes cookies.
+    pub cookies: CookieSecret,
+    /// How long an idle connection is kept, in tenths of a second (RFC 7828).
+    pub keepalive_ds: u16,
+    /// What networks may have by UDP without a cookie.
+    pub limit: LimitPolicy,
+}
 
 /// A document's zone and steering, and the database that tells where clients are.
 #[derive(Debug)]
@@ -13,21 +30,28 @@ pub struct Snapshot<S: AsRef<[u8]>> {
     pub(crate) zone: Arc<Zone>,
     pub(crate) steering: Arc<Steering>,
     pub(crate) database: Option<Arc<GeoDatabase<S>>>,
+    pub(crate) service: Arc<Service>,
 }
 
 impl<S: AsRef<[u8]>> Snapshot<S> {
     /// Makes a document ready to answer from. `serial` is the SOA's. Without a database every client is where overrides
     /// or the default location say.
-    pub fn new(document: &Document, serial: u32, database: Option<Arc<GeoDatabase<S>>>) -> Result<Self, ZoneError> {
+    pub fn new(
+        document: &Document,
+        serial: u32,
+        database: Option<Arc<GeoDatabase<S>>>,
+        service: Arc<Service>,
+    ) -> Result<Self, ZoneError> {
         let steering = Steering::new(document);
         let zone = Zone::new(document, &steering, serial)?;
-        Ok(Self { zone: zone.into(), steering: steering.into(), database })
+        Ok(Self { zone: zone.into(), steering: steering.into(), database, service })
     }
 
     /// The same document with another database.
     #[must_use]
     pub fn with_database(&self, database: Option<Arc<GeoDatabase<S>>>) -> Self {
-        Self { zone: Arc::clone(&self.zone), steering: Arc::clone(&self.steering), database }
+        let (zone, steering, service) = (Arc::clone(&self.zone), Arc::clone(&self.steering), Arc::clone(&self.service));
+        Self { zone, steering, database, service }
     }
 
     /// The database in use.

@@ -12,7 +12,9 @@ use hickory_proto::{
 use perigee_geo::{build, database::GeoDatabase, health::HealthView};
 use perigee_protocol::{document, model::Document};
 
-use crate::{Outcome, Snapshot, Transport, answer};
+use crate::{
+    Arrival, CookieSecret, LimitPolicy, Limiter, Outcome, Service, Snapshot, Transport, answer as answer_limited,
+};
 
 mod edns;
 mod properties;
@@ -178,8 +180,34 @@ fn delegations() -> String {
     text
 }
 
+fn service(responses_per_second: u32) -> Arc<Service> {
+    let limit = LimitPolicy { responses_per_second, slip: 2, exempt: Vec::new() };
+    let cookies = CookieSecret::new([7; 16]);
+    Arc::new(Service { nsid: (*b"ns1").into(), cookies, keepalive_ds: 100, limit })
+}
+
+const NOW_MS: u64 = 1_800_000_000_000;
+
+/// Without a limit.
+fn answer<'s>(
+    snapshot: &'s Snapshot<Vec<u8>>,
+    peer: IpAddr,
+    transport: Transport,
+    message: &[u8],
+    health: &HealthView,
+    out: &mut Vec<u8>,
+) -> Outcome<'s> {
+    let mut limiter = Limiter::new([0; 16], 1);
+    answer_limited(snapshot, Arrival { peer, transport, now_ms: NOW_MS }, message, health, &mut limiter, out)
+}
+
 fn snapshot() -> Snapshot<Vec<u8>> {
     snapshot_of(&format!("{DOCUMENT}{}", delegations()), |_| {})
+}
+
+/// With so many answers a second for each network.
+fn snapshot_with(responses_per_second: u32) -> Snapshot<Vec<u8>> {
+    Snapshot { service: service(responses_per_second), ..snapshot() }
 }
 
 fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u8>> {
@@ -190,7 +218,7 @@ fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u
     let mut document = document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     change(&mut document);
     let database = GeoDatabase::from_source(build::build(WORLD.as_bytes()).unwrap()).unwrap();
-    Snapshot::new(&document, SERIAL, Some(Arc::new(database))).unwrap()
+    Snapshot::new(&document, SERIAL, Some(Arc::new(database)), service(0)).unwrap()
 }
 
 /// A query, by its bytes.
@@ -301,6 +329,15 @@ fn render(out: &[u8], outcome: &Outcome<'_>) -> String {
         }
         if let Some(EdnsOption::Subnet(subnet)) = edns.option(EdnsCode::Subnet) {
             text += &format!(" {}/{}/{}", subnet.addr(), subnet.source_prefix(), subnet.scope_prefix());
+        }
+        for (_, option) in edns.options().as_ref() {
+            match option {
+                EdnsOption::NSID(nsid) => text += &format!(" nsid={}", String::from_utf8_lossy(nsid.as_ref())),
+                EdnsOption::Unknown(15, code) => text += &format!(" ede={}", u16::from_be_bytes([code[0], code[1]])),
+                EdnsOption::Unknown(12, zeros) => text += &format!(" padding={}", zeros.len()),
+                EdnsOption::Unknown(code, data) => text += &format!(" {code}={data:?}"),
+                _ => {}
+            }
         }
     }
     text

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
-use perigee_dns::Transport;
+use perigee_dns::{Limiter, Transport};
 use perigee_node::{
     access_log::{AccessLog, AccessLogMetrics},
     admin::{AdminBuilder, AdminServing},
@@ -88,12 +88,14 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let Source { document, folder, loaded } = read_document(&options.document)?;
     world::check_supported(&document).map_err(|error| anyhow!(error))?;
     let opened = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
-    let snapshot = world::snapshot(&document, opened.database.clone()).map_err(|error| anyhow!(error))?;
+    let cookies = world::cookie_secret(&document, &folder);
     let bound = listen::bind(&options.listen, runtimes.cores.len())?;
     anyhow::ensure!(!bound.is_empty(), "there is no address to listen on; name one with --listen");
     let listen: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
 
     let name = options.name.unwrap_or_else(|| name_of(&document, &listen));
+    let service = world::service(&document, &name, cookies.clone());
+    let snapshot = world::snapshot(&document, opened.database.clone(), service).map_err(|error| anyhow!(error))?;
     let state = NodeState::new(NodeKind::Geodns, name.clone());
     let node_metrics = Arc::new(NodeMetrics::new(&state));
     node_metrics.reloads.set_generation(FIRST_GENERATION);
@@ -119,6 +121,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         folder,
         document,
         opened,
+        cookies,
     });
     let watcher = loaded.map(|loaded| {
         let world = Arc::clone(&world);
@@ -169,7 +172,8 @@ fn spawn(
     for bound in bound {
         let guard = || Served { state: Arc::clone(state), address: bound.address };
         for (core, (udp, tcp)) in runtimes.cores.iter().zip(bound.udp.into_iter().zip(bound.tcp)) {
-            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp);
+            let limiter = Limiter::new(world::random_key(), runtimes.cores.len());
+            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp, limiter);
             let (guarded, served) = (guard(), udp::serve(udp, answerer, drain.clone()));
             tasks.push(core.spawn(guarded.until(served)));
             let door = Door {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use perigee_dns::Transport;
+use perigee_dns::{Limiter, Transport};
 use perigee_node::metrics::NodeMetrics;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -131,7 +131,7 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, doo
     let door = door.clone();
     connections.spawn(async move {
         door.node_metrics.connections.opened();
-        let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Tcp);
+        let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Tcp, Limiter::unused());
         let connection =
             Connection { stream, peer, answerer, input: Vec::new(), replies: Vec::new(), reply: Vec::new() };
         if let Err(error) = connection.serve(door.drain).await {

@@ -2,18 +2,20 @@
 //! fails leaves what serves as it is.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::SystemTime,
 };
 
-use perigee_dns::Snapshot;
+use perigee_dns::{CookieSecret, LimitPolicy, Service, Snapshot};
 use perigee_geo::database::GeoDatabase;
 use perigee_node::{
     authorize::Authorizer,
     metrics::{NodeMetrics, ReloadResult, Reloaded},
     mmap::MappedFile,
+    secret,
     watch::{Cause, FileWatcher},
 };
 use perigee_protocol::{
@@ -22,7 +24,7 @@ use perigee_protocol::{
 };
 use tokio::runtime::Handle;
 
-use crate::{answerer::Shared, health::Prober, metrics::DnsMetrics};
+use crate::{answerer::Shared, health::Prober, metrics::DnsMetrics, tcp::IDLE_TIMEOUT};
 
 /// The database as it is used: pages of the file, mapped.
 pub(crate) type Database = GeoDatabase<MappedFile>;
@@ -80,8 +82,46 @@ fn open(path: &Path) -> Result<Database, String> {
 
 /// What of a document a zone and its answers are made of. `serial` follows from the content alone, so that nameservers
 /// with the same document have the same.
-pub(crate) fn snapshot(document: &Document, database: Option<Arc<Database>>) -> Result<Snapshot<MappedFile>, String> {
-    Snapshot::new(document, serial(document), database).map_err(|error| error.to_string())
+pub(crate) fn snapshot(
+    document: &Document,
+    database: Option<Arc<Database>>,
+    service: Service,
+) -> Result<Snapshot<MappedFile>, String> {
+    Snapshot::new(document, serial(document), database, Arc::new(service)).map_err(|error| error.to_string())
+}
+
+/// What the nameserver `name` is beside the document's zone.
+pub(crate) fn service(document: &Document, name: &str, cookies: CookieSecret) -> Service {
+    let limit = &document.cdn.rate_limit;
+    Service {
+        nsid: name.as_bytes().into(),
+        cookies,
+        keepalive_ds: u16::try_from(IDLE_TIMEOUT.as_millis() / 100).unwrap_or(u16::MAX),
+        limit: LimitPolicy {
+            responses_per_second: limit.responses_per_second,
+            slip: limit.slip,
+            exempt: limit.exempt.clone(),
+        },
+    }
+}
+
+/// The fleet's, where there is one: resolvers then show one nameserver the cookies of another.
+pub(crate) fn cookie_secret(document: &Document, folder: &Path) -> CookieSecret {
+    let Some(file) = &document.cdn.secret_file else { return CookieSecret::new(random_key()) };
+    match secret::read(&folder.join(file)) {
+        Ok(secret) => CookieSecret::new(secret.derive("dns cookies")),
+        Err(error) => {
+            tracing::warn!(%error, "DNS cookies are made by a secret of this nameserver's own");
+            CookieSecret::new(random_key())
+        }
+    }
+}
+
+/// Nobody else's: from the seeds of the standard library's hash tables, which the system's source of chance gives.
+pub(crate) fn random_key() -> [u8; 16] {
+    let half = || RandomState::new().build_hasher().finish().to_le_bytes();
+    let [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]] = [half(), half()];
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
 /// FNV-1a of the model's text, folded to 32 bits; never 0.
@@ -101,6 +141,7 @@ pub(crate) struct World {
     node_metrics: Arc<NodeMetrics>,
     control: Handle,
     folder: PathBuf,
+    cookies: CookieSecret,
     current: Mutex<Current>,
     me: Weak<Self>,
 }
@@ -126,12 +167,13 @@ pub(crate) struct Parts {
     pub(crate) folder: PathBuf,
     pub(crate) document: Arc<Document>,
     pub(crate) opened: Opened,
+    pub(crate) cookies: CookieSecret,
 }
 
 impl World {
     /// Begins to probe and to watch the database. What serves stays what it is.
     pub(crate) fn start(parts: Parts) -> Arc<Self> {
-        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened } = parts;
+        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened, cookies } = parts;
         prober.follow(&document);
         tell_database(&shared.metrics, shared.snapshot.load().database());
         let current = Current { document: Arc::clone(&document), watch: None, tried: opened.identity, refusal: None };
@@ -142,6 +184,7 @@ impl World {
             node_metrics,
             control,
             folder,
+            cookies,
             current: Mutex::new(current),
             me: Weak::clone(me),
         });
@@ -154,7 +197,8 @@ impl World {
         check_supported(&document)?;
         let mut current = self.lock();
         let opened = open_database(&document, &self.folder)?;
-        let snapshot = snapshot(&document, opened.database)?;
+        let service = service(&document, &self.shared.name, self.cookies.clone());
+        let snapshot = snapshot(&document, opened.database, service)?;
         tell_database(&self.shared.metrics, snapshot.database());
         self.shared.snapshot.store(Arc::new(snapshot));
         self.prober.follow(&document);

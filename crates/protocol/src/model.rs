@@ -96,16 +96,27 @@ pub struct RateLimit {
     pub responses_per_second: u32,
     /// Every so many-th query beyond is answered with TC; 0: none. Default 2.
     pub slip: u32,
-    /// Networks without limit. Default: loopback.
+    /// Networks without limit. Default: those that no forged answer leaves (loopback, private, shared, link-local and
+    /// benchmarking addresses; RFC 6890).
     pub exempt: Vec<IpNet>,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        use std::net::{Ipv4Addr, Ipv6Addr};
-        let v4 = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-        let v6 = ipnet::Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
-        Self { responses_per_second: 1_000, slip: 2, exempt: vec![v4.into(), v6.into()] }
+        const PRIVATE: [&str; 10] = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "169.254.0.0/16",
+            "198.18.0.0/15",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ];
+        let exempt = PRIVATE.iter().filter_map(|network| network.parse().ok()).collect();
+        Self { responses_per_second: 1_000, slip: 2, exempt }
     }
 }
 

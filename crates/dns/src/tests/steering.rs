@@ -96,7 +96,12 @@ fn answers_that_do_not_depend_on_the_client_have_scope_0() {
         &[],
         &format!("NXDOMAIN aa (nx-domain)\n{told}"),
     );
-    check_from("127.49.0.1", &ask("other.example", 1).subnet(&data), &[], &format!("REFUSED (out-of-zone)\n{told}"));
+    check_from(
+        "127.49.0.1",
+        &ask("other.example", 1).subnet(&data),
+        &[],
+        &format!("REFUSED (out-of-zone)\n{told} ede=20"),
+    );
 }
 
 #[test]

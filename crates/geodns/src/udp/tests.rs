@@ -3,7 +3,7 @@
 use std::{net::UdpSocket, sync::Arc};
 
 use arc_swap::ArcSwap;
-use perigee_dns::{Snapshot, Transport};
+use perigee_dns::{CookieSecret, Limiter, Transport};
 use perigee_node::access_log::AccessLog;
 use perigee_protocol::document;
 
@@ -31,12 +31,19 @@ fn answerer() -> Answerer {
     let document = document::load("test.toml", DOCUMENT).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let shared = Shared {
         name: "test".to_owned(),
-        snapshot: ArcSwap::from_pointee(Snapshot::new(&document, 1, None).unwrap()),
+        snapshot: ArcSwap::from_pointee(
+            crate::world::snapshot(
+                &document,
+                None,
+                crate::world::service(&document, "test", CookieSecret::new([0; 16])),
+            )
+            .unwrap(),
+        ),
         health: ArcSwap::default(),
         metrics: DnsMetrics::default(),
         query_log: AccessLog::off(),
     };
-    Answerer::new(Arc::new(shared), Transport::Udp)
+    Answerer::new(Arc::new(shared), Transport::Udp, Limiter::new([0; 16], 1))
 }
 
 const QUESTION: &[u8] = b"\x03www\x03cdn\x07example\x00\x00\x01\x00\x01";

@@ -366,3 +366,21 @@ fn control_and_admin() {
             must be "purge" or "drain" or "read"; for example scopes = ["read"]"#]],
     );
 }
+
+#[test]
+fn rate_limits() {
+    check_with(
+        "zone = \"cdn.example\"",
+        "zone = \"cdn.example\"\nrate_limit = { responses_per_second = 10000001, slip = 101, exempt = [\"10.0.0.1/8\"] }",
+        expect![[r#"
+            perigee.toml:3  cdn.rate_limit.responses_per_second = 10000001
+                must be 0..=10000000; remove it for the default (1000)
+            perigee.toml:3  cdn.rate_limit.slip = 101
+                must be 0..=100; remove it for the default (2)
+            perigee.toml:3  cdn.rate_limit.exempt[0] = "10.0.0.1/8"
+                must have no bits set after its length; write "10.0.0.0/8""#]],
+    );
+    let document = crate::document::load("f", &super::SMALL.replace("zone = \"cdn.example\"", "zone = \"cdn.example\"\nrate_limit = { slip = 0 }"));
+    let limit = document.unwrap().cdn.rate_limit;
+    assert_eq!((limit.responses_per_second, limit.slip, limit.exempt.len()), (1_000, 0, 10));
+}
