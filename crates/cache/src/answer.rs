@@ -32,6 +32,17 @@ impl Answer {
         entry(name).detail(reason).append_to(headers);
         Self::new(response, cache, reason)
     }
+
+    /// The answer of a rule that redirects. Nothing is said of how long it holds: that is the rule's `headers` to say.
+    pub(crate) fn redirect(name: &str, status: StatusCode, location: HeaderValue) -> Self {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, location);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        entry(name).detail("redirect").append_to(headers);
+        Self::new(response, "pass", "redirect")
+    }
 }
 
 /// This tier's member of Cache-Status, to be filled in.

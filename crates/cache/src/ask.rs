@@ -6,8 +6,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
 };
 use perigee_protocol::{
-    headers::{AGE_MS, KEY_AUTHORITY, PROOF, SITE},
-    model::{HeaderRules, Rule, RuleCache, Scheme},
+    headers::{AGE_MS, KEY_AUTHORITY, KEY_SCHEME, PROOF, RULE, SITE},
+    model::{HeaderRules, Rule, Scheme},
 };
 use perigee_semantics::{
     head::StoredHead,
@@ -15,6 +15,7 @@ use perigee_semantics::{
     key::{CacheKey, normalise_query},
     policy::{Policy, Tier},
     request::{RequestView, guard},
+    rules::{self, Choice, Client, RuleView},
     storable::{Admission, Times, admit_post},
     time::Timestamp,
     vary,
@@ -23,15 +24,15 @@ use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, RequestBody
 
 use crate::{
     engine::{Config, Engine},
-    snapshot::Site,
+    snapshot::{Site, host_of},
 };
 
 /// A request that may be served.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) site: Arc<Site>,
-    /// Index into the site's rules.
-    rule: Option<usize>,
+    /// Which of the site's rules are this request's.
+    pub(crate) choice: Choice,
     pub(crate) tier: Tier,
     pub(crate) key: CacheKey,
     pub(crate) key_hash: u64,
@@ -46,6 +47,8 @@ pub(crate) struct Ask {
     /// Who asked, and how: for the fields that say so upstream.
     client: SocketAddr,
     version: Version,
+    /// How the client asked the edge.
+    scheme: Scheme,
     authority: String,
     pub(crate) now: Timestamp,
     pub(crate) generation: u64,
@@ -83,7 +86,7 @@ const CONDITIONS: [HeaderName; 6] = [
 ];
 
 impl Ask {
-    pub(crate) fn new(engine: &Engine, parts: Parts, client: SocketAddr, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn new(engine: &Engine, parts: Parts, client: SocketAddr, scheme: Scheme, now: Timestamp) -> Result<Self, Refusal> {
         let normal = guard(&parts).map_err(|error| Refusal::new(error.status, error.reason))?;
         let authority = normal.authority.into_owned();
         let target = match parts.uri.path_and_query() {
@@ -113,26 +116,37 @@ impl Ask {
         headers.remove(header::HOST);
 
         let (path, query) = (target.path(), target.query());
-        let rule = site.model.rules.iter().position(|rule| rule.path.matches(path));
-        let policy = Policy {
-            cache: &site.model.cache,
-            rule: rule.and_then(|index| site.model.rules.get(index)).map(|rule| &rule.cache),
-            tier: config.tier,
+        let rules = &site.model.rules;
+        let told = peer.as_ref().and_then(|peer| peer.rule.as_deref());
+        let choice = match told.and_then(|claim| Choice::from_claim(claim, site.rules_fingerprint, rules)) {
+            Some(choice) => choice,
+            None => Choice::new(rules, &RuleView { path, host: host_of(&authority), method: &method, headers: &headers }),
         };
+        let rule = choice.rule(rules);
+        let parts = match rule {
+            Some(rule) => {
+                let from = if peer.is_some() { Client::Peer } else { Client::Outside(snapshot.country(client.ip(), rule)) };
+                rules::prepare(rule, &method, from, &mut headers)
+            }
+            None => Vec::new(),
+        };
+        let policy = Policy { cache: &site.model.cache, rule: rule.map(|rule| &rule.cache), tier: config.tier };
         let keyed_query = normalise_query(query, &policy);
         let keyed_target =
             if keyed_query.as_deref() == query { None } else { Some(self::target(path, keyed_query.as_deref())?) };
         let peer_key_authority = peer.as_ref().map(|peer| peer.key_authority.clone());
         let key_authority = peer_key_authority.as_deref().or(site.model.host_header.as_deref()).unwrap_or(&authority);
-        let key = CacheKey::new(&site.model.id, Scheme::Http, key_authority, path, query, &policy);
+        let scheme = peer.as_ref().map_or(scheme, |peer| peer.key_scheme);
+        let key = CacheKey::new(&site.model.id, scheme, key_authority, path, query, &policy).with_parts(&parts);
         Ok(Self {
             key_hash: key.hash64(engine.config.hash_seed),
             key,
-            rule,
+            choice,
             tier: config.tier,
             peer_key_authority,
             client,
             version,
+            scheme,
             authority,
             method,
             headers,
@@ -146,6 +160,13 @@ impl Ask {
         })
     }
 
+    /// What the rules would be if the request had another method.
+    fn choice_for(&self, method: &Method) -> Choice {
+        let rules = &self.site.model.rules;
+        let (path, host) = (self.target.path(), host_of(&self.authority));
+        Choice::new(rules, &RuleView { path, host, method, headers: &self.headers })
+    }
+
     fn key_authority(&self) -> &str {
         self.peer_key_authority.as_deref().unwrap_or(self.host())
     }
@@ -155,20 +176,57 @@ impl Ask {
         self.site.model.host_header.as_deref().unwrap_or(&self.authority)
     }
 
+    /// What the client called the origin: a peer hands it on.
+    fn client_authority(&self) -> &str {
+        let told = self.headers.get(fields::X_FORWARDED_HOST).filter(|_| self.peer_proof.is_some());
+        told.and_then(|host| host.to_str().ok()).unwrap_or(&self.authority)
+    }
+
     fn rule(&self) -> Option<&Rule> {
-        self.site.model.rules.get(self.rule?)
+        self.choice.rule(&self.site.model.rules)
     }
 
-    pub(crate) fn rule_cache(&self) -> Option<&RuleCache> {
-        self.rule().map(|rule| &rule.cache)
+    /// What the rule of a response with that status says of its fields.
+    pub(crate) fn header_rules(&self, status: StatusCode) -> Option<&HeaderRules> {
+        self.choice.rule_for(&self.site.model.rules, status.as_u16()).map(|rule| &rule.headers)
     }
 
-    pub(crate) fn header_rules(&self) -> Option<&HeaderRules> {
-        self.rule().map(|rule| &rule.headers)
-    }
-
+    /// For what is decided without a response.
     pub(crate) fn policy(&self) -> Policy<'_> {
-        Policy { cache: &self.site.model.cache, rule: self.rule_cache(), tier: self.tier }
+        self.policy_by(self.rule())
+    }
+
+    /// For what is decided about a response with that status, stored or just come.
+    pub(crate) fn policy_for(&self, status: StatusCode) -> Policy<'_> {
+        let policy = self.policy();
+        // What passes is not stored, whatever its status.
+        if policy.is_pass() { policy } else { self.policy_by(self.choice.rule_for(&self.site.model.rules, status.as_u16())) }
+    }
+
+    /// Every policy by which a URL of the site may have been keyed, by whatever request: they differ in the query.
+    pub(crate) fn policies(&self) -> Vec<Policy<'_>> {
+        let mut policies = vec![self.policy_by(None)];
+        for rule in &self.site.model.rules {
+            let policy = self.policy_by(Some(rule));
+            let keys_alike = |other: &Policy<'_>| {
+                other.ignores_query() == policy.ignores_query() && other.query() == policy.query()
+            };
+            if !policies.iter().any(keys_alike) {
+                policies.push(policy);
+            }
+        }
+        policies
+    }
+
+    fn policy_by<'a>(&'a self, rule: Option<&'a Rule>) -> Policy<'a> {
+        Policy { cache: &self.site.model.cache, rule: rule.map(|rule| &rule.cache), tier: self.tier }
+    }
+
+    /// Where the request's rule sends the client instead: status and Location.
+    pub(crate) fn redirect(&self) -> Option<(StatusCode, HeaderValue)> {
+        let redirect = self.rule().filter(|_| self.peer_proof.is_none())?.redirect.as_ref()?;
+        let location = rules::location(redirect, &self.authority, self.target.path(), self.target.query())?;
+        Some((StatusCode::from_u16(redirect.status).ok()?, location))
     }
 
     pub(crate) fn view(&self) -> RequestView<'_> {
@@ -179,8 +237,9 @@ impl Ask {
     pub(crate) fn invalidation(&self) -> invalidate::Target<'_> {
         invalidate::Target {
             site: &self.site.model.id,
-            scheme: Scheme::Http,
+            scheme: self.scheme,
             authority: self.key_authority(),
+            client_authority: self.client_authority(),
             path: self.target.path(),
             query: self.target.query(),
         }
@@ -192,8 +251,12 @@ impl Ask {
         if self.method != Method::POST || self.keyed_target.is_some() {
             return None;
         }
+        // A GET may have another rule, or lose the cookies that this shaped the answer by.
+        if self.choice != self.choice_for(&Method::GET) || !self.key.parts().is_empty() {
+            return None;
+        }
         let FetchResponse { status, headers, trusted_age_ms, .. } = response;
-        let policy = self.policy();
+        let policy = self.policy_for(*status);
         match admit_post(self.view(), *status, headers, self.invalidation(), &policy, times, *trusted_age_ms) {
             Admission::Store(head) => Some(*head),
             Admission::DoNot(_) => None,
@@ -214,6 +277,11 @@ impl Ask {
         self.fetch(engine, Method::GET, target, headers, None)
     }
 
+    /// The request for the head of what is stored, in the form that is keyed.
+    pub(crate) fn fetch_head(&self, engine: &Engine) -> FetchRequest {
+        FetchRequest { method: Method::HEAD, ..self.fetch_whole(engine, Vec::new()) }
+    }
+
     /// The client's request as it stands.
     pub(crate) fn fetch_as_asked(&self, engine: &Engine, body: Option<RequestBody>) -> FetchRequest {
         self.fetch(engine, self.method.clone(), self.target.clone(), self.headers.clone(), body)
@@ -232,7 +300,7 @@ impl Ask {
         fields::append_via(&mut headers, self.version, name);
         fields::append_cdn_loop(&mut headers, loop_id);
         let from_peer = self.peer_proof.is_some();
-        fields::append_forwarded(&mut headers, self.client.ip(), &self.authority, Scheme::Http, from_peer);
+        fields::append_forwarded(&mut headers, self.client.ip(), &self.authority, self.scheme, from_peer);
         FetchRequest {
             method,
             target,
@@ -244,6 +312,8 @@ impl Ask {
             shield_claims: Some(Claims {
                 site: self.site.model.id.clone(),
                 key_authority: self.key_authority().to_owned(),
+                key_scheme: self.scheme,
+                rule: self.choice.claim(self.site.rules_fingerprint),
             }),
             interim: self.interim.clone(),
         }
@@ -253,6 +323,8 @@ impl Ask {
 struct PeerClaims {
     site: String,
     key_authority: String,
+    key_scheme: Scheme,
+    rule: Option<String>,
     proof: String,
 }
 
@@ -261,10 +333,18 @@ fn verify_peer(engine: &Engine, parts: &Parts, now: Timestamp) -> Option<PeerCla
     let secret = engine.config.secret.as_ref()?;
     let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let (proof, site, key_authority) = (text(&PROOF)?, text(&SITE)?, text(&KEY_AUTHORITY)?);
+    let key_scheme = if text(&KEY_SCHEME)? == Scheme::Https.as_str() { Scheme::Https } else { Scheme::Http };
+    let rule = text(&RULE);
     let target = parts.uri.path_and_query()?.as_str();
-    secret
-        .verify_request(proof, now.as_millis(), parts.method.as_str(), target, &[site, key_authority])
-        .then(|| PeerClaims { site: site.into(), key_authority: key_authority.into(), proof: proof.into() })
+    let mut said = vec![site, key_authority, key_scheme.as_str()];
+    said.extend(rule);
+    secret.verify_request(proof, now.as_millis(), parts.method.as_str(), target, &said).then(|| PeerClaims {
+        site: site.into(),
+        key_authority: key_authority.into(),
+        key_scheme,
+        rule: rule.map(Into::into),
+        proof: proof.into(),
+    })
 }
 
 fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use perigee_semantics::{
     head::StoredHead,
     invalidate,
-    policy::Policy,
-    ranges::{self, RangeAnswer},
+    purge::Seq,
     reuse,
     status::Fwd,
     storable::Times,
+    validate::{self, HeadEffect, HeadResponse},
     vary,
 };
-use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, Tier as StoreTier};
+use perigee_store::{Entry as StoreEntry, Object, Tier as StoreTier};
 use perigee_upstream::{FetchResponse, RequestBody};
 use tokio::sync::oneshot;
 
@@ -23,11 +23,13 @@ use crate::{
     body::Body,
     engine::Engine,
     error::Failure,
-    fill::Fetching,
+    fill::{Fetching, Private},
     flight::{Filling, Flights, Joined, Landing, Phase, Reader},
     flow::{self, Action, Lookup},
+    inflight::{FETCH_BYTES, Held, UPLOAD_BYTES},
+    partial::is_beginning,
     segments,
-    serve::{CACHE_STATUS, Content, Said, serve, towards_downstream},
+    serve::{CACHE_STATUS, Content, Said, length_of, serve, towards_downstream},
 };
 
 /// A stored object, and under which key it lies (a variant has its own).
@@ -38,8 +40,12 @@ pub(crate) struct Located {
     tier: StoreTier,
 }
 
-enum Found {
+pub(crate) enum Found {
     Object(Located),
+    /// Not all the bytes that are wanted are there; whether the first of them is.
+    Partial(Located, bool),
+    /// A part that does not answer the request.
+    Fragment(Located),
     NoVariant,
     Nothing,
 }
@@ -48,21 +54,25 @@ impl Found {
     fn lookup(&self) -> Lookup<'_> {
         match self {
             Self::Object(located) => Lookup::Found(&located.object.head),
+            Self::Partial(located, starts) => Lookup::Partial { head: &located.object.head, starts: *starts },
             Self::NoVariant => Lookup::NoVariant,
-            Self::Nothing => Lookup::Nothing,
+            Self::Fragment(_) | Self::Nothing => Lookup::Nothing,
         }
     }
 }
 
 /// Why a fetch is made, for Cache-Status and the log.
 #[derive(Clone, Copy, Debug)]
-struct Why {
-    fwd: Fwd,
-    reason: &'static str,
+pub(crate) struct Why {
+    pub(crate) fwd: Fwd,
+    pub(crate) reason: &'static str,
 }
 
 impl Engine {
     pub(crate) async fn drive(self: &Arc<Self>, ask: Arc<Ask>, body: Option<RequestBody>) -> Answer {
+        if let Some((status, location)) = ask.redirect() {
+            return self.redirect(&ask, status, location);
+        }
         if let Err(action) = flow::plan(ask.view(), &ask.policy()) {
             return self.perform(&ask, action, None, body).await;
         }
@@ -70,10 +80,22 @@ impl Engine {
             // RFC 9110 §9.3.1: content in a GET has no defined meaning; it is the origin's to judge.
             return self.pass(&ask, body, Why { fwd: Fwd::Bypass, reason: "request-body" }).await;
         }
-        let found = self.whole(&ask, self.lookup(&ask).await);
-        let action = flow::decide(found.lookup(), ask.view(), &ask.policy(), ask.now);
+        let found = self.sort(&ask, self.lookup(&ask).await);
+        let policy = match &found {
+            Found::Object(located) | Found::Partial(located, _) => ask.policy_for(located.object.head.status),
+            _ => ask.policy(),
+        };
+        let action = flow::decide(found.lookup(), ask.view(), &policy, ask.now);
         let located = match found {
-            Found::Object(located) => Some(located),
+            Found::Object(located) | Found::Partial(located, _) => Some(located),
+            Found::Fragment(fragment) => {
+                return match action {
+                    Action::Fetch { fwd, reason, .. } if is_beginning(&fragment.object) => {
+                        self.complete_fragment(&ask, fragment, Why { fwd, reason }).await
+                    }
+                    action => self.perform(&ask, action, None, body).await,
+                };
+            }
             Found::NoVariant | Found::Nothing => None,
         };
         self.perform(&ask, action, located, body).await
@@ -97,14 +119,21 @@ impl Engine {
                 let located = located.filter(|_| validate);
                 self.fetch(ask, located, Why { fwd, reason }).await
             }
-            (Action::Pass { fwd, reason }, _) => self.pass(ask, body, Why { fwd, reason }).await,
-            (Action::OnlyIfCached | Action::Serve { .. }, _) => {
+            (Action::FetchPart { fwd, reason, asked }, _) => {
+                self.fetch_part(ask, None, asked, Why { fwd, reason }).await
+            }
+            (Action::Complete { reason, ask_first }, Some(located)) => {
+                self.fill_gaps(ask, located, ask_first, Why { fwd: Fwd::Partial, reason }).await
+            }
+            (Action::Pass { fwd, reason }, Some(located)) => self.pass_head(ask, located, Why { fwd, reason }).await,
+            (Action::Pass { fwd, reason }, None) => self.pass(ask, body, Why { fwd, reason }).await,
+            (Action::OnlyIfCached | Action::Serve { .. } | Action::Complete { .. }, _) => {
                 Answer::plain(&self.config.name, StatusCode::GATEWAY_TIMEOUT, "error", "only-if-cached")
             }
         }
     }
 
-    async fn lookup(&self, ask: &Ask) -> Found {
+    pub(crate) async fn lookup(&self, ask: &Ask) -> Found {
         // Memory answers without a future, a wait or an allocation.
         let entry = match self.store.memory_get(&ask.key) {
             Some(entry) => Some((entry, StoreTier::Memory)),
@@ -129,20 +158,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// A large object that the store has dropped a part of is as good as not there: better a fetch of the whole than a
-    /// response that is cut. If its origin serves ranges of what has a strong validator, the rest is filled in as it goes.
-    fn whole(&self, ask: &Ask, found: Found) -> Found {
-        let Found::Object(located) = &found else { return found };
-        let object = &located.object;
-        let StoredBody::Segments { len } = object.body else { return found };
-        let wanted = match ranges::evaluate(ask.view(), &object.head, len) {
-            RangeAnswer::One(range) => segments::of(range.first, range.last),
-            _ => 0..object.body.segments(),
-        };
-        let needed = if segments::can_be_mended(&object.head) { wanted.start..wanted.start + 1 } else { wanted };
-        if self.store.holds(object.fill, needed) { found } else { Found::Nothing }
     }
 
     fn hit(self: &Arc<Self>, ask: &Arc<Ask>, located: &Located, cache: &'static str, reason: &'static str) -> Answer {
@@ -171,7 +186,7 @@ impl Engine {
     }
 
     /// Fetches what is to be stored, together with everybody who wants the same.
-    async fn fetch(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<Located>, why: Why) -> Answer {
+    pub(crate) async fn fetch(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<Located>, why: Why) -> Answer {
         // Requests with credentials never join (ARCHITECTURE, who shares what): what they get may be theirs alone.
         if ask.headers.contains_key(header::AUTHORIZATION) {
             return self.fetch_alone(ask, located, why).await;
@@ -252,18 +267,30 @@ impl Engine {
         let fetching = Fetching::new(self, ask, located.clone(), private);
         // A task of its own: the fill goes on for the others, and for the store, when this client leaves.
         tokio::spawn(fetching.lead(leader));
+        self.landing(ask, reader, response, located, why).await
+    }
+
+    /// Answers with what a fetch of the whole comes to.
+    pub(crate) async fn landing(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        reader: Reader,
+        response: oneshot::Receiver<Private>,
+        located: Option<Located>,
+        why: Why,
+    ) -> Answer {
         match reader.phase().await {
             Phase::Streaming(filling) => self.stream(ask, reader, filling, why, false),
             Phase::Stored(object, landing) => self.landed(ask, object, &landing, why, false),
             Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
             Phase::Declined | Phase::Waiting => match response.await {
-                Ok((response, reason)) => self.relay(ask, *response, "miss", reason, why.fwd),
+                Ok((response, reason, seat)) => self.relay(ask, *response, Some(seat), "miss", reason, why.fwd),
                 Err(_) => self.failed(ask, located.as_ref(), Failure::LeaderGone),
             },
         }
     }
 
-    fn stream(
+    pub(crate) fn stream(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
         reader: Reader,
@@ -298,21 +325,30 @@ impl Engine {
         serve(self, ask, Content::Stored(object), said)
     }
 
-    fn failed(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<&Located>, failure: Failure) -> Answer {
+    pub(crate) fn failed(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<&Located>, failure: Failure) -> Answer {
         match located {
-            Some(located) if reuse::serve_on_error(&located.object.head, &ask.policy(), ask.now) => {
+            Some(located) if reuse::serve_on_error(&located.object.head, &ask.policy_for(located.object.head.status), ask.now) => {
                 self.hit(ask, located, "stale", "stale-if-error")
             }
             _ => {
                 tracing::debug!(site = %ask.site.label, reason = failure.as_str(), "no response from upstream");
-                Answer::plain(&self.config.name, failure.status(), "error", failure.as_str())
+                let mut answer = Answer::plain(&self.config.name, failure.status(), "error", failure.as_str());
+                if failure == Failure::Memory {
+                    // RFC 9110 §10.2.3.
+                    answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                }
+                answer
             }
         }
     }
 
     /// Sends the request on as it stands.
-    async fn pass(self: &Arc<Self>, ask: &Arc<Ask>, body: Option<RequestBody>, why: Why) -> Answer {
-        let (began, request_time) = (self.store.begin(), self.now());
+    pub(crate) async fn pass(self: &Arc<Self>, ask: &Arc<Ask>, body: Option<RequestBody>, why: Why) -> Answer {
+        let upload = body.as_ref().map_or(0, |body| body.exact_length().unwrap_or(u64::MAX).min(UPLOAD_BYTES));
+        let Some(seat) = self.inflight.seat(FETCH_BYTES + upload).await else {
+            return self.failed(ask, None, Failure::Memory);
+        };
+        let (began, fence, request_time) = (self.store.begin(), self.store.fence(), self.now());
         match ask.site.upstream.fetch(ask.fetch_as_asked(self, body)).await {
             Err(error) => self.failed(ask, None, Failure::Fetch(error.kind())),
             Ok(response) => {
@@ -321,19 +357,55 @@ impl Engine {
                 self.invalidate(ask, &response);
                 let times = Times { request_time, response_time: self.now() };
                 if !overtaken && let Some(head) = ask.representation(&response, times) {
-                    return self.keep(ask, head, response, why).await;
+                    return self.keep(ask, seat, fence, head, response, why).await;
                 }
-                self.relay(ask, response, "pass", why.reason, why.fwd)
+                self.relay(ask, response, Some(seat), "pass", why.reason, why.fwd)
             }
         }
     }
 
+    /// Sends a HEAD on while a response to GET is stored, which what comes may update or outdate (RFC 9111 §4.3.5).
+    async fn pass_head(self: &Arc<Self>, ask: &Arc<Ask>, located: Located, why: Why) -> Answer {
+        let request_time = self.now();
+        let response = match ask.site.upstream.fetch(ask.fetch_head(self)).await {
+            Ok(response) => response,
+            Err(error) => return self.failed(ask, Some(&located), Failure::Fetch(error.kind())),
+        };
+        let stored = &located.object.head;
+        let (times, policy) = (Times { request_time, response_time: self.now() }, ask.policy_for(stored.status));
+        if response.status.is_server_error() && reuse::serve_on_error(stored, &policy, times.response_time) {
+            return self.hit(ask, &located, "stale", "stale-if-error");
+        }
+        let FetchResponse { status, headers, trusted_age_ms, .. } = &response;
+        let new = HeadResponse { status: *status, headers, trusted_age_ms: *trusted_age_ms };
+        match validate::apply_head(stored, ask.view(), new, length_of(&located.object), &policy, times) {
+            HeadEffect::Updated(head) => {
+                let landing =
+                    Landing { upstream_status: Some(status.as_u16()), stale: None, below: below(&response) };
+                let object = Object { head: Arc::from(head), ..located.object };
+                self.store.commit(&located.key, object.clone());
+                return self.landed(ask, object, &landing, why, false);
+            }
+            HeadEffect::Outdated => self.store.remove(&located.key),
+            HeadEffect::None => {}
+        }
+        self.relay(ask, response, None, "pass", why.reason, why.fwd)
+    }
+
     /// Stores what a POST brought, while its client gets it.
-    async fn keep(self: &Arc<Self>, ask: &Arc<Ask>, head: StoredHead, response: FetchResponse, why: Why) -> Answer {
+    async fn keep(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        seat: Held,
+        fence: Seq,
+        head: StoredHead,
+        response: FetchResponse,
+        why: Why,
+    ) -> Answer {
         let (leader, reader) = Flights::alone();
         let (private, _) = oneshot::channel();
         let fetching = Fetching::new(self, ask, None, private);
-        tokio::spawn(fetching.fill(leader, self.store.begin(), head, response));
+        tokio::spawn(fetching.fill(leader, seat, self.store.begin(), fence, head, response));
         match reader.phase().await {
             Phase::Streaming(filling) => self.stream(ask, reader, filling, why, false),
             _ => self.failed(ask, None, Failure::LeaderGone),
@@ -345,19 +417,35 @@ impl Engine {
         if ask.method.is_safe() {
             return;
         }
-        let policy: Policy<'_> = ask.policy();
-        for key in invalidate::invalidated(&ask.method, response.status, &response.headers, ask.invalidation(), &policy)
-        {
-            self.store.remove(&key);
-            self.flights.close(&key);
+        for policy in ask.policies() {
+            let target = ask.invalidation();
+            for key in invalidate::invalidated(&ask.method, response.status, &response.headers, target, &policy) {
+                self.store.remove(&key);
+                self.flights.close(&key);
+            }
         }
     }
 
+    /// Answers as the request's rule says, without looking anything up.
+    fn redirect(&self, ask: &Ask, status: StatusCode, location: HeaderValue) -> Answer {
+        let mut answer = Answer::redirect(&self.config.name, status, location);
+        towards_downstream(self, ask, status, answer.response.headers_mut());
+        answer
+    }
+
     /// Answers with what the upstream sent, unstored.
-    fn relay(&self, ask: &Ask, upstream: FetchResponse, cache: &'static str, reason: &'static str, fwd: Fwd) -> Answer {
+    pub(crate) fn relay(
+        &self,
+        ask: &Ask,
+        upstream: FetchResponse,
+        seat: Option<Held>,
+        cache: &'static str,
+        reason: &'static str,
+        fwd: Fwd,
+    ) -> Answer {
         let peer = upstream.peer.to_string();
         let status = upstream.status;
-        let body = if ask.method == Method::HEAD { Body::empty() } else { Body::upstream(upstream.body) };
+        let body = if ask.method == Method::HEAD { Body::empty() } else { Body::upstream(upstream.body, &self.inflight, seat) };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = upstream.headers;
@@ -367,7 +455,7 @@ impl Engine {
             member = member.detail(reason);
         }
         member.append_to(headers);
-        towards_downstream(self, ask, headers);
+        towards_downstream(self, ask, status, headers);
         let mut answer = Answer::new(response, cache, reason);
         answer.upstream = peer;
         answer
@@ -375,7 +463,7 @@ impl Engine {
 }
 
 /// Whether a response that somebody else's fetch brought is this request's too (ARCHITECTURE, who shares what).
-fn may_share(head: &StoredHead, ask: &Ask) -> bool {
+pub(crate) fn may_share(head: &StoredHead, ask: &Ask) -> bool {
     head.is_collapsible() && vary::matches(&head.vary, &ask.headers)
 }
 

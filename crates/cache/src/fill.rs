@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use perigee_semantics::{
     head::StoredHead,
+    purge::Seq,
     request::RequestView,
     reuse,
     storable::{self, Admission, DoNotReason, Times, admit},
@@ -22,11 +23,12 @@ use crate::{
     drive::{Located, below},
     engine::Engine,
     error::Failure,
-    flight::{Audience, Cut, Filling, Landing, Leader},
+    flight::{Cut, Filling, Landing, Leader, Room},
+    inflight::{FETCH_BYTES, Held},
 };
 
-/// A response for its requester alone, and why.
-pub(crate) type Private = (Box<FetchResponse>, &'static str);
+/// A response for its requester alone, why, and the seat of its body.
+pub(crate) type Private = (Box<FetchResponse>, &'static str, Held);
 
 /// One fetch for the store.
 pub(crate) struct Fetching {
@@ -47,12 +49,19 @@ impl Fetching {
     }
 
     pub(crate) async fn lead(self, leader: Leader) {
+        match self.engine.inflight.seat(FETCH_BYTES).await {
+            Some(seat) => self.fetch(leader, seat).await,
+            None => self.fall_back(leader, Failure::Memory, None),
+        }
+    }
+
+    async fn fetch(self, leader: Leader, seat: Held) {
         let conditions =
             self.located.as_ref().map(|located| validate::conditions(&located.object.head)).unwrap_or_default();
         let conditional = !conditions.is_empty();
         let request = self.ask.fetch_whole(&self.engine, conditions);
         // Before the request leaves: what is invalidated while it is under way must not come back with it.
-        let fill = self.engine.store.begin();
+        let (fill, fence) = (self.engine.store.begin(), self.engine.store.fence());
         let request_time = self.engine.now();
         let response = match self.ask.site.upstream.fetch(request).await {
             Ok(response) => response,
@@ -60,7 +69,7 @@ impl Fetching {
         };
         let times = Times { request_time, response_time: self.engine.now() };
         if response.status == StatusCode::NOT_MODIFIED && conditional {
-            return Box::pin(self.not_modified(leader, response, times)).await;
+            return Box::pin(self.not_modified(leader, seat, fence, response, times)).await;
         }
         if response.status == StatusCode::NOT_MODIFIED {
             // We asked for the whole, without conditions; the client's own are not the upstream's to answer.
@@ -70,10 +79,22 @@ impl Fetching {
             let status = response.status.as_u16();
             return self.fall_back(leader, Failure::ServerError(status), Some(status));
         }
-        match admit(self.view(), response.status, &response.headers, &self.ask.policy(), times, response.trusted_age_ms)
+        self.receive(leader, seat, (fill, fence), response, times).await;
+    }
+
+    /// Stores a final response or declines to.
+    pub(crate) async fn receive(
+        self,
+        leader: Leader,
+        seat: Held,
+        (fill, fence): (FillId, Seq),
+        response: FetchResponse,
+        times: Times,
+    ) {
+        match admit(self.view(), response.status, &response.headers, &self.ask.policy_for(response.status), times, response.trusted_age_ms)
         {
-            Admission::Store(head) => self.fill(leader, fill, *head, response).await,
-            Admission::DoNot(reason) => self.decline(leader, response, reason, times),
+            Admission::Store(head) => self.fill(leader, seat, fill, fence, *head, response).await,
+            Admission::DoNot(reason) => self.decline(leader, seat, response, reason, times),
         }
     }
 
@@ -82,17 +103,22 @@ impl Fetching {
         RequestView { method: &Method::GET, headers: &self.ask.headers }
     }
 
+    fn may_be_stale(&self, located: &Located, now: perigee_semantics::time::Timestamp) -> bool {
+        let head = &located.object.head;
+        reuse::serve_on_error(head, &self.ask.policy_for(head.status), now)
+    }
+
     fn stale_is_better(&self, times: Times) -> bool {
         self.located
             .as_ref()
-            .is_some_and(|located| reuse::serve_on_error(&located.object.head, &self.ask.policy(), times.response_time))
+            .is_some_and(|located| self.may_be_stale(located, times.response_time))
     }
 
     /// Ends the flight with what is stored, if that may be, or with the failure.
     fn fall_back(self, leader: Leader, failure: Failure, upstream_status: Option<u16>) {
         let now = self.engine.now();
         match self.located {
-            Some(located) if reuse::serve_on_error(&located.object.head, &self.ask.policy(), now) => {
+            Some(located) if self.may_be_stale(&located, now) => {
                 let landing = Landing { upstream_status, stale: Some(failure), below: None };
                 leader.stored(located.object, landing);
             }
@@ -100,7 +126,7 @@ impl Fetching {
         }
     }
 
-    fn decline(self, leader: Leader, response: FetchResponse, reason: DoNotReason, times: Times) {
+    fn decline(self, leader: Leader, seat: Held, response: FetchResponse, reason: DoNotReason, times: Times) {
         let says_nothing = storable::says_nothing_of_the_url(response.status);
         if let Some(located) = &self.located
             && !says_nothing
@@ -109,21 +135,21 @@ impl Fetching {
             self.engine.store.remove(&located.key);
         }
         // Ignored when the client has left: the response is dropped, which closes its connection.
-        let _gone = self.private.send((Box::new(response), reason.as_str()));
+        let _gone = self.private.send((Box::new(response), reason.as_str(), seat));
         if says_nothing { leader.release() } else { leader.decline(times.response_time) }
     }
 
     /// RFC 9111 §4.3.3 and §4.3.4.
-    async fn not_modified(mut self, leader: Leader, response: FetchResponse, times: Times) {
+    async fn not_modified(mut self, leader: Leader, seat: Held, fence: Seq, response: FetchResponse, times: Times) {
         let Some(located) = self.located.take() else {
             return leader.release();
         };
-        let policy = self.ask.policy();
         let head = &located.object.head;
+        let policy = self.ask.policy_for(head.status);
         let landing = Landing { upstream_status: Some(304), stale: None, below: below(&response) };
         match validate::freshen(head, self.view(), &response.headers, &policy, times, response.trusted_age_ms) {
             Freshened::Updated(head) => {
-                let object = Object { head: Arc::from(head), ..located.object };
+                let object = Object { head: Arc::from(head), fence: fence.max(located.object.fence), ..located.object };
                 self.engine.store.commit(&located.key, object.clone());
                 leader.stored(object, landing);
             }
@@ -134,13 +160,21 @@ impl Fetching {
             Freshened::Mismatch => {
                 self.engine.store.remove(&located.key);
                 // Without anything stored there are no conditions, so this happens once.
-                Box::pin(self.lead(leader)).await;
+                Box::pin(self.fetch(leader, seat)).await;
             }
         }
     }
 
     /// Stores a response that was admitted, while the leader's readers get it.
-    pub(crate) async fn fill(self, leader: Leader, fill: FillId, head: StoredHead, response: FetchResponse) {
+    pub(crate) async fn fill(
+        self,
+        leader: Leader,
+        _seat: Held,
+        fill: FillId,
+        fence: Seq,
+        head: StoredHead,
+        response: FetchResponse,
+    ) {
         let length = match response.framing {
             BodyFraming::Empty => Some(0),
             BodyFraming::Length(length) => Some(length),
@@ -152,50 +186,83 @@ impl Fetching {
         leader.stream(Filling {
             head: Arc::clone(&head),
             fill,
+            fence,
             length,
             stored,
             below: below(&response),
             peer: response.peer.to_string(),
+            part: None,
         });
         if !stored {
             leader.give_up_keeping();
         }
-        let mut sink = Sink {
-            engine: &self.engine,
-            fill,
-            segment: BytesMut::new(),
-            written: 0,
-            segments: 0,
-            keeping: stored,
-            bytes_max,
-        };
+        let mut sink = Sink::new(&self.engine, fill, length, stored, bytes_max);
         let result = sink.pump(&leader, response.body).await;
         if result.is_ok()
             && let Some(body) = sink.close(&leader).await
         {
-            commit(&self.engine, &self.ask, Object { head, fill, body }).await;
+            commit(&self.engine, &self.ask, Object { head, fill, fence, body }).await;
         }
         leader.finish(result);
     }
 }
 
-/// Cuts a body into segments on its way into the store.
-struct Sink<'a> {
+/// Cuts a body into segments on its way into the store. What is not stored yet is in the flight's window, and only there.
+pub(crate) struct Sink<'a> {
     engine: &'a Engine,
     fill: FillId,
-    segment: BytesMut,
-    /// Bytes taken, those in `segment` included.
-    written: u64,
+    /// The number of the first segment that is stored, and how many bytes come before it.
+    first: (u32, u64),
+    /// Bytes of the body so far.
+    taken: u64,
+    /// Stored so far.
     segments: u32,
     keeping: bool,
+    counted: bool,
     bytes_max: u64,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// For a body of `length` bytes, where known.
+    pub(crate) fn new(engine: &'a Engine, fill: FillId, length: Option<u64>, keeping: bool, bytes_max: u64) -> Self {
+        // What is shorter than its seat is not counted again.
+        let counted = length.is_none_or(|length| length > FETCH_BYTES);
+        Self { engine, fill, first: (0, 0), taken: 0, segments: 0, keeping, counted, bytes_max }
+    }
+
+    /// The first segment to be stored is `number`, and begins after `skip` bytes that are not.
+    pub(crate) fn starting_at(self, number: u32, skip: u64) -> Self {
+        Self { first: (number, skip), ..self }
+    }
+
+    pub(crate) fn is_keeping(&self) -> bool {
+        self.keeping
+    }
+
+    /// Stored so far.
+    pub(crate) fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    /// Hands a piece to the readers, and on its way into the store.
+    pub(crate) async fn push(&mut self, leader: &Leader, data: Bytes) {
+        self.taken += data.len() as u64;
+        let inflight = &self.engine.inflight;
+        leader.push(data, |piece| if self.counted { inflight.count(piece, None) } else { piece });
+        self.keep(leader).await;
+    }
+
     async fn pump(&mut self, leader: &Leader, mut body: UpstreamBody) -> Result<(), Cut> {
+        let inflight = &self.engine.inflight;
         loop {
-            if leader.room().await == Audience::Gone && !self.keeping {
-                return Err(Cut);
+            match leader.room(inflight).await {
+                Room::Free => {}
+                Room::Nobody if self.keeping => {}
+                Room::Nobody => return Err(Cut),
+                Room::Short => {
+                    self.give_up(leader);
+                    continue;
+                }
             }
             let Some(frame) = body.frame().await else {
                 return Ok(());
@@ -203,59 +270,75 @@ impl Sink<'_> {
             let Ok(data) = frame.map_err(|_| Cut)?.into_data() else {
                 continue;
             };
-            leader.push(data.clone());
-            self.take(leader, &data).await;
+            self.push(leader, data).await;
         }
     }
 
-    async fn take(&mut self, leader: &Leader, mut data: &[u8]) {
-        self.written += data.len() as u64;
-        if self.keeping && self.written > self.bytes_max {
-            self.keeping = false;
-            leader.give_up_keeping();
-            self.segment = BytesMut::new();
+    pub(crate) fn give_up(&mut self, leader: &Leader) {
+        self.keeping = false;
+        leader.give_up_keeping();
+    }
+
+    fn kept(&self) -> u64 {
+        self.first.1 + u64::from(self.segments) * SEGMENT_BYTES as u64
+    }
+
+    async fn keep(&mut self, leader: &Leader) {
+        if self.keeping && self.taken > self.bytes_max {
+            self.give_up(leader);
         }
-        while self.keeping && !data.is_empty() {
-            let room = SEGMENT_BYTES - self.segment.len();
-            let (now, later) = data.split_at(room.min(data.len()));
-            self.segment.extend_from_slice(now);
-            data = later;
-            if self.segment.len() == SEGMENT_BYTES {
-                self.put(leader).await;
-            }
+        while self.keeping && self.taken.saturating_sub(self.kept()) >= SEGMENT_BYTES as u64 {
+            self.put(leader, self.kept() + SEGMENT_BYTES as u64).await;
         }
     }
 
-    async fn put(&mut self, leader: &Leader) {
-        let segment: Bytes = std::mem::take(&mut self.segment).freeze();
-        self.engine.store.put_segment(self.fill, self.segments, segment).await;
+    /// Stores the next segment, which ends at `end`.
+    async fn put(&mut self, leader: &Leader, end: u64) {
+        let parts = leader.collect(self.kept(), end);
+        self.engine.store.put_parts(self.fill, self.first.0.saturating_add(self.segments), parts).await;
         self.segments += 1;
-        leader.kept(u64::from(self.segments) * SEGMENT_BYTES as u64);
+        leader.kept(end);
+    }
+
+    /// Stores what has come of the last segment.
+    pub(crate) async fn flush(&mut self, leader: &Leader) {
+        if self.keeping && self.taken > self.kept() {
+            self.put(leader, self.taken).await;
+        }
     }
 
     /// The body as it is to be committed; `None` if it is not kept.
-    async fn close(&mut self, leader: &Leader) -> Option<StoredBody> {
+    pub(crate) async fn close(&mut self, leader: &Leader) -> Option<StoredBody> {
         if !self.keeping {
             return None;
         }
-        if self.segments == 0 && self.segment.len() <= INLINE_BYTES_MAX {
-            return Some(StoredBody::Inline(Bytes::copy_from_slice(&self.segment)));
+        if self.taken <= INLINE_BYTES_MAX as u64 {
+            let mut parts = leader.collect(0, self.taken);
+            let whole = if parts.len() == 1 { parts.pop().unwrap_or_default() } else { Bytes::from(parts.concat()) };
+            return Some(StoredBody::Inline(whole));
         }
-        if !self.segment.is_empty() {
-            self.put(leader).await;
-        }
-        Some(StoredBody::Segments { len: self.written })
+        self.flush(leader).await;
+        Some(StoredBody::Segments { len: self.taken })
     }
 }
 
 /// Makes an object visible: under its URL, or among the URL's variants.
-async fn commit(engine: &Engine, ask: &Ask, object: Object) {
+pub(crate) async fn commit(engine: &Engine, ask: &Ask, object: Object) {
     if object.head.vary.is_empty() {
         engine.store.commit(&ask.key, object);
         return;
     }
     // One writer of a URL's index at a time, so that concurrent fills of two variants keep both.
     let _turn = engine.index_turn(ask.key_hash).await;
+    commit_in_turn(engine, ask, object).await;
+}
+
+/// As [`commit`], for whoever has the turn of the URL.
+pub(crate) async fn commit_in_turn(engine: &Engine, ask: &Ask, object: Object) {
+    if object.head.vary.is_empty() {
+        engine.store.commit(&ask.key, object);
+        return;
+    }
     let mut index = match engine.store.get(&ask.key).await {
         Some((StoreEntry::Variants(index), _)) => VariantIndex::clone(&index),
         _ => VariantIndex::default(),

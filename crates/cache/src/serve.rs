@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use perigee_semantics::{
     head::StoredHead,
     headers as fields,
+    partial::{self, Part},
     policy::Tier,
     ranges::{self, ByteRange, RangeAnswer},
+    rules,
     validate::{self, Precondition},
 };
 use perigee_store::{self as store, Object};
@@ -26,21 +28,48 @@ use crate::{
 /// Where the bytes are.
 pub(crate) enum Content {
     Stored(Object),
+    /// A stored part of something else than what is stored.
+    Fragment(Object, Part),
     Flying(Reader, Arc<Filling>),
 }
 
 impl Content {
-    fn head(&self) -> Arc<StoredHead> {
+    /// With the head of the whole.
+    fn with_head(self) -> (Self, Arc<StoredHead>) {
         match self {
-            Self::Stored(object) => Arc::clone(&object.head),
-            Self::Flying(_, filling) => Arc::clone(&filling.head),
+            Self::Stored(object) => match partial::of_fragment(&object.head) {
+                Some((head, part)) => (Self::Fragment(object, part), Arc::new(head)),
+                None => {
+                    let head = Arc::clone(&object.head);
+                    (Self::Stored(object), head)
+                }
+            },
+            Self::Fragment(object, part) => {
+                let head = Arc::clone(&object.head);
+                (Self::Fragment(object, part), head)
+            }
+            Self::Flying(reader, filling) => {
+                let head = Arc::clone(&filling.head);
+                (Self::Flying(reader, filling), head)
+            }
         }
     }
 
+    /// Of the whole.
     fn length(&self) -> Option<u64> {
         match self {
             Self::Stored(object) => Some(length_of(object)),
+            Self::Fragment(_, part) => Some(part.complete),
             Self::Flying(_, filling) => filling.length,
+        }
+    }
+
+    /// What there is, where that is not the whole and no more can be had.
+    fn confines(&self) -> Option<ByteRange> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Fragment(_, part) => Some(part.range),
+            Self::Flying(_, filling) => filling.part.filter(|part| part.fragment).map(|part| part.range),
         }
     }
 }
@@ -63,9 +92,9 @@ pub(crate) struct Said<'a> {
 
 /// Answers with a stored object or one that is being stored.
 pub(crate) fn serve(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, said: Said<'_>) -> Answer {
-    let head = content.head();
+    let (content, head) = content.with_head();
     let now =
-        if matches!(content, Content::Stored(_)) { ask.now.max(head.freshness.response_time) } else { engine.now() };
+        if matches!(content, Content::Flying(..)) { engine.now() } else { ask.now.max(head.freshness.response_time) };
     let age_ms = head.freshness.age_ms(now);
     let mut response = represent(engine, ask, content, &head);
     let headers = response.headers_mut();
@@ -76,26 +105,24 @@ pub(crate) fn serve(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, said
     headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
     said.entry.append_to(headers);
     ask::vouch(engine, ask, age_ms, headers);
-    towards_downstream(engine, ask, headers);
+    towards_downstream(engine, ask, head.status, headers);
     Answer::new(response, said.cache, said.reason)
 }
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What holds for every response: Via, and towards clients the site's rules; caches' own fields end at the edge.
-pub(crate) fn towards_downstream(engine: &Engine, ask: &Ask, headers: &mut HeaderMap) {
-    fields::append_via(headers, http::Version::HTTP_11, &engine.config.name);
+/// `status` is what upstream gave, which a 206 or 304 of ours may have been made of.
+pub(crate) fn towards_downstream(engine: &Engine, ask: &Ask, status: StatusCode, headers: &mut HeaderMap) {
+    if let Some(via) = &engine.via {
+        headers.append(header::VIA, via.clone());
+    }
     if engine.config.tier == Tier::Shield || ask.peer_proof.is_some() {
         return;
     }
     fields::strip_for_client(headers, &ask.site.model.cache);
-    if let Some(rules) = ask.header_rules() {
-        for name in &rules.remove {
-            headers.remove(name);
-        }
-        for (name, value) in &rules.set {
-            headers.insert(name, value.clone());
-        }
+    if let Some(changes) = ask.header_rules(status) {
+        rules::apply(changes, headers);
     }
 }
 
@@ -123,6 +150,10 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
             ranges::evaluate(view, head, length)
         }
         _ => RangeAnswer::Whole,
+    };
+    let wanted = match content.confines() {
+        Some(range) => confined(wanted, range),
+        None => wanted,
     };
     match (wanted, length) {
         (RangeAnswer::Unsatisfiable, Some(length)) => {
@@ -153,6 +184,15 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
     }
 }
 
+/// RFC 9110 §15.3.7: a 206 may bring less than was asked, and says what it brings.
+fn confined(wanted: RangeAnswer, there: ByteRange) -> RangeAnswer {
+    match wanted {
+        RangeAnswer::One(range) if there.first <= range.first && range.last <= there.last => RangeAnswer::One(range),
+        RangeAnswer::Unsatisfiable => RangeAnswer::Unsatisfiable,
+        RangeAnswer::One(_) | RangeAnswer::Many(_) | RangeAnswer::Whole => RangeAnswer::One(there),
+    }
+}
+
 fn with(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -168,8 +208,13 @@ fn whole(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content) -> Body {
             Body::stream(segments::stored(engine, ask, object, 0..length), Some(length))
         }
         Content::Flying(reader, filling) => {
-            let length = filling.length;
-            Body::stream(segments::flying(engine, ask, reader, filling), length)
+            let range = 0..filling.length.unwrap_or(u64::MAX);
+            Body::stream(segments::flying(engine, ask, reader, &filling, range), filling.length)
+        }
+        // It is confined to a range.
+        Content::Fragment(object, part) => {
+            let range = ByteRange { first: 0, last: part.range.length().saturating_sub(1) };
+            Body::stream(bytes_of(engine, ask, &object, range), Some(part.range.length()))
         }
     }
 }
@@ -178,9 +223,14 @@ fn part(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, range: ByteRange
     let length = Some(range.last - range.first + 1);
     match content {
         Content::Stored(object) => Body::stream(bytes_of(engine, ask, &object, range), length),
-        Content::Flying(mut reader, filling) => {
-            reader.seek(range.first, range.last + 1);
-            Body::stream(segments::flying(engine, ask, reader, filling), length)
+        Content::Fragment(object, part) => {
+            let at = |offset: u64| offset.saturating_sub(part.range.first);
+            let range = ByteRange { first: at(range.first), last: at(range.last) };
+            Body::stream(bytes_of(engine, ask, &object, range), length)
+        }
+        Content::Flying(reader, filling) => {
+            let range = range.first..range.last.saturating_add(1);
+            Body::stream(segments::flying(engine, ask, reader, &filling, range), length)
         }
     }
 }

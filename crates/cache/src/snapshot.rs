@@ -1,8 +1,9 @@
 //! What requests are served by: the sites of one generation of the document. A request pins one for its life.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use perigee_protocol::model;
+use perigee_semantics::rules;
 use perigee_upstream::Upstream;
 
 /// Sites by host, at one generation.
@@ -13,6 +14,24 @@ pub struct Snapshot {
     sites: Vec<Arc<Site>>,
     hosts: HashMap<Box<str>, usize>,
     any_host: Option<usize>,
+    country: Option<CountryOf>,
+}
+
+/// Says in which country an address is, by a database that may be replaced at any time.
+#[derive(Clone)]
+pub struct CountryOf(Arc<dyn Fn(IpAddr) -> Option<[u8; 2]> + Send + Sync>);
+
+impl CountryOf {
+    /// Asks `lookup`, which must neither block nor panic.
+    pub fn new(lookup: impl Fn(IpAddr) -> Option<[u8; 2]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lookup))
+    }
+}
+
+impl fmt::Debug for CountryOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CountryOf")
+    }
 }
 
 /// A site as the engine needs it.
@@ -22,6 +41,8 @@ pub struct Site {
     pub model: model::Site,
     /// For the log.
     pub label: Arc<str>,
+    /// Of the rules: two nodes with the same number number them alike.
+    pub rules_fingerprint: u64,
     /// Where its misses go.
     pub upstream: Arc<dyn Upstream>,
 }
@@ -29,7 +50,8 @@ pub struct Site {
 impl Site {
     /// A site and where its misses go.
     pub fn new(model: model::Site, upstream: Arc<dyn Upstream>) -> Self {
-        Self { label: model.id.as_str().into(), model, upstream }
+        let rules_fingerprint = rules::fingerprint(&model.rules);
+        Self { label: model.id.as_str().into(), rules_fingerprint, model, upstream }
     }
 }
 
@@ -44,12 +66,26 @@ impl Snapshot {
             }
             list.push(Arc::new(site));
         }
-        Self { generation, sites: list, hosts, any_host: None }
+        Self { generation, sites: list, hosts, any_host: None, country: None }
     }
 
     /// One site that answers to every host: the mode without a document.
     pub fn any_host(site: Site) -> Self {
-        Self { generation: 1, sites: vec![Arc::new(site)], hosts: HashMap::new(), any_host: Some(0) }
+        Self { generation: 1, sites: vec![Arc::new(site)], hosts: HashMap::new(), any_host: Some(0), country: None }
+    }
+
+    /// With who says where clients are: without, rules that key by country find none.
+    #[must_use]
+    pub fn with_country(mut self, country: CountryOf) -> Self {
+        self.country = Some(country);
+        self
+    }
+
+    /// The country of a client, where the rule keys by it.
+    pub(crate) fn country(&self, client: IpAddr, rule: &model::Rule) -> Option<[u8; 2]> {
+        let lookup = self.country.as_ref().filter(|_| rule.cache.key.country)?;
+        // A client on a dual-stack listener is the IPv4 address that it has.
+        (lookup.0)(client.to_canonical())
     }
 
     /// The site for an authority (port ignored).

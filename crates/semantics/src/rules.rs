@@ -8,6 +8,7 @@
 //! Matching costs at most the rules' patterns times the length of what they are compared with, and allocates only where
 //! rules with `status` match.
 
+pub mod describe;
 mod device;
 mod key;
 mod redirect;

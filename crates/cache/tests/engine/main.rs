@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod dialogue;
+mod document_rules;
 mod rules;
 mod scenarios;
 mod streaming;

@@ -11,7 +11,7 @@ use crate::{key::CacheKey, policy::Policy, policy::Tier};
 /// The rules of a document that says so.
 fn rules(text: &str) -> Vec<Rule> {
     let text = format!(
-        "[cdn]\nzone = \"cdn.example\"\n[[pop]]\nid = \"fra\"\nlatitude = 0\nlongitude = 0\naddresses = [\"198.18.0.1\"]\n\
+        "[cdn]\nzone = \"cdn.example\"\n[geo]\ndatabase = \"w.mmdb\"\n[[pop]]\nid = \"fra\"\nlatitude = 0\nlongitude = 0\naddresses = [\"198.18.0.1\"]\n\
          [[site]]\nid = \"www\"\norigins = [{{ url = \"http://198.18.0.2\" }}]\n{text}"
     );
     document::load("rules.toml", &text).unwrap().sites.remove(0).rules
@@ -198,6 +198,45 @@ fn request_fields_change_once_and_are_keyed() {
     let (parts, fields) = prepared(rule, "GET a/; cookie: t=1", OUTSIDE);
     assert!(parts.starts_with("cookie t=x; request_headers="), "{parts}");
     assert_eq!(fields, "cookie: t=x");
+}
+
+#[test]
+fn rules_in_words() {
+    let text = include_str!("../../../../deploy/rules.toml");
+    let rules = document::load("rules.toml", text).unwrap().sites.remove(0).rules;
+    let check = |index: usize, matching: &str, doing: &str| {
+        assert_eq!(describe::matching(&rules[index].when), matching);
+        assert_eq!(describe::doing(&rules[index]), doing);
+    };
+    check(0, "host example.com", "redirect 308 https://www.example.com{path}{query}");
+    check(1, "status 404 410", "ttl 10s");
+    check(2, "status 5xx", "headers =x-error-from");
+    check(3, "path /account/* /cart*, cookie session", "pass");
+    check(4, "path /account/* /cart*", "ttl 1m, key no cookie");
+    check(
+        6,
+        "path /shop/*, method GET",
+        "query keep page sort, query sort, key header accept-language cookie theme device country",
+    );
+    check(7, "header x-beta 1", "request_headers -x-debug =x-release");
+
+    let outcomes = |line: &str| {
+        let (method, host, path, headers) = request(line);
+        let view = RuleView { path: &path, host: &host, method: &method, headers: &headers };
+        let outcomes = describe::weigh(&rules, &view);
+        let fires = outcomes.iter().position(|outcome| *outcome == describe::Outcome::Fires);
+        assert_eq!(fires, Choice::new(&rules, &view).index());
+        outcomes.iter().map(|outcome| outcome.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        outcomes("GET www.example.com/cart; cookie: session=1"),
+        "host awaits-status awaits-status fires behind extension path header behind"
+    );
+    assert_eq!(
+        outcomes("HEAD img.example.com/a.JPG; x-beta: 1"),
+        "host awaits-status awaits-status path path fires path behind behind"
+    );
+    assert_eq!(outcomes("GET example.com/"), "fires behind behind path path extension path header behind");
 }
 
 fn key_of(parts: &[u8]) -> CacheKey {
