@@ -45,6 +45,8 @@ words!(
         HeaderTimeout => "header-timeout",
         /// Nothing was asked for so long.
         IdleTimeout => "idle-timeout",
+        /// It took nothing of what it was sent for so long.
+        WriteTimeout => "write-timeout",
     }
 );
 

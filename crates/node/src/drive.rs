@@ -28,10 +28,12 @@ use crate::{
     cut::FlushBeforeCut,
     door_metrics::Ended,
     http::{
-        Connection, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT, H2_RESETS_LOCAL_MAX,
-        H2_RESETS_PENDING_MAX, H2_SEND_BYTES_MAX, H2_STREAM_WINDOW_BYTES, HEADERS_MAX, HttpService, Limits,
+        BUFFER_BYTES_MAX, Connection, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT,
+        H2_RESETS_LOCAL_MAX, H2_RESETS_PENDING_MAX, H2_SEND_BYTES_MAX, H2_STREAM_WINDOW_BYTES, HEADERS_MAX,
+        HttpService, Limits,
     },
     interim::WithInterims,
+    stalled::Stalling,
     stream::{ClientStream, Watched},
     timing::{Seen, State, Timing},
 };
@@ -48,13 +50,18 @@ pub(crate) struct Protocols {
     http2: http2::Builder<TokioExecutor>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Protocols {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mut http1 = http1::Builder::new();
         // Time-outs are `timing`'s.
-        http1.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(false);
+        http1
+            .header_read_timeout(None)
+            .max_header_size(limits.header_bytes_max)
+            .max_buf_size(limits.header_bytes_max + BUFFER_BYTES_MAX)
+            .half_close(false);
         if limits.headers_max != HEADERS_MAX {
             // Said only where it differs: any explicit number costs hyper's fast path.
             http1.max_headers(limits.headers_max);
@@ -71,7 +78,8 @@ impl Protocols {
             .max_send_buf_size(H2_SEND_BYTES_MAX)
             .keep_alive_interval(H2_PING_INTERVAL)
             .keep_alive_timeout(H2_PING_TIMEOUT);
-        Self { http1, http2, header_timeout: limits.header_timeout, idle_timeout: limits.idle_timeout }
+        let Limits { header_timeout, idle_timeout, write_timeout, .. } = *limits;
+        Self { http1, http2, header_timeout, idle_timeout, write_timeout }
     }
 
     /// Returns why the connection ended, where it was for a limit.
@@ -83,6 +91,7 @@ impl Protocols {
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
         let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
         let stream = Watched::new(WithInterims::new(stream, Arc::clone(connection)), Arc::clone(connection));
         let mut serving = self.http1.serve_connection(TokioIo::new(stream), answer);
         let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, true);
@@ -110,6 +119,7 @@ impl Protocols {
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
         let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
         let stream = Watched::new(stream, Arc::clone(connection));
         let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), answer));
         let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, false);
@@ -206,6 +216,9 @@ async fn run(
                 return Poll::Ready(match (ended, closed_for) {
                     (_, Some(reason)) => Outcome::Closed(reason),
                     (Ok(()), None) => Outcome::Ended,
+                    (Err(_), None) if connection.activity.stalled.load(Ordering::Relaxed) => {
+                        Outcome::Closed(Ended::WriteTimeout)
+                    }
                     (Err(error), None) => Outcome::Failed(error),
                 });
             }

@@ -52,6 +52,10 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection stays open between two requests. Longer than what clients and balancers usually allow, so that
 /// they end it first and no request meets a closing connection.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take nothing of what it is sent: each byte that its socket takes begins the time anew.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Beside a head, what one HTTP/1 connection may buffer of what it reads or writes.
+pub const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a TLS handshake, or a PROXY protocol header, may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// TLS handshakes of one core at once; further ones wait, and their time runs.
@@ -116,6 +120,8 @@ pub(crate) struct Activity {
     pub(crate) reads: AtomicU32,
     /// Whether the socket has no room for what is to be sent.
     pub(crate) blocked: AtomicBool,
+    /// Whether that was so for too long.
+    pub(crate) stalled: AtomicBool,
 }
 
 impl Connection {
@@ -202,6 +208,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// See [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
+    /// See [`WRITE_TIMEOUT`].
+    pub write_timeout: Duration,
     /// See [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
     /// See [`HANDSHAKES_MAX`].
@@ -221,6 +229,7 @@ impl Default for Limits {
             headers_max: HEADERS_MAX,
             header_timeout: HEADER_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes_max: HANDSHAKES_MAX,
             client_connections_max: None,

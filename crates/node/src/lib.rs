@@ -37,6 +37,7 @@ pub mod runtimes;
 pub mod secret;
 pub mod signals;
 pub mod sizes;
+mod stalled;
 pub mod state;
 mod stream;
 mod timing;
