@@ -215,6 +215,10 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         match (asked, node.site) {
             (kind::A, Some(site)) => return self.steer(site, owner, Family::V4),
             (kind::AAAA, Some(site)) => return self.steer(site, owner, Family::V6),
+            // What the document says itself counts for more.
+            (kind::HTTPS, Some(site)) if node.is_secure && node.rrset(kind::HTTPS).is_none() => {
+                return self.service(site, owner);
+            }
             (kind::ANY, _) if node.rrset(kind::CNAME).is_none() => {
                 // RFC 8482 §4.2
                 if node.rrsets.is_empty() && node.site.is_none() {
@@ -267,6 +271,27 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
             }
         }
         Ok(())
+    }
+
+    /// How to reach a site over TLS (RFC 9460): at its own name, with the protocols that its edges speak and the addresses
+    /// that A and AAAA would say.
+    fn service(&mut self, site: SiteIndex, owner: Owner<'_>) -> Result<(), Full> {
+        let snapshot = self.snapshot;
+        let mut said = [Family::V4, Family::V6].map(|family| {
+            snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family)
+        });
+        self.scope = said.iter().map(|steered| steered.scope_prefix).max().unwrap_or(0);
+        if let Some(first) = said.iter_mut().find(|steered| !steered.addresses.is_empty()) {
+            self.steered = Some(SteeredTo { pop: first.pop, country: first.country, scope: self.scope });
+            self.verdict = (Rcode::NoError, Reason::Steered(first.reason));
+        } else {
+            let [v4, _] = said;
+            return self.negative(Rcode::NoError, Reason::Steered(v4.reason));
+        }
+        let [v4, v6] = &said;
+        let hints: [&[IpAddr]; 2] = [&v4.addresses, &v6.addresses];
+        let rdata = service_data(hints);
+        self.writer.bytes_record(Section::Answer, owner, kind::HTTPS, snapshot.zone.steered_ttl_s, &rdata)
     }
 
     /// NODATA or NXDOMAIN: RFC 2308 §3.
@@ -332,6 +357,34 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         let kind = query.question.as_ref().map(|question| question.kind);
         Outcome { rcode: Some(rcode), reason, truncated, kind, steered: self.steered }
     }
+}
+
+/// `1 . alpn=h2 ipv4hint=... ipv6hint=...` (RFC 9460 §2.2); HTTP/1.1 goes without saying (§9).
+fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
+    const ALPN: u16 = 1;
+    const IPV4_HINT: u16 = 4;
+    const IPV6_HINT: u16 = 6;
+    let mut data = vec![0, 1, 0];
+    let mut parameter = |key: u16, value: &[u8]| {
+        data.extend(key.to_be_bytes());
+        // At most a list of some addresses.
+        data.extend(u16::try_from(value.len()).unwrap_or(0).to_be_bytes());
+        data.extend(value);
+    };
+    parameter(ALPN, b"\x02h2");
+    for (key, addresses) in [IPV4_HINT, IPV6_HINT].into_iter().zip(hints) {
+        let octets: Vec<u8> = addresses
+            .iter()
+            .flat_map(|address| match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            })
+            .collect();
+        if !octets.is_empty() {
+            parameter(key, &octets);
+        }
+    }
+    data
 }
 
 /// The hosts that an NS record set names.

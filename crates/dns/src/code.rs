@@ -16,6 +16,7 @@ pub(crate) mod kind {
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const DS: u16 = 43;
+    pub(crate) const HTTPS: u16 = 65;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
     pub(crate) const ANY: u16 = 255;
@@ -103,9 +104,15 @@ pub fn kind_name(number: u16) -> Cow<'static, str> {
         kind::AAAA => "AAAA",
         kind::SRV => "SRV",
         kind::DS => "DS",
+        44 => "SSHFP",
+        46 => "RRSIG",
+        47 => "NSEC",
         48 => "DNSKEY",
+        52 => "TLSA",
+        59 => "CDS",
+        60 => "CDNSKEY",
         64 => "SVCB",
-        65 => "HTTPS",
+        kind::HTTPS => "HTTPS",
         kind::IXFR => "IXFR",
         kind::AXFR => "AXFR",
         kind::ANY => "ANY",

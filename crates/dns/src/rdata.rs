@@ -66,6 +66,7 @@ impl Rdata {
             RecordData::Caa { flags, tag, value } => {
                 (kind::CAA, Self::bytes([&[*flags], character_string(tag.as_bytes())?.as_slice(), value].concat()))
             }
+            RecordData::Other { number, data } => (*number, Self::bytes(data.clone())),
             RecordData::Txt(strings) => {
                 let strings = strings.iter().map(|string| character_string(string)).collect::<Result<Vec<_>, _>>()?;
                 (kind::TXT, Self::bytes(strings.concat()))

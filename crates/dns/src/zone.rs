@@ -81,6 +81,8 @@ pub(crate) struct Rrset {
 pub(crate) struct Node {
     pub(crate) rrsets: Vec<Rrset>,
     pub(crate) site: Option<SiteIndex>,
+    /// Whether the site's edges speak TLS.
+    pub(crate) is_secure: bool,
 }
 
 impl Node {
@@ -168,6 +170,7 @@ impl Zone {
             for owner in [steered].into_iter().chain(apex) {
                 let node = self.nodes.entry(owner.clone()).or_default();
                 node.site = index;
+                node.is_secure = site.tls.is_some();
                 if node.rrset(kind::A).is_some() || node.rrset(kind::AAAA).is_some() {
                     return Err(ZoneError::Steered { name: owner.to_string(), kind: "A or AAAA".into() });
                 }

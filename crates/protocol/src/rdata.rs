@@ -3,13 +3,23 @@
 //! Two things are stricter or kinder than a zone file, so that no reader can be mistaken: a name with a dot in it must
 //! end with one (`mail.example.com.`), and TXT may be given bare, without quotes, as one text.
 
+mod other;
+
 use std::{
+    borrow::Cow,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// The types that a static record may have.
-pub const KINDS: [&str; 9] = ["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SRV", "TXT"];
+/// The types that a static record may have, beside `TYPE123`.
+pub const KINDS: [&str; 14] =
+    ["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
+
+/// Whether a static record may be of this type: one of [`KINDS`], or `TYPE123` (RFC 3597) where that is none of them, no
+/// question and nothing that is made by itself.
+pub fn is_kind(text: &str) -> bool {
+    KINDS.contains(&text) || other::number(text).is_some()
+}
 
 /// Data of one record. Names are absolute, in lower case, without the trailing dot; the root is the empty string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +63,13 @@ pub enum RecordData {
     },
     /// RFC 1035 §3.3.14: at least one string, each of at most 255 octets.
     Txt(Vec<Vec<u8>>),
+    /// Any other type, its data as it is on the wire, names uncompressed (RFC 3597).
+    Other {
+        /// The type.
+        number: u16,
+        /// The data.
+        data: Vec<u8>,
+    },
 }
 
 /// Why a text is no record data of its type: what it must be.
@@ -78,13 +95,16 @@ impl RecordData {
                 "PRIORITY WEIGHT PORT NAME, like 0 5 443 host.example.com. (a full name ends with a dot)",
             )),
             "TXT" => txt(text).ok_or(InvalidData("a text, or \"quoted\" strings of at most 255 octets each")),
-            _ => Err(InvalidData("of one of the types A, AAAA, CAA, CNAME, MX, NS, PTR, SRV, TXT")),
+            _ if other::number(kind).is_none() => Err(InvalidData(
+                "of one of the types A, AAAA, CAA, CNAME, DS, HTTPS, MX, NS, PTR, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE123",
+            )),
+            _ => other::parse(kind, text, zone).ok_or(InvalidData(other::law(kind))),
         }
     }
 
-    /// The type's mnemonic, one of [`KINDS`].
-    pub fn kind(&self) -> &'static str {
-        match self {
+    /// The type's mnemonic, one of [`KINDS`] or `TYPE123`.
+    pub fn kind(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::A(_) => "A",
             Self::Aaaa(_) => "AAAA",
             Self::Caa { .. } => "CAA",
@@ -94,11 +114,13 @@ impl RecordData {
             Self::Ptr(_) => "PTR",
             Self::Srv { .. } => "SRV",
             Self::Txt(_) => "TXT",
-        }
+            Self::Other { number, .. } => return other::mnemonic(*number),
+        })
     }
 }
 
-/// Canonical presentation form, which [`RecordData::parse`] reads back: names with their final dot, TXT quoted.
+/// Canonical presentation form, which [`RecordData::parse`] reads back: names with their final dot, TXT quoted, and the
+/// types of [`RecordData::Other`] as unknown ones.
 impl fmt::Display for RecordData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,6 +141,13 @@ impl fmt::Display for RecordData {
                     quote(f, string)?;
                 }
                 Ok(())
+            }
+            Self::Other { data, .. } => {
+                write!(f, "\\# {}", data.len())?;
+                if !data.is_empty() {
+                    f.write_str(" ")?;
+                }
+                data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
             }
         }
     }

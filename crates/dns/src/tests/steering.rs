@@ -142,3 +142,26 @@ fn as_many_addresses_as_fit_are_an_answer() {
     assert_eq!(count(Transport::Udp), (true, room / 28));
     assert_eq!(count(Transport::Tcp), (false, 15));
 }
+
+#[test]
+fn sites_with_tls_say_how_to_reach_them() {
+    let text = DOCUMENT.replace("id = \"img\"", "id = \"img\"\ntls = { certificate = \"c\", key = \"k\" }");
+    let snapshot = snapshot_of(&text, |_| {});
+    let said = |name: &'static str, from: &str| {
+        let mut out = Vec::new();
+        let message = ask(name, 65).subnet(&[0, 1, 24, 0, 127, 55, 0]).bytes();
+        let outcome =
+            answer(&snapshot, from.parse().unwrap(), Transport::Udp, &message, &HealthView::default(), &mut out);
+        render(&out, &outcome)
+    };
+    let told = said("img.cdn.example", GERMANY);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "NOERROR aa (nearest)");
+    assert_eq!(
+        lines[1],
+        "img.cdn.example. 30 HTTPS 1 . alpn=h2, ipv4hint=198.18.55.10,198.18.49.10, ipv6hint=2001:db8:49::10,"
+    );
+    assert!(lines[2].ends_with(" 127.55.0.0/24/16"), "{told}");
+    // Without TLS there is nothing to say.
+    assert!(said("www.cdn.example", GERMANY).starts_with("NOERROR aa (no-data)"), "no TLS");
+}

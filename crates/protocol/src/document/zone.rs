@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::StaticRecord,
-    rdata::{KINDS, RecordData},
+    rdata::{KINDS, RecordData, is_kind},
 };
 
 /// The names of the zone that the document's other sections make; as far as they can be read, whatever else is wrong there.
@@ -71,8 +71,10 @@ fn record(value: &Value<'_>, taken: Option<&Taken<'_>>, seen: &mut Seen<(String,
     let mut table = value.table()?;
     // Without a zone there is nothing that a name could be right or wrong in.
     let name = table.must("name", "\"@\"", |value| owner(value, &taken?.zone));
-    let kinds = KINDS.map(|kind| (kind, kind));
-    let kind = table.must("type", "\"TXT\"", |value| value.choice(&kinds));
+    let kind = table.must("type", "\"TXT\"", |value| {
+        let law = format!("must be one of {}, or TYPE and a number (RFC 3597)", KINDS.join(", "));
+        value.parse(&law, |text| is_kind(text).then_some(text))
+    });
     let ttl = table.must("ttl", "\"5m\"", ttl);
     let values = table.must("values", "[\"198.18.0.1\"]", |list| {
         values(list, kind?, taken.map_or("zone.invalid", |taken| &taken.zone))
