@@ -41,7 +41,7 @@ const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// A site's certificate and the names that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The site, for logs, errors and metrics.
+    /// The site, for logs, errors and metrics; of a pair for every name: the flag that gave it.
     pub site: String,
     /// Lower-case, without a final dot. Empty: every name, and clients that give none.
     pub names: Vec<String>,
@@ -49,6 +49,13 @@ pub struct Pair {
     pub certificate: PathBuf,
     /// PEM: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
+}
+
+impl Pair {
+    /// The document's key, or the flag.
+    fn whose(&self) -> String {
+        if self.names.is_empty() { self.site.clone() } else { format!("site.{}.tls", self.site) }
+    }
 }
 
 /// A pair as it serves.

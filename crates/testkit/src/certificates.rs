@@ -74,10 +74,19 @@ impl Authority {
 
     /// What trusts this authority alone, and offers those protocols.
     pub fn client_config(&self, alpn: &[&str]) -> ClientConfig {
+        self.client_config_of(alpn, &[&rustls::version::TLS13, &rustls::version::TLS12])
+    }
+
+    /// … and speaks those versions alone.
+    pub fn client_config_of(
+        &self,
+        alpn: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).expect("the authority's certificate");
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("protocol versions")
             .with_root_certificates(roots)
             .with_no_client_auth();

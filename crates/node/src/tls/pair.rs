@@ -21,11 +21,11 @@ use super::{ENDS_SOON, Pair, now_s};
 /// The longest certificate or key file.
 pub const PEM_BYTES_MAX: u64 = 1 << 20;
 
-/// Why a pair cannot serve; names the site and the file.
+/// Why a pair cannot serve; names the key or flag, and the file.
 #[derive(Debug, thiserror::Error)]
-#[error("site.{site}.tls: {}: {reason}", path.display())]
+#[error("{whose}: {}: {reason}", path.display())]
 pub struct PairError {
-    site: String,
+    whose: String,
     path: PathBuf,
     reason: Reason,
 }
@@ -61,7 +61,7 @@ pub(super) struct Loaded {
 }
 
 pub(super) fn load(pair: &Pair, provider: &CryptoProvider) -> Result<Loaded, PairError> {
-    let wrong = |path: &Path, reason| PairError { site: pair.site.clone(), path: path.to_owned(), reason };
+    let wrong = |path: &Path, reason| PairError { whose: pair.whose(), path: path.to_owned(), reason };
     let in_certificate = |reason| wrong(&pair.certificate, reason);
     let in_key = |reason| wrong(&pair.key, reason);
 

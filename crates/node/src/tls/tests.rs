@@ -126,7 +126,7 @@ fn bad_pairs_are_refused_with_file_and_reason() {
 #[test]
 fn all_mistakes_are_told() {
     let bench = Bench::new();
-    let error = bench.load(&[bench.pair("a", &[]), bench.pair("b", &[])]).unwrap_err();
+    let error = bench.load(&[bench.pair("a", &["a.example"]), bench.pair("b", &["b.example"])]).unwrap_err();
     assert!(error.contains("site.a.tls") && error.contains("site.b.tls"), "{error}");
 }
 

@@ -20,7 +20,7 @@ use hyper::{
     header::{HeaderValue, LINK},
 };
 use perigee_node::{
-    http::{self, Connection, Drained, HEADER_BYTES_MAX, HEADERS_MAX, HttpService, Limits, Serving},
+    http::{self, Connection, Doors, Drained, HEADER_BYTES_MAX, HEADERS_MAX, HttpService, Limits, Serving},
     listen::Listeners,
     metrics::ConnectionMetrics,
     runtimes::{RunningRuntimes, Runtimes},
@@ -33,9 +33,9 @@ const BOUND: Duration = Duration::from_secs(30);
 
 /// Answers by path; `/wait` when it is let go.
 #[derive(Default)]
-struct Service {
-    waiting: Notify,
-    go: Notify,
+pub(crate) struct Service {
+    pub(crate) waiting: Notify,
+    pub(crate) go: Notify,
     cores: Mutex<HashSet<usize>>,
     dropped: Arc<Dropped>,
 }
@@ -109,32 +109,37 @@ impl HttpService for Service {
     }
 }
 
-struct Bench {
+pub(crate) struct Bench {
     runtimes: Option<RunningRuntimes>,
-    service: Arc<Service>,
-    serving: Arc<Serving>,
-    address: SocketAddr,
+    pub(crate) service: Arc<Service>,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) address: SocketAddr,
     metrics: ConnectionMetrics,
 }
 
 impl Bench {
-    fn new(cores: usize, limits: Limits) -> Self {
+    pub(crate) fn new(cores: usize, limits: Limits) -> Self {
+        Self::with(cores, limits, Into::into)
+    }
+
+    /// With whatever is made of a listener for `http`.
+    pub(crate) fn with(cores: usize, limits: Limits, doors: impl FnOnce(Listeners) -> Doors) -> Self {
         let runtimes = Runtimes::start(cores).unwrap();
         let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], cores).unwrap();
         let service = Arc::new(Service::default());
         let metrics = ConnectionMetrics::default();
-        let serving = http::serve(runtimes.handles(), listeners, Arc::clone(&service), &limits, metrics.clone());
+        let serving = http::serve(runtimes.handles(), doors(listeners), Arc::clone(&service), &limits, metrics.clone());
         let address = serving.local_addrs()[0];
         Self { runtimes: Some(runtimes), service, serving: Arc::new(serving), address, metrics }
     }
 
-    async fn until_open(&self, count: usize) {
+    pub(crate) async fn until_open(&self, count: usize) {
         while self.serving.connections() != count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    fn start_drain(&self, bound: Duration) -> tokio::task::JoinHandle<Drained> {
+    pub(crate) fn start_drain(&self, bound: Duration) -> tokio::task::JoinHandle<Drained> {
         let serving = Arc::clone(&self.serving);
         tokio::spawn(async move { serving.drain(bound).await })
     }

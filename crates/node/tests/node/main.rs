@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod doors;
+mod h2_wire;
 mod http;
 mod wire;

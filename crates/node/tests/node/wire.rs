@@ -33,6 +33,16 @@ impl Client {
         }
     }
 
+    /// Says that nothing more will come.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Returns when the server closes, whatever it says before.
+    pub(crate) async fn drained(mut self) {
+        while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|count| count > 0) {}
+    }
+
     /// Everything until the server closes; a reset counts as a close.
     pub(crate) async fn read_to_end(mut self) -> String {
         while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|count| count > 0) {}

@@ -1,0 +1,249 @@
+//! The doors: handshakes, names, resumption, the PROXY protocol, caps and time-outs.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use perigee_node::{
+    door_metrics::{DoorMetrics, Ended, HandshakeKind},
+    http::{Doors, Limits},
+    listen::Listeners,
+    metrics::ReloadMetrics,
+    tls::{Certificates, Pair, TlsMetrics},
+};
+use perigee_testkit::certificates::{Authority, Issued, connect, der, shown};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    http::Bench,
+    wire::{Client, ask},
+};
+
+/// A server with a certificate for `www.example` and one for `shop.example`.
+pub(crate) struct Secure {
+    pub(crate) bench: Bench,
+    pub(crate) authority: Authority,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: DoorMetrics,
+    www: Issued,
+    shop: Issued,
+    _folder: tempfile::TempDir,
+}
+
+impl Secure {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::default();
+        let issue = |site: &str| {
+            let name = format!("{site}.example");
+            let issued = authority.issue(&[&name, "127.0.0.1"]);
+            let (certificate, key) = issued.write(folder.path(), site);
+            (issued, Pair { site: site.into(), names: vec![name], certificate, key })
+        };
+        let ((www, first), (shop, second)) = (issue("www"), issue("shop"));
+        let certificates =
+            Certificates::load(&[first, second], TlsMetrics::default(), ReloadMetrics::default()).unwrap();
+        let config = certificates.server_config().unwrap();
+        let metrics = DoorMetrics::default();
+        let counted = metrics.clone();
+        let bench = Bench::with(1, limits, |plain| {
+            let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+            Doors { plain, tls: Some((listeners, config)), proxies: Vec::new(), metrics: counted }
+        });
+        let address = bench.serving.tls_addrs()[0];
+        Self { bench, authority, address, metrics, www, shop, _folder: folder }
+    }
+}
+
+async fn get_over(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn names_choose_certificates() {
+    let secure = Secure::new(Limits::default());
+    for (name, expected) in [
+        ("www.example", Some(&secure.www)),
+        ("shop.example", Some(&secure.shop)),
+        // An address is no name: the client sends none.
+        ("127.0.0.1", Some(&secure.www)),
+        ("other.example", None),
+    ] {
+        match (secure.authority.connect(secure.address, name, &[]).await, expected) {
+            (Ok(mut stream), Some(expected)) => {
+                assert_eq!(shown(&stream), der(expected), "{name}");
+                // Read to its end without an error: there was a close_notify.
+                let answer = get_over(&mut stream, "/over-tls").await;
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("/over-tls 127.0.0.1 1"), "{answer}");
+            }
+            (Err(error), None) => assert!(error.to_string().contains("AccessDenied"), "{error}"),
+            (outcome, _) => panic!("{name}: {outcome:?}"),
+        }
+    }
+    secure.bench.until_open(0).await;
+    assert_eq!(secure.metrics.ended_total(Ended::Handshake), 1);
+}
+
+#[tokio::test]
+async fn sessions_resume() {
+    let secure = Secure::new(Limits::default());
+    for (version, full) in [(&rustls::version::TLS13, 1), (&rustls::version::TLS12, 2)] {
+        let config = Arc::new(secure.authority.client_config_of(&[], &[version]));
+        for _ in 0..2 {
+            let mut stream = connect(secure.address, "www.example", Arc::clone(&config)).await.unwrap();
+            get_over(&mut stream, "/").await;
+        }
+        assert_eq!(secure.metrics.handshakes_total(HandshakeKind::Full), full);
+        assert_eq!(secure.metrics.handshakes_total(HandshakeKind::Resumed), full);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_holds_nobody_up() {
+    let secure =
+        Secure::new(Limits { handshake_timeout: Duration::from_millis(300), handshakes_max: 2, ..Limits::default() });
+    // One more than the room: those in front are thrown out in time, and the last gets its turn.
+    let silent = [Client::connect(secure.address).await, Client::connect(secure.address).await];
+    let stalled = Client::connect(secure.address).await;
+    assert!(ask(secure.bench.address, "GET /plain HTTP/1.0\r\n\r\n").await.contains("/plain"));
+    for client in silent.into_iter().chain([stalled]) {
+        assert_eq!(client.read_to_end().await, "");
+    }
+    assert!(secure.metrics.ended_total(Ended::HandshakeTimeout) >= 2);
+    let mut stream = secure.authority.connect(secure.address, "www.example", &["http/1.1"]).await.unwrap();
+    assert!(get_over(&mut stream, "/after").await.contains("/after"));
+}
+
+#[tokio::test]
+async fn what_is_no_tls_is_refused() {
+    let secure = Secure::new(Limits::default());
+    let mut client = Client::connect(secure.address).await;
+    client.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // An alert, which is no text; then the end.
+    client.drained().await;
+    secure.bench.until_open(0).await;
+    assert_eq!(secure.metrics.ended_total(Ended::Handshake), 1);
+    assert!(secure.authority.connect(secure.address, "www.example", &["spdy/3"]).await.is_err(), "no common protocol");
+}
+
+fn proxied(limits: Limits, prefixes: &[&str]) -> (Bench, DoorMetrics) {
+    let metrics = DoorMetrics::default();
+    let counted = metrics.clone();
+    let proxies = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    let bench = Bench::with(1, limits, |plain| Doors { plain, tls: None, proxies, metrics: counted });
+    (bench, metrics)
+}
+
+#[tokio::test]
+async fn balancers_say_who_their_client_is() {
+    let (bench, metrics) = proxied(Limits::default(), &["127.0.0.0/8"]);
+    let request = "GET /a HTTP/1.0\r\n\r\n";
+    let version_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x01\x30\x39\0\x50";
+    for (header, expected) in [
+        (&b"PROXY TCP4 203.0.113.7 192.0.2.1 12345 80\r\n"[..], "/a 203.0.113.7 1"),
+        (version_2, "/a 203.0.113.7 1"),
+        (b"PROXY UNKNOWN\r\n", "/a 127.0.0.1 1"),
+    ] {
+        let mut client = Client::connect(bench.address).await;
+        client.say([header, request.as_bytes()].concat()).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.ends_with(expected), "{answer}");
+    }
+    // Without the header, and with one that ends in the middle.
+    assert_eq!(ask(bench.address, request).await, "");
+    let mut client = Client::connect(bench.address).await;
+    client.say("PROXY TCP4 203.0.").await;
+    client.half_close().await;
+    assert_eq!(client.read_to_end().await, "");
+    bench.until_open(0).await;
+    assert_eq!(metrics.ended_total(Ended::ProxyHeader), 2);
+}
+
+#[tokio::test]
+async fn others_may_not_say_who_they_are() {
+    let (bench, metrics) = proxied(Limits::default(), &["10.0.0.0/8"]);
+    assert!(ask(bench.address, "GET /a HTTP/1.0\r\n\r\n").await.ends_with("/a 127.0.0.1 1"));
+    let answer = ask(bench.address, "PROXY TCP4 203.0.113.7 192.0.2.1 1 80\r\nGET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(metrics.ended_total(Ended::ProxyHeader), 0);
+}
+
+#[tokio::test]
+async fn a_balancer_that_says_nothing_is_closed() {
+    let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &["127.0.0.1/32"]);
+    assert_eq!(Client::connect(bench.address).await.read_to_end().await, "");
+    bench.until_open(0).await;
+    assert_eq!(metrics.ended_total(Ended::ProxyTimeout), 1);
+}
+
+#[tokio::test]
+async fn one_client_has_so_many_connections() {
+    let limits = Limits { client_connections_max: Some(2), ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &["127.0.0.1/32"]);
+    let says = |client: &str| format!("PROXY TCP4 {client} 192.0.2.1 1 80\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(bench.address).await;
+        client.say(says("203.0.113.7")).await;
+        client.read_until("/ 203.0.113.7 1").await;
+        held.push(client);
+    }
+    let mut third = Client::connect(bench.address).await;
+    third.say(says("203.0.113.7")).await;
+    assert_eq!(third.read_to_end().await, "");
+    bench.until_open(2).await;
+    assert_eq!(metrics.ended_total(Ended::ClientLimit), 1);
+    let mut other = Client::connect(bench.address).await;
+    other.say(says("203.0.113.8")).await;
+    other.read_until("/ 203.0.113.8 1").await;
+    // Who leaves makes room.
+    held.clear();
+    bench.until_open(1).await;
+    let mut again = Client::connect(bench.address).await;
+    again.say(says("203.0.113.7")).await;
+    again.read_until("/ 203.0.113.7 1").await;
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn idle_is_not_late() {
+    let limits = Limits { header_timeout: HOUR, idle_timeout: Duration::from_millis(100), ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &[]);
+    let mut idle = Client::connect(bench.address).await;
+    idle.say("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.read_until("/a 127.0.0.1 1").await;
+    assert_eq!(idle.read_to_end().await, "", "closed without a word");
+    bench.until_open(0).await;
+    assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.ended_total(Ended::HeaderTimeout)), (1, 0));
+}
+
+#[tokio::test]
+async fn late_is_not_idle() {
+    let limits = Limits { header_timeout: Duration::from_secs(1), idle_timeout: HOUR, ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &[]);
+    let mut late = Client::connect(bench.address).await;
+    late.say("GET /b HTTP/1.1\r\nHost: x\r\n\r\nGET /c HTTP/1.1\r\n").await;
+    late.read_until("/b 127.0.0.1 1").await;
+    late.say("Host: x\r\n").await;
+    assert!(late.read_to_end().await.starts_with("HTTP/1.1 408 "));
+    bench.until_open(0).await;
+    assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.ended_total(Ended::HeaderTimeout)), (0, 1));
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_not_idle() {
+    let limits =
+        Limits { header_timeout: Duration::from_secs(1), idle_timeout: Duration::from_millis(20), ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &[]);
+    let mut client = Client::connect(bench.address).await;
+    client.say("GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    bench.service.waiting.notified().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.service.go.notify_one();
+    assert!(client.read_to_end().await.ends_with("waited"));
+    assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.ended_total(Ended::HeaderTimeout)), (0, 0));
+}
