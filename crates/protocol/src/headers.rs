@@ -14,6 +14,8 @@ pub const SITE: HeaderName = HeaderName::from_static("perigee-site");
 pub const KEY_AUTHORITY: HeaderName = HeaderName::from_static("perigee-key-authority");
 /// Request: which rules of the site the client's own request matched; see `perigee_semantics::rules::Choice::claim`.
 pub const RULE: HeaderName = HeaderName::from_static("perigee-rule");
+/// Request: `http` or `https`, the scheme of the cache key: how the client asked the edge.
+pub const KEY_SCHEME: HeaderName = HeaderName::from_static("perigee-key-scheme");
 /// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
 pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
 

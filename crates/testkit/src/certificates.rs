@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -24,6 +24,7 @@ use crate::patiently;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    root_pem: String,
 }
 
 /// A certificate and its key, as PEM.
@@ -49,13 +50,21 @@ impl Default for Authority {
     fn default() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("an authority's certificate");
+        // Whoever issues itself, by name, is taken for self-signed by some.
+        params.distinguished_name = named("an authority of tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).expect("a signature").der().clone();
-        Self { issuer: Issuer::new(params, key), root }
+        let root = params.self_signed(&key).expect("a signature");
+        let (root, root_pem) = (root.der().clone(), root.pem());
+        Self { issuer: Issuer::new(params, key), root, root_pem }
     }
 }
 
 impl Authority {
+    /// Its own certificate, PEM: what others are told to trust.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
     /// A certificate for those names, good for 90 days.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_until(names, SystemTime::now() + Duration::from_secs(90 * 24 * 3600))
@@ -65,6 +74,7 @@ impl Authority {
     pub fn issue_until(&self, names: &[&str], end: SystemTime) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names of a certificate");
+        params.distinguished_name = named("a server of tests");
         params.not_before = (end - Duration::from_secs(365 * 24 * 3600)).into();
         params.not_after = end.into();
         let key = KeyPair::generate().expect("a key");
@@ -117,6 +127,12 @@ impl Authority {
     ) -> std::io::Result<TlsStream<TcpStream>> {
         connect(server, name, Arc::new(self.client_config(alpn))).await
     }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
 }
 
 /// Shakes hands by that configuration; one that is used again resumes.

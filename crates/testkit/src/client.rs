@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 
@@ -77,6 +80,27 @@ pub async fn raw(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     .await
 }
 
+/// One request over HTTP/2, on a stream of the test's own making; `url` is absolute.
+pub async fn ask_h2<T>(stream: T, method: Method, url: &str, headers: &[(&str, &str)]) -> Response
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("an HTTP/2 handshake");
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::<Bytes>::default()).expect("a request that hyper can send");
+    let response = patiently("a response head", sender.send_request(request)).await.expect("a response head");
+    let (head, body) = response.into_parts();
+    let exchange = Exchange { status: head.status, headers: head.headers, version: head.version, body };
+    let response = exchange.finish().await;
+    connection.abort();
+    response
+}
+
 /// One keep-alive connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -99,6 +123,14 @@ impl Connection {
 
     async fn over(socket: TcpStream) -> Self {
         socket.set_nodelay(true).expect("nodelay");
+        Self::over_stream(socket).await
+    }
+
+    /// Over a stream of the test's own making, say one of TLS.
+    pub async fn over_stream<T>(socket: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.expect("handshake");
         tokio::spawn(async move {
             // How it ended shows in the exchanges over it.

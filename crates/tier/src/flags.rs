@@ -12,6 +12,8 @@ use perigee_protocol::{
     model::Url,
 };
 
+use crate::{budget::parse_memory, doors::DoorFlags};
+
 /// Caching HTTP edge node: serves clients from memory and disk, fills from a shield or the origin.
 ///
 /// With a CDN document it is one PoP's node. Without one, --origin makes it a caching reverse proxy for every host:
@@ -67,13 +69,17 @@ pub struct TierFlags {
     #[arg(long, value_name = "NAME", env = "PERIGEE_NAME", value_parser = parse_name)]
     pub name: Option<String>,
 
-    /// Memory for everything the node keeps, buffers included; at least 192MiB with --disk
-    #[arg(long, value_name = "SIZE", env = "PERIGEE_MEMORY", default_value = "256MiB")]
+    /// Memory for everything the node keeps and carries: objects, index, buffers, bodies under way, connections; at least 192MiB
+    #[arg(long, value_name = "SIZE", env = "PERIGEE_MEMORY", default_value = "256MiB", value_parser = parse_memory)]
     pub memory: MemorySize,
 
     /// Folder and size of the cache on disk, as /var/cache/perigee:10GiB [default: memory only]
     #[arg(long, value_name = "DIR:SIZE", env = "PERIGEE_DISK")]
     pub disk: Option<DiskSpec>,
+
+    /// Where and how clients come in.
+    #[command(flatten)]
+    pub doors: DoorFlags,
 
     /// What all servers take.
     #[command(flatten)]
@@ -132,5 +138,7 @@ mod tests {
         check("edge --origin http://a --policy x", false);
         check("edge --origin http://a --name a,b", false);
         check("edge --origin http://a --memory 1", false);
+        check("edge --origin http://a --memory 191MiB", false);
+        check("edge --origin http://a --memory 192MiB", true);
     }
 }

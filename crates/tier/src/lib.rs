@@ -5,6 +5,10 @@
 //! what happens to a request (`cache`), sockets (`node`).
 
 mod assemble;
+mod budget;
+mod country;
+mod doors;
+mod explain;
 mod flags;
 mod options;
 mod process;
@@ -12,6 +16,7 @@ mod running;
 mod service;
 
 pub use assemble::Role;
+pub use doors::{DoorOptions, TlsListen};
 pub use flags::{EdgeFlags, ShieldFlags};
 pub use options::{Options, Source};
 pub use process::{edge_main, shield_main};

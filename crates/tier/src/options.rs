@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use perigee_node::{flags::AccessLogTarget, sizes::DiskSpec};
 use perigee_protocol::model::{CachePolicy, Document, Url};
 
-use crate::assemble::Role;
+use crate::{assemble::Role, doors::DoorOptions};
 
 /// Memory of a tier that is not told otherwise, in bytes.
 pub(crate) const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
@@ -57,6 +57,8 @@ pub struct Options {
     pub access_log: AccessLogTarget,
     /// Connections served at once.
     pub connections_max: usize,
+    /// TLS, the PROXY protocol, time-outs.
+    pub doors: DoorOptions,
 }
 
 impl Options {
@@ -71,6 +73,7 @@ impl Options {
             disk: None,
             access_log: AccessLogTarget::Off,
             connections_max: 10_000,
+            doors: DoorOptions::default(),
         }
     }
 }

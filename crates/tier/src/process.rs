@@ -8,16 +8,26 @@ use perigee_node::{
     limits,
     program::{self, Program},
 };
-use perigee_protocol::document;
+use perigee_protocol::{document, model::Scheme};
 
 use crate::{
     assemble::Role,
+    budget,
+    doors::HTTPS_PORT,
     flags::{EdgeFlags, ShieldFlags, TierFlags},
     options::{Options, Source},
     running::{DRAIN_BOUND, Running, start},
 };
 
 const HTTP_PORT: u16 = 80;
+
+/// Where a tier listens when nobody said.
+struct Ports {
+    http: u16,
+    https: u16,
+}
+
+const PORTS: Ports = Ports { http: HTTP_PORT, https: HTTPS_PORT };
 
 /// `perigee-edge`
 pub fn edge_main() -> ExitCode {
@@ -31,7 +41,7 @@ pub fn edge_main() -> ExitCode {
                 cache: document::policy_from_pairs(&flags.policy).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?,
             },
         };
-        Ok((source, HTTP_PORT))
+        Ok((source, PORTS))
     })
 }
 
@@ -42,28 +52,33 @@ pub fn shield_main() -> ExitCode {
     run(&tier, move || {
         let path = flags.document.context("--document FILE is missing")?;
         let id = flags.shield.context("--shield ID is missing")?;
-        let port = shield_port(&path, id.as_str())?;
-        Ok((Source::File { path, role: Role::Shield(id) }, port))
+        let ports = shield_ports(&path, id.as_str())?;
+        Ok((Source::File { path, role: Role::Shield(id) }, ports))
     })
 }
 
-/// The port of the shield's own URL, which edges will ask.
-fn shield_port(path: &Path, id: &str) -> anyhow::Result<u16> {
+/// With the port of the shield's own URL, which edges will ask.
+fn shield_ports(path: &Path, id: &str) -> anyhow::Result<Ports> {
     let loaded = perigee_node::document::read(path)?;
-    Ok(loaded.document.shield(id).map_or(HTTP_PORT, |shield| shield.url.port))
+    Ok(match loaded.document.shield(id).map(|shield| &shield.url) {
+        Some(url) if url.scheme == Scheme::Https => Ports { https: url.port, ..PORTS },
+        Some(url) => Ports { http: url.port, ..PORTS },
+        None => PORTS,
+    })
 }
 
-fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, u16)>) -> ExitCode {
+fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, Ports)>) -> ExitCode {
     program::main(&flags.server, async |runtimes, open_files| {
-        let (source, port) = source()?;
+        let (source, ports) = source()?;
         let options = Options {
             name: flags.name.clone(),
             admin: flags.server.admin.0,
             memory_bytes: flags.memory.0,
             disk: flags.disk.clone(),
             access_log: flags.server.access_log.clone(),
-            connections_max: limits::connections_max(open_files),
-            ..Options::new(source, flags.server.listen_addresses(port))
+            connections_max: limits::connections_max(open_files).min(budget::connections_max(flags.memory.0)),
+            doors: flags.doors.options(ports.https)?,
+            ..Options::new(source, flags.server.listen_addresses(ports.http))
         };
         Ok(start(options, runtimes).await?)
     })

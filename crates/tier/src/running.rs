@@ -15,12 +15,12 @@ use perigee_node::{
     authorize::Authorizer,
     clock,
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
-    http::{Limits, Serving, serve},
-    listen::Listeners,
+    http::{Serving, serve},
     metrics::NodeMetrics,
     runtimes::Runtimes,
     secret,
     state::{NodeKind, NodeState, tier},
+    tls::{Certificates, Pair},
 };
 use perigee_protocol::{
     document::unsupported,
@@ -33,6 +33,10 @@ use perigee_upstream::{FleetContext, SystemResolver, Trust};
 
 use crate::{
     assemble::{self, Assembler, Role, quick},
+    budget,
+    country::Countries,
+    doors::{self, Tls},
+    explain,
     options::{Options, Source},
     service::{EngineService, Logged},
 };
@@ -66,6 +70,8 @@ pub struct Running {
     admin: Option<AdminServing>,
     watcher: Option<DocumentWatcher>,
     access_log: AccessLog,
+    /// Held for its watch on the certificates' files.
+    _tls: Option<Tls>,
 }
 
 /// What the source said, ready to be assembled.
@@ -93,10 +99,12 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         Source::Quick { .. } => None,
     };
     let place = place(&options, loaded.as_ref())?;
+    let pairs = pairs(&options, loaded.as_ref());
     // Ports first: a busy one is said before a cache folder is opened.
-    let listeners = Listeners::bind(&options.listen, runtimes.threads())?;
+    let listeners = doors::bind(&options.listen, &options.doors, !pairs.is_empty(), runtimes)?;
     let state = NodeState::new(place.kind, place.name.clone());
     let metrics = Arc::new(NodeMetrics::new(&state));
+    let tls = Tls::start(&options.doors, &pairs, &metrics, runtimes)?;
     let access_log = AccessLog::open(&options.access_log, metrics.register(AccessLogMetrics::register))?;
     let store = open_store(&options, &place, runtimes, &metrics).await?;
 
@@ -107,7 +115,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         clock: Arc::new(clock::now_ms),
         metrics: metrics.register(perigee_upstream::Metrics::register),
     };
-    let assembler = Assembler::new(context);
+    let assembler = Assembler::new(context, Countries::new(&runtimes.control, metrics.reloads.clone()));
     let (assembler, snapshot) = first_snapshot(assembler, &options, loaded.as_ref())?;
     let engine = Engine::new(
         Config {
@@ -123,28 +131,47 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         Arc::new(Logged(access_log.clone())),
         metrics.register(Metrics::register),
     );
+    budget::count_connections(&runtimes.control, &engine, metrics.connections.clone());
     metrics.reloads.set_generation(FIRST_GENERATION);
     let authorizer = Authorizer::new(place.admin);
-    let watcher =
-        loaded.as_ref().map(|loaded| follow(loaded, &options, assembler, &engine, &authorizer, &metrics, runtimes));
+    let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+    let watcher = loaded
+        .as_ref()
+        .map(|loaded| follow(loaded, &options, assembler, certificates, &engine, &authorizer, &metrics, runtimes));
 
     let admin = match options.admin {
         Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),
         None => None,
     };
-    let limits = Limits { connections_max: options.connections_max, ..Limits::default() };
+    let limits = options.doors.limits(options.connections_max);
     let limits = if place.tier == Tier::Shield { limits.behind_a_tier() } else { limits };
     let service = Arc::new(EngineService(Arc::clone(&engine)));
-    let serving = serve(runtimes, listeners, service, &limits, metrics.connections.clone());
+    let doors = doors::doors(listeners, tls.as_ref(), &options.doors, &metrics)?;
+    let serving = serve(runtimes, doors, service, &limits, metrics.connections.clone());
     tracing::info!(
         node = state.id(),
         tier = tier(state.kind()),
         listen = ?serving.local_addrs(),
+        listen_tls = ?serving.tls_addrs(),
         admin = ?admin.as_ref().map(AdminServing::local_addr),
         sites = engine.snapshot().sites().len(),
         "serving"
     );
-    Ok(Running { state, engine, serving, admin, watcher, access_log })
+    Ok(Running { state, engine, serving, admin, watcher, access_log, _tls: tls })
+}
+
+/// The certificates that this place is to show.
+fn pairs(options: &Options, loaded: Option<&Loaded>) -> Vec<Pair> {
+    let document = match (&options.source, loaded) {
+        (Source::File { path, role }, Some(loaded)) => Some((&*loaded.document, folder_of(path), role)),
+        (Source::Given { document, folder, role }, _) => Some((&**document, folder.as_path(), role)),
+        (Source::File { .. }, None) | (Source::Quick { .. }, _) => None,
+    };
+    doors::pairs(document, options.doors.pair.as_ref())
+}
+
+fn folder_of(document: &Path) -> &Path {
+    document.parent().unwrap_or(Path::new(""))
 }
 
 fn place(options: &Options, loaded: Option<&Loaded>) -> anyhow::Result<Place> {
@@ -237,10 +264,13 @@ fn first_snapshot(
         (Source::File { role, .. }, Some(loaded)) => {
             let trust =
                 assemble::trust(&loaded.document, &loaded.resolve(Path::new(""))).map_err(anyhow::Error::msg)?;
+            let folder = loaded.resolve(Path::new(""));
+            assembler.locate(&loaded.document, role, &folder).map_err(anyhow::Error::msg)?;
             assembler.snapshot(&loaded.document, role, trust, FIRST_GENERATION)
         }
         (Source::Given { document, role, folder }, _) => {
             let trust = assemble::trust(document, folder).map_err(anyhow::Error::msg)?;
+            assembler.locate(document, role, folder).map_err(anyhow::Error::msg)?;
             assembler.snapshot(document, role, trust, FIRST_GENERATION)
         }
         (Source::Quick { origins, cache }, _) => {
@@ -256,6 +286,7 @@ fn follow(
     loaded: &Loaded,
     options: &Options,
     assembler: Assembler,
+    certificates: Option<Arc<Certificates>>,
     engine: &Arc<Engine>,
     authorizer: &Authorizer,
     metrics: &NodeMetrics,
@@ -269,6 +300,7 @@ fn follow(
     let (engine, authorizer) = (Arc::clone(engine), authorizer.clone());
     let first = Arc::clone(&loaded.document);
     let folder = loaded.resolve(Path::new(""));
+    let door_options = options.doors.clone();
     DocumentWatcher::start(&runtimes.control, loaded, metrics.reloads.clone(), move |document, generation| {
         let Some(role) = &role else { return Ok(()) };
         if let Some(missing) = role.missing_from(&document) {
@@ -279,9 +311,15 @@ fn follow(
             return Err("cdn.name and cdn.secret_file take a restart of the node".into());
         }
         let trust = assemble::trust(&document, &folder)?;
+        let pairs = doors::pairs(Some((&document, &folder, role)), door_options.pair.as_ref());
+        let prepared = doors::prepare(certificates.as_ref(), &door_options, &pairs)?;
         let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
+        assembler.locate(&document, role, &folder)?;
         engine.publish(assembler.snapshot(&document, role, trust, generation));
         authorizer.set(document.admin.clone());
+        if let (Some(certificates), Some(prepared)) = (&certificates, prepared) {
+            certificates.apply(prepared);
+        }
         Ok(())
     })
 }
@@ -294,8 +332,10 @@ fn admin(
     engine: &Arc<Engine>,
     runtimes: &Runtimes,
 ) -> anyhow::Result<AdminServing> {
+    let explaining = explain::routes(Arc::clone(engine));
     let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
-    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).status(move |fields| {
+    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining);
+    let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();
         fields.insert("generation".into(), engine.snapshot().generation.into());
@@ -308,6 +348,7 @@ fn admin(
         fields.insert("memory_used".into(), store.memory_used.into());
         fields.insert("memory_capacity".into(), store.memory_capacity.into());
         fields.insert("memory_entries".into(), store.memory_entries.into());
+        fields.insert("inflight_bytes".into(), engine.inflight_bytes().into());
         if let Some(disk) = store.disk {
             fields.insert("disk_capacity".into(), disk.capacity.into());
             fields.insert("disk_written".into(), disk.written.into());
@@ -317,9 +358,14 @@ fn admin(
 }
 
 impl Running {
-    /// Where it serves, in the order of the options.
+    /// Where it serves `http`, in the order of the options.
     pub fn listen_addrs(&self) -> &[SocketAddr] {
         self.serving.local_addrs()
+    }
+
+    /// Where it serves `https`.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        self.serving.tls_addrs()
     }
 
     /// Where its admin API is.

@@ -9,6 +9,7 @@ use perigee_node::{
     access_log::AccessLog,
     http::{Connection, HttpService},
 };
+use perigee_protocol::model::Scheme;
 use perigee_upstream::Interim;
 
 /// Hands requests to the engine.
@@ -21,7 +22,8 @@ impl HttpService for EngineService {
     async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Body> {
         let (number, on) = (connection.requests(), Arc::clone(connection));
         let interim = Interim::new(move |status, headers| on.interim(number, status, headers));
-        self.0.handle_with_interim(request, connection.peer(), Some(interim)).await
+        let scheme = if connection.is_secure() { Scheme::Https } else { Scheme::Http };
+        self.0.handle_with_interim(request, connection.peer(), scheme, Some(interim)).await
     }
 }
 
@@ -31,6 +33,6 @@ pub(crate) struct Logged(pub(crate) AccessLog);
 
 impl Recorder for Logged {
     fn record(&self, record: &Record) {
-        self.0.write(record);
+        self.0.write_line(|line| record.write_json(line));
     }
 }

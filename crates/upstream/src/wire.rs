@@ -56,7 +56,8 @@ pub(crate) fn prove(
 ) -> Option<String> {
     let claims = request.shield_claims.as_ref()?;
     let (site, authority) = (claims.site.as_str(), claims.key_authority.as_str());
-    let mut said = vec![site, authority];
+    let scheme = claims.key_scheme.as_str();
+    let mut said = vec![site, authority, scheme];
     said.extend(claims.rule.as_deref());
     let proof = secret.prove_request(now_ms, request.method.as_str(), request.target.as_str(), &said);
     let rule = claims.rule.as_deref().map(HeaderValue::from_str).transpose().ok()?;
@@ -64,6 +65,7 @@ pub(crate) fn prove(
     let [Ok(site), Ok(authority), Ok(value)] = values else { return None };
     headers.insert(headers::SITE, site);
     headers.insert(headers::KEY_AUTHORITY, authority);
+    headers.insert(headers::KEY_SCHEME, HeaderValue::from_static(scheme));
     if let Some(rule) = rule {
         headers.insert(headers::RULE, rule);
     }

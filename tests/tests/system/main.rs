@@ -8,4 +8,5 @@ mod fleet;
 mod memory;
 mod reload;
 mod tiers;
+mod tls;
 mod tools;

@@ -54,7 +54,8 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
         let mut table = value.table()?;
         let (certificate, key) =
             (table.must("certificate", "\"www.pem\"", path), table.must("key", "\"www.key\"", path));
-        Some(SiteTls { certificate: certificate?, key: key? })
+        let redirect = table.or("redirect", false, "false", Value::boolean);
+        Some(SiteTls { certificate: certificate?, key: key?, redirect: redirect? })
     });
     let cache =
         table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));

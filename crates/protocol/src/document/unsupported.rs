@@ -43,23 +43,11 @@ pub fn unsupported(document: &Document, node: NodeKind) -> Vec<Unsupported> {
     }
     match node {
         NodeKind::Geodns => {
-            if document.cdn.dnssec.is_some() {
-                add("cdn.dnssec".into(), "DNSSEC", "remove [cdn.dnssec]: the zone is then unsigned");
-            }
             if document.geo.asn_database.is_some() {
                 add("geo.asn_database".into(), "steering by autonomous system", "remove the line");
             }
         }
-        NodeKind::Edge => {
-            for site in document.sites.iter().filter(|site| site.tls.is_some()) {
-                add(
-                    format!("site.{}.tls", site.id),
-                    "TLS towards clients",
-                    "remove the key: the site is then served over http",
-                );
-            }
-        }
-        NodeKind::Shield => {}
+        NodeKind::Edge | NodeKind::Shield => {}
     }
     found
 }

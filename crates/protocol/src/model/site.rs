@@ -35,6 +35,8 @@ pub struct SiteTls {
     pub certificate: PathBuf,
     /// PEM key.
     pub key: PathBuf,
+    /// Whether who asks over `http` is sent to `https`. Default false.
+    pub redirect: bool,
 }
 
 /// One of `site.origins`.
@@ -75,6 +77,8 @@ pub struct CachePolicy {
     pub vary_limit: usize,
     /// Larger objects pass through unstored.
     pub object_bytes_max: u64,
+    /// What goes to the disk.
+    pub admission: DiskAdmission,
     /// Response fields that hold surrogate keys.
     pub surrogate_key_headers: Vec<http::HeaderName>,
 }
@@ -95,11 +99,21 @@ impl Default for CachePolicy {
             targeted_cache_control: TargetedCacheControl::Remove,
             vary_limit: 64,
             object_bytes_max: 16 << 30,
+            admission: DiskAdmission::Always,
             surrogate_key_headers: ["surrogate-key", "cache-tag", "cache-groups"]
                 .map(http::HeaderName::from_static)
                 .into(),
         }
     }
+}
+
+/// `site.cache.admission`: when an object goes to the disk. Memory takes what it can in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskAdmission {
+    /// Whenever it is fetched.
+    Always,
+    /// When its key is fetched the second time: what is asked for once costs the disk nothing.
+    SecondFetch,
 }
 
 /// `site.cache.query`; [`Default`]: verbatim.

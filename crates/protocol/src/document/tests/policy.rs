@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::{EXAMPLE, SMALL, load};
 use crate::{
     document::{NodeKind, policy_from_pairs, unsupported},
-    model::{CachePolicy, ClientCacheControl, HeadPolicy, SetCookie, TargetedCacheControl},
+    model::{CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, SetCookie, TargetedCacheControl},
 };
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -31,6 +31,7 @@ fn good_pairs() {
         ("negative_ttl", "{404=\"5s\"}"),
         ("vary_limit", "8"),
         ("object_bytes_max", "1GiB"),
+        ("admission", "second-fetch"),
     ]))
     .unwrap();
     assert_eq!(policy.set_cookie, SetCookie::Store);
@@ -41,6 +42,7 @@ fn good_pairs() {
     assert_eq!(policy.query.drop, ["utm_*"]);
     assert_eq!(policy.negative_ttl[&404], Duration::from_secs(5));
     assert_eq!((policy.vary_limit, policy.object_bytes_max), (8, 1 << 30));
+    assert_eq!(policy.admission, DiskAdmission::SecondFetch);
 }
 
 #[test]
@@ -73,11 +75,11 @@ fn bad_pairs() {
         &[("a.b", "1"), ("", "2"), ("x\"]\n[y", "3")],
         expect![[r#"
         --policy:1  "a.b"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers
         --policy:2  ""
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers
         --policy:3  "x"] [y"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, surrogate_key_headers"#]],
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers"#]],
     );
     check_bad(
         &[("set_cookie", "a\nb # \"c\"")],
@@ -103,17 +105,13 @@ fn what_nodes_cannot_do() {
     check_unsupported(
         EXAMPLE,
         NodeKind::Edge,
-        expect![
-            "site.www.tls: this version does not do TLS towards clients; remove the key: the site is then served over http"
-        ],
+        expect![],
     );
     check_unsupported(EXAMPLE, NodeKind::Shield, expect![]);
     check_unsupported(
         EXAMPLE,
         NodeKind::Geodns,
-        expect![[r#"
-        cdn.dnssec: this version does not do DNSSEC; remove [cdn.dnssec]: the zone is then unsigned
-        geo.asn_database: this version does not do steering by autonomous system; remove the line"#]],
+        expect!["geo.asn_database: this version does not do steering by autonomous system; remove the line"],
     );
     let https = SMALL.replace("http://", "https://");
     let nats = format!(

@@ -119,6 +119,13 @@ fn hosts() {
         perigee.toml:20  site.www.tls.key
             is missing; add key = "www.key""#]],
     );
+    check_and("tls = { certificate = \"www.pem\", key = \"www.key\", redirect = true }", expect!["ok"]);
+    check_and(
+        "tls = { certificate = \"www.pem\", key = \"www.key\", redirect = \"yes\" }",
+        expect![[r#"
+        perigee.toml:19  site.www.tls.redirect = "yes"
+            must be true or false, not a string; remove it for the default (false)"#]],
+    );
     check_with(
         "id = \"www\"",
         "id = \"www.x\"",
