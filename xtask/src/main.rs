@@ -29,8 +29,12 @@ cargo xtask CHORE [ARGUMENTS]
   smoke              brings that world up, shows from every region that it works, and takes it down again
                      (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
                      and outside of CI, says so and succeeds)
-  bench [--json]     our edge and nginx on the same hit, in turns: CPU a request and its ratio (--rounds N, --seconds N,
-                     --no-build; needs nginx, wrk and two cores)
+  bench http         our edge and HAProxy, nginx, Varnish and Traffic Server on the same work, in turns: CPU a request and
+                     its ratio (--scenario NAME, --quick, --json and more; needs wrk and two cores; peers that are not
+                     there are installed by apt as root, else skipped)
+  bench soak         edge and shield under every kind of request while the origin changes and fails; every byte checked
+  bench figures      misses, fills to disk, restart, memory of an object
+  bench instructions what a hit takes, by callgrind, against the committed count (--accept writes it down)
   help               this
 ";
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    bench,
     run::{cargo, root, succeed},
     tidy,
 };
@@ -28,6 +29,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     let skips = root().join("target").join(format!("skips-{}.txt", std::process::id()));
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
+    // A release build: minutes the first time.
+    let skipped = if full || continuous {
+        bench::check_instructions()?
+    } else {
+        Some("bench instructions: only with --full or CI=true")
+    };
+    if let Some(reason) = skipped {
+        fs::write(&skips, format!("{reason}\n")).with_context(|| format!("cannot write {}", skips.display()))?;
+    }
     let (runner, mut command) = runner(arguments);
     command.env(SKIPS, &skips).current_dir(root());
     let (tail, passed) = stream(&mut command, runner)?;

@@ -5,6 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use serde::{Serialize, Serializer};
 
+use crate::line;
+
 /// One line of the access log. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
@@ -25,7 +27,7 @@ pub struct Record {
     /// Path and query as asked.
     #[serde(serialize_with = "target")]
     pub target: Option<PathAndQuery>,
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: &'static str,
     /// What was answered.
     pub status: u16,
@@ -55,17 +57,22 @@ pub struct Record {
     pub user_agent: Option<HeaderValue>,
 }
 
+impl Record {
+    /// Appends the record as one JSON object, as serde would write it and several times as fast.
+    pub fn write_json(&self, line: &mut Vec<u8>) {
+        line::write(self, line);
+    }
+}
+
 /// Field values are logged up to so many bytes.
-const FIELD_BYTES_MAX: usize = 256;
+pub(crate) const FIELD_BYTES_MAX: usize = 256;
 
 fn text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
 }
 
 fn field<S: Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
-    let bytes = value.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-    let head = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
-    serializer.serialize_str(&String::from_utf8_lossy(head))
+    serializer.serialize_str(&String::from_utf8_lossy(line::field(value.as_ref())))
 }
 
 fn target<S: Serializer>(value: &Option<PathAndQuery>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -114,4 +121,35 @@ impl Drop for Recording {
 
 pub(crate) fn elapsed_us(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A hit.
+    pub(crate) fn record() -> Record {
+        Record {
+            time: 1_795_437_115_000,
+            node: "edge-fra".into(),
+            site: "shop".into(),
+            client: IpAddr::from([192, 0, 2, 7]),
+            method: Method::GET,
+            host: Some(HeaderValue::from_static("shop.example")),
+            target: Some(PathAndQuery::from_static("/a?b=c")),
+            protocol: "HTTP/1.1",
+            status: 200,
+            bytes: 1024,
+            cut: false,
+            cache: "hit",
+            reason: "fresh",
+            tier: "memory",
+            upstream: String::new(),
+            key: Some(0x0123_4567_89ab_cdef),
+            generation: 1,
+            head_us: 12,
+            total_us: 34,
+            user_agent: None,
+        }
+    }
 }

@@ -136,6 +136,16 @@ impl AccessLog {
         }
     }
 
+    /// As [`AccessLog::write`], for those who write their JSON themselves: `line` appends one value, without a line's end.
+    pub fn write_line(&self, line: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(handle) = &self.0 {
+            handle.0.append(|buffer| {
+                line(buffer);
+                Ok(())
+            });
+        }
+    }
+
     /// Opens the file anew, say after it was renamed; one that cannot be opened leaves the old one in use.
     pub fn reopen(&self) {
         if let Some(handle) = &self.0 {
@@ -172,13 +182,17 @@ struct Orders {
 
 impl Shared {
     fn add(&self, record: &impl Serialize) {
+        self.append(|buffer| serde_json::to_writer(buffer, record));
+    }
+
+    fn append(&self, line: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) {
         let mut buffer = lock(&self.shards[shard()]);
         let before = buffer.len();
         if before >= SHARD_BYTES_MAX {
             self.metrics.dropped.inc();
             return;
         }
-        if let Err(error) = serde_json::to_writer(&mut *buffer, record) {
+        if let Err(error) = line(&mut buffer) {
             buffer.truncate(before);
             self.metrics.dropped.inc();
             tracing::debug!(%error, "a record has no JSON form");

@@ -1,13 +1,16 @@
 //! Cache-Status (RFC 9211): what this cache did, as a list member after those of the caches before it.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
 use crate::{fields::is_token, headers::CACHE_STATUS};
 
 /// The largest Integer of structured fields (RFC 9651 §3.3.1).
 const INTEGER_MAX: i64 = 999_999_999_999_999;
+/// What most members fit into.
+const MEMBER_BYTES: usize = 64;
 
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,21 +75,32 @@ pub struct CacheStatus<'a> {
 impl CacheStatus<'_> {
     /// Appends the member to Cache-Status: the cache nearest the client comes last (RFC 9211 §2).
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        // Straight into what becomes the value: by way of a String it would be copied and grown several times.
+        let mut text = BytesMut::with_capacity(MEMBER_BYTES);
+        if self.write(&mut text).is_ok()
+            && let Ok(value) = HeaderValue::from_maybe_shared(text.freeze())
+        {
             headers.append(CACHE_STATUS, value);
         }
     }
 }
 
 impl fmt::Display for CacheStatus<'_> {
-    /// The member as RFC 9651 §3.3 serialises an Item with parameters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+impl CacheStatus<'_> {
+    /// The member as RFC 9651 §3.3 serialises an Item with parameters.
+    fn write(&self, f: &mut impl fmt::Write) -> fmt::Result {
         write_word(f, self.cache)?;
         if self.hit {
             f.write_str("; hit")?;
         }
         if let Some(fwd) = self.fwd {
-            write!(f, "; fwd={}", fwd.as_str())?;
+            f.write_str("; fwd=")?;
+            f.write_str(fwd.as_str())?;
         }
         if let Some(status) = self.fwd_status {
             write!(f, "; fwd-status={status}")?;
@@ -113,14 +127,14 @@ impl fmt::Display for CacheStatus<'_> {
 }
 
 /// A Token where it is one (RFC 9651 §3.3.4), else a String.
-fn write_word(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
+fn write_word(f: &mut impl fmt::Write, word: &str) -> fmt::Result {
     let starts = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*');
     let goes_on = word.bytes().all(|b| b == b':' || b == b'/' || is_token(&[b]));
     if starts && goes_on { f.write_str(word) } else { write_string(f, word) }
 }
 
 /// RFC 9651 §3.3.3: printable ASCII only; anything else becomes `?`.
-fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn write_string(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for c in text.chars() {
         match c {

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -14,81 +15,77 @@ use anyhow::{Context, Result, bail, ensure};
 use super::SERVER_CORE;
 use crate::run::output;
 
-const START_BOUND: Duration = Duration::from_secs(10);
+const START_BOUND: Duration = Duration::from_secs(30);
+
+/// What a scenario wants of a cache.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    /// What is proxied.
+    pub(super) origin: SocketAddr,
+    /// Where files go: tmpfs, or a disk.
+    pub(super) folder: PathBuf,
+    /// For objects, in MiB.
+    pub(super) memory_mib: u64,
+    /// For objects on disk, in MiB; 0 is none, where that can be said.
+    pub(super) disk_mib: u64,
+}
 
 /// A process that listens on loopback until it is dropped.
+#[derive(Debug)]
 pub(super) struct Server {
     pub(super) name: &'static str,
-    port: u16,
+    pub(super) address: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
     child: Child,
     access_log: Option<PathBuf>,
 }
 
 impl Server {
-    /// What both fetch from. It is not pinned: hits do not reach it.
-    pub(super) fn origin(binaries: &Path) -> Result<Self> {
-        let port = free_port()?;
-        let mut command = Command::new(binaries.join("perigee"));
-        command.args(["origin", "--listen", &address(port)]);
-        Self::start("origin", port, command, None)
-    }
-
-    /// Ours, with everything on that a node has on: access log and metrics.
-    pub(super) fn edge(binaries: &Path, origin: &Self, folder: &Path) -> Result<Self> {
-        let port = free_port()?;
-        let log = folder.join("edge.log");
+    /// Our edge, with everything on that a node has on: access log and metrics.
+    pub(super) fn edge(binaries: &Path, setup: &Setup) -> Result<Self> {
+        let (address, admin) = (free_address()?, free_address()?);
+        let log = setup.folder.join("edge.log");
         let mut command = pinned(&binaries.join("perigee-edge"));
-        command.args(["--listen", &address(port), "--origin", &format!("http://{}", address(origin.port))]);
-        command.args(["--admin", &address(free_port()?), "--threads", "1", "--memory", "256MiB"]);
+        command.args(["--listen", &address.to_string(), "--origin", &format!("http://{}", setup.origin)]);
+        command.args(["--admin", &admin.to_string(), "--threads", "1"]);
+        command.args(["--memory", &format!("{}MiB", setup.memory_mib)]);
         command.arg("--access-log").arg(&log);
-        Self::start("edge", port, command, Some(log))
+        if setup.disk_mib > 0 {
+            let disk = setup.folder.join("edge");
+            command.arg("--disk").arg(format!("{}:{}MiB", disk.display(), setup.disk_mib));
+        }
+        let mut server = Self::start("edge", address, command)?;
+        server.access_log = Some(log);
+        server.admin = Some(admin);
+        Ok(server)
     }
 
-    /// Debian's, with one worker and no log.
-    pub(super) fn nginx(name: &'static str, extra: &str, origin: &Self, folder: &Path) -> Result<Self> {
-        let port = free_port()?;
-        let folder = &folder.join(name);
-        fs::create_dir_all(folder)?;
-        let file = folder.join("nginx.conf");
-        fs::write(&file, nginx_conf(port, origin.port, folder, extra)?)?;
-        let mut command = pinned(Path::new("nginx"));
-        command.arg("-e").arg(folder.join("nginx.err")).arg("-c").arg(&file).arg("-p").arg(folder);
-        Self::start(name, port, command, None)
-    }
-
-    fn start(name: &'static str, port: u16, mut command: Command, access_log: Option<PathBuf>) -> Result<Self> {
+    /// Runs the command until it listens.
+    pub(super) fn start(name: &'static str, address: SocketAddr, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut server = Self { name, port, child, access_log };
+        let mut server = Self { name, address, admin: None, child, access_log: None };
         let from = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
                 let mut told = String::new();
                 if let Some(mut stderr) = server.child.stderr.take() {
-                    std::io::Read::read_to_string(&mut stderr, &mut told)?;
+                    stderr.read_to_string(&mut told)?;
                 }
                 bail!("{name} does not start: {status}\n{told}");
             }
-            ensure!(from.elapsed() < START_BOUND, "{name} does not listen on port {port}");
-            thread::sleep(Duration::from_millis(20));
+            ensure!(from.elapsed() < START_BOUND, "{name} does not listen on {address}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        // Read to its end by nobody, a pipe that fills would stop the server.
+        if let Some(mut stderr) = server.child.stderr.take() {
+            thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         }
         Ok(server)
     }
 
     pub(super) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", address(self.port))
-    }
-
-    /// SHA-256 of what it answers.
-    pub(super) fn body_hash(&self, path: &str) -> Result<String> {
-        output(Command::new("sh").args(["-c", &format!("curl -sSf {} | sha256sum", self.url(path))]))
-    }
-
-    /// How often the origin was asked for a path.
-    pub(super) fn served(&self, path: &str) -> Result<u64> {
-        let told = output(Command::new("curl").args(["-sSf", &self.url("/.origin/stats")]))?;
-        let stats: serde_json::Value = serde_json::from_str(&told)?;
-        stats["paths"][path].as_u64().with_context(|| format!("the origin does not count {path}"))
+        format!("http://{}{path}", self.address)
     }
 
     /// So that a log on tmpfs does not fill it.
@@ -101,23 +98,42 @@ impl Server {
     /// User and system time of the process and its children (nginx's workers) until now.
     pub(super) fn cpu(&self) -> Result<Duration> {
         let ticks_per_second: u64 = output(Command::new("getconf").arg("CLK_TCK"))?.trim().parse()?;
-        let own = self.child.id();
-        let mut ticks = 0;
-        for entry in fs::read_dir("/proc")?.flatten() {
-            // Processes come and go while we look.
-            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-            if let Some((pid, parent, spent)) = parse_stat(&stat)
-                && (pid == own || parent == own)
-            {
-                ticks += spent;
-            }
-        }
+        let ticks: u64 = self.family().iter().map(|(_, spent)| spent).sum();
         Ok(Duration::from_micros(ticks * 1_000_000 / ticks_per_second.max(1)))
+    }
+
+    /// Resident bytes of all its processes: now, and at their peak.
+    pub(super) fn resident(&self) -> (u64, u64) {
+        let of = |pid: u32, field: &str| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix(field))?.trim().strip_suffix("kB")?.trim();
+            line.parse::<u64>().ok()
+        };
+        let sum = |field: &str| self.family().iter().filter_map(|(pid, _)| of(*pid, field)).sum::<u64>() * 1024;
+        (sum("VmRSS:"), sum("VmHWM:"))
+    }
+
+    /// Its processes with the ticks that each has spent.
+    fn family(&self) -> Vec<(u32, u64)> {
+        let own = self.child.id();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        // Processes come and go while we look.
+        let stats = entries.filter_map(|entry| parse_stat(&fs::read_to_string(entry.path().join("stat")).ok()?));
+        stats.filter(|(pid, parent, _)| *pid == own || *parent == own).map(|(pid, _, spent)| (pid, spent)).collect()
+    }
+
+    /// Ends it the hard way, as a crash would.
+    pub(super) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("cannot kill")?;
+        self.child.wait().map(drop).context("cannot wait")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         // TERM, not KILL: nginx takes its workers with it.
         let told = Command::new("kill").arg(self.child.id().to_string()).status();
         let ended = told.and_then(|_| self.child.wait());
@@ -136,39 +152,15 @@ fn parse_stat(stat: &str) -> Option<(u32, u32, u64)> {
     Some((pid, u32::try_from(number(1)?).ok()?, number(11)? + number(12)?))
 }
 
-fn pinned(program: &Path) -> Command {
+/// A command on the core of servers.
+pub(super) fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", SERVER_CORE]).arg(program);
     command
 }
 
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn nginx_conf(port: u16, origin: u16, folder: &Path, extra: &str) -> Result<String> {
-    // Its workers are nobody otherwise, who may not write here. Said by anyone else than root it is only warned of.
-    let user = if output(Command::new("id").arg("-u"))?.trim() == "0" { "user root;" } else { "" };
-    let folder = folder.display();
-    Ok(format!(
-        "daemon off; {user} worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:16m inactive=1h; proxy_temp_path {folder}/proxy;
-  client_body_temp_path {folder}/body; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  {extra}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://127.0.0.1:{origin}; proxy_cache bench; proxy_cache_valid 200 1h; }}
-  }}
-}}
-"
-    ))
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 #[cfg(test)]

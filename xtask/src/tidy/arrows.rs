@@ -26,7 +26,7 @@ const LEVELS: [(&str, u8); 17] = [
     ("perigee-shield", 6),
     ("perigee-cli", 7),
     ("perigee-tests", 8),
-    ("xtask", 8),
+    ("xtask", 9),
 ];
 
 /// Only tests depend on it, so any crate's may.
