@@ -15,7 +15,7 @@ pub use rule::{
     TextPattern,
 };
 pub use site::{
-    CachePolicy, ClientCacheControl, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
+    CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
     TargetedCacheControl, UpstreamPolicy, UpstreamTls,
 };
 

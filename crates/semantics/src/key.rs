@@ -87,6 +87,17 @@ impl CacheKey {
         after_id.and_then(|rest| rest.splitn(5, |byte| *byte == 0).nth(4)).unwrap_or_default()
     }
 
+    /// The name of the site; empty where the bytes are no key that [`Self::new`] makes.
+    pub fn site(&self) -> &[u8] {
+        let rest = match self.0.split_first() {
+            Some((&PRIMARY, rest)) => rest,
+            Some((&VARIANT, rest)) => rest.get(8..).unwrap_or_default(),
+            _ => &[],
+        };
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or_default();
+        rest.get(..end).unwrap_or_default()
+    }
+
     /// All of it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -235,6 +246,20 @@ mod tests {
         check(&["a", "c*"], &[], false, "b=1&a=2&cd=3&a", "?a=2&cd=3&a");
         check(&[], &[], false, "a=1", "");
         check(&["*"], &[], true, "b=2&a=2&b=1&a=1&", "?a=2&a=1&b=2&b=1");
+    }
+
+    #[test]
+    fn the_site_is_found_again() {
+        let check = |key: CacheKey, site: &str| assert_eq!(key.site(), site.as_bytes(), "{key:?}");
+        let primary = key("www", "h", "/a", Some("b"), &CachePolicy::default(), None);
+        // An id with zeros in it, and one without.
+        check(primary.variant(1), "www");
+        check(primary.variant(u64::MAX), "www");
+        check(primary, "www");
+        check(CacheKey::from_bytes(b""), "");
+        check(CacheKey::from_bytes(b"abc"), "");
+        check(CacheKey::from_bytes(&[PRIMARY, b'a']), "");
+        check(CacheKey::from_bytes(&[VARIANT, 1, 2]), "");
     }
 
     #[test]

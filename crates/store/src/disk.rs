@@ -6,25 +6,28 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use foyer::Load;
+use foyer::{Age, Load};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
     config::DiskConfig,
-    engine::{self, Hybrid, Storage},
+    engine::{self, Hybrid, MemoryEntry, Storage},
     error::StoreError,
     folder::Folder,
     journal::{Journal, Note},
+    ledger::LedgerFolder,
     metrics::DiskCounts,
     object::DiskStats,
     record::{HashRef, Record, RecordKey},
+    rescue::{Reclaimed, Waiting},
+    shares::Shares,
     window::Window,
 };
 
@@ -35,11 +38,22 @@ pub(crate) const READ_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Engine {
     hybrid: Hybrid,
     pub(crate) window: Window,
+    /// See [`Self::enqueue`].
+    order: Mutex<()>,
 }
 
 impl Engine {
     pub(crate) fn storage(&self) -> &Storage {
         self.hybrid.storage()
+    }
+
+    /// Hands an entry to the disk.
+    ///
+    /// One at a time: foyer numbers entries before it queues them, and after a restart reads a block only as far as the
+    /// numbers go up. Two threads at once could cost all that lies behind them.
+    pub(crate) fn enqueue(&self, entry: &MemoryEntry) {
+        let _turn = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hybrid.storage().enqueue(entry.piece(), true);
     }
 
     pub(crate) async fn close(&self) -> foyer::Result<()> {
@@ -59,6 +73,9 @@ pub(crate) struct Disk {
     pub(crate) counts: DiskCounts,
     /// Something looks wrong: probe now.
     pub(crate) suspicion: Notify,
+    pub(crate) shares: Arc<Shares>,
+    /// What is to be written anew.
+    pub(crate) waiting: Waiting,
     /// Bytes written and read by engines that are gone.
     past: (AtomicU64, AtomicU64),
 }
@@ -75,6 +92,7 @@ impl Disk {
         config: DiskConfig,
         hash_seed: u64,
         counts: DiskCounts,
+        shares: Arc<Shares>,
         runtime: &Handle,
     ) -> Result<Arc<Self>, StoreError> {
         let wanted = config.clone();
@@ -88,6 +106,8 @@ impl Disk {
             journal: Journal::default(),
             counts,
             suspicion: Notify::new(),
+            shares,
+            waiting: Waiting::default(),
             past: Default::default(),
         });
         let (engine, folder) = disk.engine_in(folder, runtime).await?;
@@ -103,7 +123,8 @@ impl Disk {
         runtime: &Handle,
     ) -> Result<(Arc<Engine>, Arc<Folder>), StoreError> {
         let failed = |source| StoreError::Engine { dir: self.config.dir.clone(), source };
-        let hybrid = engine::disk(&self.config, self.hash_seed, runtime).await.map_err(failed)?;
+        let reclaimed = Reclaimed(Arc::downgrade(self));
+        let hybrid = engine::disk(&self.config, self.hash_seed, reclaimed, runtime).await.map_err(failed)?;
         let (bytes, folder) = (self.config.bytes, Arc::new(folder));
         let allocating = Arc::clone(&folder);
         let allocated = runtime.spawn_blocking(move || allocating.allocate(bytes));
@@ -119,7 +140,7 @@ impl Disk {
                 disk.verify(&storage, hashes);
             }
         });
-        Ok((Arc::new(Engine { hybrid, window }), folder))
+        Ok((Arc::new(Engine { hybrid, window, order: Mutex::new(()) }), folder))
     }
 
     /// Whether what was handed to the disk is in its index now. It counts what is not, and has the disk probed.
@@ -132,6 +153,11 @@ impl Disk {
             self.counts.lost.inc_by(lost as u64);
             self.suspicion.notify_one();
         }
+    }
+
+    /// What it may take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.config.bytes
     }
 
     /// The tier, unless the breaker is open.
@@ -147,6 +173,13 @@ impl Disk {
     /// How often the folder was opened.
     pub(crate) fn epoch(&self) -> u64 {
         self.folder.load().as_ref().map_or(0, |folder| folder.epoch)
+    }
+
+    /// Where purges are remembered; `None` once it is closed.
+    pub(crate) fn ledger_folder(&self) -> Option<LedgerFolder> {
+        let folder = self.folder.load();
+        let Folder { epoch, empty, .. } = **folder.as_ref()?;
+        Some(LedgerFolder { dir: self.config.dir.clone(), epoch, empty })
     }
 
     /// Uses this tier from now on.
@@ -180,11 +213,12 @@ impl Disk {
         self.engine()
     }
 
-    /// Reads one entry. `None`: it is not there, damaged, the disk failed or did not answer in time.
-    pub(crate) async fn load(&self, engine: &Engine, key: &RecordKey) -> Option<Record> {
+    /// Reads one entry, and tells whether it lies in the older half of the disk. `None`: it is not there, damaged, the disk
+    /// failed or did not answer in time.
+    pub(crate) async fn load(&self, engine: &Engine, key: &RecordKey) -> Option<(Record, bool)> {
         let found = match tokio::time::timeout(READ_MAX, engine.storage().load(key)).await {
-            Ok(Ok(Load::Entry { value, .. })) => return Some(value),
-            Ok(Ok(Load::Piece { piece, .. })) => return Some(piece.value().clone()),
+            Ok(Ok(Load::Entry { value, populated, .. })) => return Some((value, populated.age == Age::Old)),
+            Ok(Ok(Load::Piece { piece, .. })) => return Some((piece.value().clone(), false)),
             Ok(Ok(Load::Miss | Load::Throttled)) => return None,
             Ok(Err(error)) => error.to_string(),
             Err(_) => {

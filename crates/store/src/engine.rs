@@ -4,19 +4,23 @@
 use std::{path::Path, sync::Arc};
 
 use foyer::{
-    BlockEngineConfig, Cache, CacheBuilder, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
-    HybridCachePolicy, HybridCacheProperties, PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
+    BlockEngineConfig, Cache, CacheBuilder, CacheEntry, DeviceBuilder, FifoPicker, FsDeviceBuilder, HybridCache,
+    HybridCacheBuilder, HybridCachePolicy, HybridCacheProperties, InvalidRatioPicker, PsyncIoEngineConfig, RecoverMode,
+    S3FifoConfig, Spawner, StorageFilter,
 };
 use tokio::runtime::Handle;
 
 use crate::{
     config::{DiskConfig, StoreConfig},
     record::{Record, RecordKey, SeededHash},
+    rescue::Reclaimed,
+    shares::{Leaving, Shares},
     window,
 };
 
 /// What memory holds, whatever becomes of the disk.
 pub(crate) type Memory = Cache<RecordKey, Record, SeededHash, HybridCacheProperties>;
+pub(crate) type MemoryEntry = CacheEntry<RecordKey, Record, SeededHash, HybridCacheProperties>;
 /// A disk tier. Its own memory tier holds nothing: it is there because foyer makes disk tiers in no other way.
 pub(crate) type Hybrid = HybridCache<RecordKey, Record, SeededHash>;
 pub(crate) type Storage = foyer::Store<RecordKey, Record, SeededHash, HybridCacheProperties>;
@@ -27,20 +31,27 @@ const SHARD_BYTES_MIN: u64 = 4 * MIB;
 const SHARDS_MAX: u64 = 16;
 
 /// The memory tier.
-pub(crate) fn memory(config: &StoreConfig) -> Memory {
+pub(crate) fn memory(config: &StoreConfig, shares: &Arc<Shares>) -> Memory {
     let capacity = config.budget().entries;
+    let entering = Arc::clone(shares);
     CacheBuilder::new(usize::try_from(capacity).unwrap_or(usize::MAX))
         .with_name("perigee")
         .with_shards(shards(capacity))
         // A hit takes only a read lock, and one large file streaming through does not push out what is asked for often.
         .with_eviction_config(S3FifoConfig::default())
         .with_hash_builder(SeededHash(config.hash_seed()))
-        .with_weighter(Record::weight)
+        .with_weighter(move |key: &RecordKey, record: &Record| entering.enters(key, record))
+        .with_event_listener(Arc::new(Leaving(Arc::clone(shares))))
         .build()
 }
 
 /// Opens the disk tier in its folder, which is locked already.
-pub(crate) async fn disk(disk: &DiskConfig, hash_seed: u64, runtime: &Handle) -> foyer::Result<Hybrid> {
+pub(crate) async fn disk(
+    disk: &DiskConfig,
+    hash_seed: u64,
+    reclaimed: Reclaimed,
+    runtime: &Handle,
+) -> foyer::Result<Hybrid> {
     let device = device(&disk.dir, disk.bytes)?;
     let engine = BlockEngineConfig::new(device)
         .with_block_size(block_bytes(disk.bytes))
@@ -49,6 +60,10 @@ pub(crate) async fn disk(disk: &DiskConfig, hash_seed: u64, runtime: &Handle) ->
         .with_submit_queue_size_threshold(2 * window::OUTSTANDING_BYTES_MAX)
         // Without it removed entries are back after a restart.
         .with_tombstone_log(true)
+        // It is told what leaves and admits nothing.
+        .with_reinsertion_filter(StorageFilter::new().with_condition(reclaimed))
+        // First the blocks that hold next to nothing any more, then the oldest; what is read from the older half is told apart.
+        .with_eviction_pickers(vec![Box::new(InvalidRatioPicker::new(0.8)), Box::new(FifoPicker::new(0.5))])
         .with_clean_block_threshold(2);
     HybridCacheBuilder::new()
         .with_name("perigee")

@@ -13,7 +13,7 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::{config::DiskConfig, error::StoreError};
+use crate::{config::DiskConfig, error::StoreError, ledger::LEDGER_FILES};
 
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
@@ -33,6 +33,8 @@ pub(crate) struct Folder {
     dir: PathBuf,
     /// How often the folder was opened, this time included.
     pub(crate) epoch: u64,
+    /// Whether nothing was stored in it when it was opened.
+    pub(crate) empty: bool,
     layout: Layout,
     lock: Arc<File>,
     /// foyer's files and their lengths, once they are allocated.
@@ -82,7 +84,8 @@ impl Folder {
         }
         room(&dir, config.bytes)?;
         write_format(&dir, epoch, layout).map_err(unwritable)?;
-        Ok(Self { dir, epoch, layout, lock: Arc::new(lock), files: OnceLock::new() })
+        let empty = engine_files(&dir).map_err(unwritable)?.is_empty();
+        Ok(Self { dir, epoch, empty, layout, lock: Arc::new(lock), files: OnceLock::new() })
     }
 
     /// The folder made ready for another disk tier: as it is if it is still ours, else made, locked and checked anew.
@@ -111,7 +114,7 @@ impl Folder {
         room(&dir, self.layout.bytes)?;
         let epoch = stored.map_or(0, |(epoch, _)| epoch).max(self.epoch);
         write_format(&dir, epoch, self.layout).map_err(unwritable)?;
-        Ok(Self { dir, epoch: self.epoch, layout: self.layout, lock, files: OnceLock::new() })
+        Ok(Self { dir, epoch: self.epoch, empty: self.empty, layout: self.layout, lock, files: OnceLock::new() })
     }
 
     /// Whether folder, lock and files are what they were: a file that was deleted can still be written, in vain.
@@ -198,12 +201,13 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// A folder without `FORMAT` may only have what a first opening that was cut off leaves.
+/// A folder without `FORMAT` may only have what a first opening that was cut off leaves, and a ledger of purges, which is
+/// written anew when the folder was emptied under us.
 fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
     let unwritable = |source| StoreError::Unwritable { dir: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(unwritable)? {
         let name = entry.map_err(unwritable)?.file_name();
-        if ![LOCK, FORMAT_NEW, LOST_AND_FOUND].iter().any(|ours| name == *ours) {
+        if ![LOCK, FORMAT_NEW, LOST_AND_FOUND].iter().chain(&LEDGER_FILES).any(|ours| name == *ours) {
             return Err(StoreError::Foreign { dir: dir.to_owned(), found: name.to_string_lossy().into_owned() });
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Counts {
     pub(crate) memory_only: Counter,
     /// Kept in memory only, because the disk had failed.
     pub(crate) disk_down: Counter,
+    /// Kept in memory only, because the key was fetched for the first time.
+    pub(crate) first_fetch: Counter,
     /// Too large, or undone by a removal.
     pub(crate) refused: Counter,
 }
@@ -40,6 +42,7 @@ pub(crate) struct Metrics {
     pub(crate) segments: Counts,
     pub(crate) disk: DiskCounts,
     pub(crate) write_waits: Counter,
+    pub(crate) displaced: Counter,
     pub(crate) removed: Counter,
 }
 
@@ -57,6 +60,7 @@ impl Metrics {
                 written: write("disk"),
                 memory_only: write("memory-only"),
                 disk_down: write("disk-down"),
+                first_fetch: write("first-fetch"),
                 refused: write("refused"),
             }
         };
@@ -65,6 +69,7 @@ impl Metrics {
             segments: counts("segment"),
             disk: DiskCounts::default(),
             write_waits: Counter::default(),
+            displaced: Counter::default(),
             removed: Counter::default(),
         };
         registry.register("perigee_store_lookups", "Lookups by kind of entry and where it was found", lookups);
@@ -74,6 +79,11 @@ impl Metrics {
             "perigee_store_write_waits",
             "Segments that waited for the disk",
             metrics.write_waits.clone(),
+        );
+        registry.register(
+            "perigee_store_displaced",
+            "Entries in memory that made room for others of a site above its share",
+            metrics.displaced.clone(),
         );
         registry.register("perigee_store_removed", "Keys removed", metrics.removed.clone());
         metrics
@@ -90,6 +100,9 @@ pub(crate) struct DiskCounts {
     pub(crate) lost: Counter,
     faults: Family<[(&'static str, &'static str); 1], Counter>,
     pub(crate) reopened: Counter,
+    /// Entries of blocks that were taken back: written anew, and let go.
+    pub(crate) kept: Counter,
+    pub(crate) expired: Counter,
     /// Entries written and read back from disk.
     pub(crate) probed: Counter,
 }
@@ -108,6 +121,8 @@ impl DiskCounts {
             ("perigee_store_read_errors", "Reads that the disk failed", &self.read_errors),
             ("perigee_store_read_timeouts", "Reads that the disk did not answer in time", &self.read_timeouts),
             ("perigee_store_lost", "Entries handed to the disk that did not arrive", &self.lost),
+            ("perigee_store_disk_kept", "Entries written anew at the disk's end, because they were hit", &self.kept),
+            ("perigee_store_disk_expired", "Entries that left the disk at its end", &self.expired),
             ("perigee_store_disk_probes", "Probes that the disk passed", &self.probed),
             ("perigee_store_disk_reopened", "Times that a failed disk was opened again", &self.reopened),
         ];

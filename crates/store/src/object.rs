@@ -86,22 +86,39 @@ impl Body {
 ///
 /// The upper 24 bits count how often the folder was opened, the rest the fills since: neither a clock that jumps nor a weak
 /// source of chance can bring a name back while segments of its first bearer are still on the disk.
+///
+/// It also carries whose account the fill is on, and whether it may go to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FillId(pub(crate) u64);
+pub struct FillId {
+    pub(crate) count: u64,
+    /// Of the site: see [`crate::record::slot`].
+    pub(crate) slot: u16,
+    pub(crate) memory_only: bool,
+}
 
 impl FillId {
     pub(crate) const EPOCH_SHIFT: u32 = 40;
 
+    /// Nobody's, and for the disk as well.
+    pub(crate) const fn bare(count: u64) -> Self {
+        Self { count, slot: 0, memory_only: false }
+    }
+
+    /// Whether the fill stays in memory: its key was not fetched before, and its site wants that of what goes to the disk.
+    pub fn is_memory_only(self) -> bool {
+        self.memory_only
+    }
+
     /// The number, for logs and records.
     pub fn as_u64(self) -> u64 {
-        self.0
+        self.count
     }
 }
 
 impl fmt::Debug for FillId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0 & ((1 << Self::EPOCH_SHIFT) - 1);
-        write!(f, "FillId({}:{count})", self.0 >> Self::EPOCH_SHIFT)
+        let count = self.count & ((1 << Self::EPOCH_SHIFT) - 1);
+        write!(f, "FillId({}:{count})", self.count >> Self::EPOCH_SHIFT)
     }
 }
 

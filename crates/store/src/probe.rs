@@ -25,7 +25,7 @@ const PROBE_MAX: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts to open a failed disk again.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The canary's name: real fills are never 0.
-const CANARY: RecordKey = RecordKey::Segment(FillId(0), 0);
+const CANARY: RecordKey = RecordKey::Segment(FillId::bare(0), 0);
 
 /// Why the breaker opens. [`Self::as_str`] is the metric's label.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ async fn probe(inner: &Inner, disk: &Disk, engine: &Engine, count: u64, runtime:
         let on_disk = HybridCacheProperties::default().with_location(Location::OnDisk);
         // It passes through memory without staying there.
         let entry = inner.memory.insert_with_properties(CANARY, Record::Segment(stamp.clone()), on_disk);
-        engine.storage().enqueue(entry.piece(), true);
+        engine.enqueue(&entry);
         drop(entry);
         engine.storage().wait().await;
         match engine.storage().load(&CANARY).await {

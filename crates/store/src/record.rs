@@ -2,10 +2,10 @@
 //!
 //! Disk form (integers little-endian; foyer puts a checksum over value and key around it):
 //! ```text
-//! head      1 | fill u64 | fence u64 | 0 inline, 1 segments | body length u64 | head length u32 | head | inline body
+//! head      1 | fill u64 | slot u16 | fence u64 | 0 inline, 1 segments | body length u64 | head length u32 | head | inline body
 //! variants  2 | stamp u64 | length u32 | index
 //! segment   3 | length u32 | bytes
-//! key       0 | cache key                    or    1 | fill u64 | index u32
+//! key       0 | cache key                    or    1 | fill u64 | slot u16 | index u32
 //! ```
 
 use std::{
@@ -47,9 +47,10 @@ impl Hash for RecordKey {
             Self::Head(key) => HeadRef(key).hash(state),
             Self::Segment(fill, index) => {
                 let mut bytes = [1_u8; 13];
-                bytes[1..9].copy_from_slice(&fill.0.to_le_bytes());
+                bytes[1..9].copy_from_slice(&fill.count.to_le_bytes());
                 bytes[9..13].copy_from_slice(&index.to_le_bytes());
                 state.write(&bytes);
+                state.write_u16(fill.slot);
             }
         }
     }
@@ -61,6 +62,7 @@ pub(crate) struct HeadRef<'a>(pub(crate) &'a CacheKey);
 impl Hash for HeadRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.0.as_bytes());
+        state.write_u16(slot(self.0));
     }
 }
 
@@ -88,6 +90,24 @@ impl Equivalent<RecordKey> for HashRef {
     }
 }
 
+/// Where in a hash its site stands: not in the low bits, which choose the shard and the bucket, nor in the highest, which a
+/// bucket's tag is made of.
+const SLOT_SHIFT: u32 = 32;
+const SLOT_MASK: u64 = 0xffff << SLOT_SHIFT;
+
+/// Whose account a key is on: a number from the name of its site, 0 if there is none. Two sites may share one.
+pub(crate) fn slot(key: &CacheKey) -> u16 {
+    match key.site() {
+        [] => 0,
+        site => (xxh3_64_with_seed(site, 0) as u16).max(1),
+    }
+}
+
+/// The slot of an entry, by its hash.
+pub(crate) fn slot_in(hash: u64) -> u16 {
+    (hash >> SLOT_SHIFT) as u16
+}
+
 /// Seeded XXH3: where a key lies cannot be told from outside, so nobody can choose URLs that collide.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeededHash(pub(crate) u64);
@@ -105,6 +125,10 @@ pub(crate) struct SeededHasher(u64);
 impl Hasher for SeededHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+    /// Says whose it is.
+    fn write_u16(&mut self, slot: u16) {
+        self.0 = (self.0 & !SLOT_MASK) | (u64::from(slot) << SLOT_SHIFT);
     }
     /// A hash is its own hash: see [`HashRef`].
     fn write_u64(&mut self, hash: u64) {
@@ -192,6 +216,11 @@ fn read_into(reader: &mut impl Read, len: usize, bytes: &mut Vec<u8>) -> foyer::
     if bytes.len() == len { Ok(()) } else { Err(unreadable("entry ends early")) }
 }
 
+fn read_fill(reader: &mut impl Read) -> foyer::Result<FillId> {
+    let count = u64::from_le_bytes(read(reader)?);
+    Ok(FillId { slot: u16::from_le_bytes(read(reader)?), ..FillId::bare(count) })
+}
+
 fn read_u32(reader: &mut impl Read) -> foyer::Result<usize> {
     Ok(u32::from_le_bytes(read(reader)?) as usize)
 }
@@ -205,7 +234,8 @@ impl Code for RecordKey {
             }
             Self::Segment(fill, index) => {
                 write(writer, &[1])?;
-                write(writer, &fill.0.to_le_bytes())?;
+                write(writer, &fill.count.to_le_bytes())?;
+                write(writer, &fill.slot.to_le_bytes())?;
                 write(writer, &index.to_le_bytes())
             }
         }
@@ -219,7 +249,7 @@ impl Code for RecordKey {
                 Ok(Self::Head(CacheKey::from_bytes(&key)))
             }
             [1] => {
-                let fill = FillId(u64::from_le_bytes(read(reader)?));
+                let fill = read_fill(reader)?;
                 Ok(Self::Segment(fill, u32::from_le_bytes(read(reader)?)))
             }
             _ => Err(unreadable("unknown key")),
@@ -229,7 +259,7 @@ impl Code for RecordKey {
     fn estimated_size(&self) -> usize {
         match self {
             Self::Head(key) => 1 + key.as_bytes().len(),
-            Self::Segment(..) => 13,
+            Self::Segment(..) => 15,
         }
     }
 }
@@ -242,7 +272,8 @@ impl Code for Record {
                 encoded.reserve_exact(*len as usize);
                 object.head.encode(&mut encoded);
                 write(writer, &[1])?;
-                write(writer, &object.fill.0.to_le_bytes())?;
+                write(writer, &object.fill.count.to_le_bytes())?;
+                write(writer, &object.fill.slot.to_le_bytes())?;
                 write(writer, &object.fence.as_u64().to_le_bytes())?;
                 write(writer, &[u8::from(matches!(object.body, Body::Segments { .. }))])?;
                 write(writer, &object.body.len().to_le_bytes())?;
@@ -253,7 +284,7 @@ impl Code for Record {
             Self::Variants { index, stamp, .. } => {
                 index.encode(&mut encoded);
                 write(writer, &[2])?;
-                write(writer, &stamp.0.to_le_bytes())?;
+                write(writer, &stamp.count.to_le_bytes())?;
                 write(writer, &(encoded.len() as u32).to_le_bytes())?;
                 write(writer, &encoded)
             }
@@ -268,7 +299,7 @@ impl Code for Record {
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
         match read::<1>(reader)? {
             [1] => {
-                let fill = FillId(u64::from_le_bytes(read(reader)?));
+                let fill = read_fill(reader)?;
                 let fence = Seq::new(u64::from_le_bytes(read(reader)?));
                 let segmented = read::<1>(reader)? == [1];
                 let len = u64::from_le_bytes(read(reader)?);
@@ -284,7 +315,7 @@ impl Code for Record {
                 Ok(Self::Head { object: Object { head: Arc::new(head), fill, fence, body }, encoded: encoded as u32 })
             }
             [2] => {
-                let stamp = FillId(u64::from_le_bytes(read(reader)?));
+                let stamp = FillId::bare(u64::from_le_bytes(read(reader)?));
                 let encoded = read_u32(reader)?;
                 let index = read_bytes(reader, encoded, RECORD_BYTES_MAX)?;
                 let index = VariantIndex::decode(&index).map_err(|_| unreadable("variant index"))?;
@@ -307,7 +338,7 @@ impl Code for Record {
         match self {
             Self::Head { object, encoded } => {
                 let inline = if let Body::Inline(bytes) = &object.body { bytes.len() } else { 0 };
-                30 + *encoded as usize + inline
+                32 + *encoded as usize + inline
             }
             Self::Variants { encoded, .. } => 13 + *encoded as usize,
             Self::Segment(bytes) => 5 + bytes.len(),

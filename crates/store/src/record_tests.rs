@@ -18,8 +18,9 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
 fn keys_round_trip() {
     let check = |key: RecordKey| assert_eq!(round_trip(&key).0, key);
     check(RecordKey::Head(CacheKey::from_bytes(b"\0www\0http\0www.example\0/a?b")));
-    check(RecordKey::Segment(FillId(u64::MAX), 7));
-    check(RecordKey::Segment(FillId(0), u32::MAX));
+    check(RecordKey::Segment(FillId::bare(u64::MAX), 7));
+    check(RecordKey::Segment(FillId::bare(0), u32::MAX));
+    check(RecordKey::Segment(FillId { slot: 0xabcd, ..FillId::bare(1) }, 2));
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn a_borrowed_key_finds_its_own_and_no_other() {
     assert!(HeadRef(&a).equivalent(&stored));
     assert!(!HeadRef(&b).equivalent(&stored));
     // A head's key may have the bytes that a segment's key is hashed by; it is still another key.
-    let segment = RecordKey::Segment(FillId(0), 0);
+    let segment = RecordKey::Segment(FillId::bare(0), 0);
     let same_bytes = CacheKey::from_bytes(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(hash(&HeadRef(&same_bytes)), hash(&segment));
     assert!(!HeadRef(&same_bytes).equivalent(&segment));
@@ -58,10 +59,10 @@ fn segments_round_trip_up_to_the_limit() {
 #[test]
 fn a_page_is_the_least_on_disk() {
     let check = |len: usize, pages: usize| {
-        let bytes = Record::Segment(Bytes::from(vec![0; len])).disk_bytes(&RecordKey::Segment(FillId(1), 0));
+        let bytes = Record::Segment(Bytes::from(vec![0; len])).disk_bytes(&RecordKey::Segment(FillId::bare(1), 0));
         assert_eq!(bytes, pages * DISK_PAGE);
     };
-    let overhead = DISK_HEADER + 14 + 5;
+    let overhead = DISK_HEADER + 16 + 5;
     check(0, 1);
     check(DISK_PAGE - overhead + 1, 1);
     check(DISK_PAGE - overhead + 2, 2);

@@ -74,9 +74,9 @@ mod tests {
     #[test]
     fn a_removal_undoes_what_began_before_it() {
         let removed = Removed::new(7);
-        assert!(!removed.since(&key("a"), FillId(1)));
-        removed.note(&key("a"), FillId(5));
-        let check = |name: &str, stamp: u64, gone: bool| assert_eq!(removed.since(&key(name), FillId(stamp)), gone);
+        assert!(!removed.since(&key("a"), FillId::bare(1)));
+        removed.note(&key("a"), FillId::bare(5));
+        let check = |name: &str, stamp: u64, gone: bool| assert_eq!(removed.since(&key(name), FillId::bare(stamp)), gone);
         check("a", 4, true);
         check("a", 5, false);
         check("b", 4, false);
@@ -85,14 +85,14 @@ mod tests {
     #[test]
     fn only_so_many_are_remembered() {
         let removed = Removed::new(7);
-        removed.note(&key("first"), FillId(9));
-        removed.note(&key("again"), FillId(9));
-        (0..REMEMBERED_MAX - 2).for_each(|i| removed.note(&key(&i.to_string()), FillId(9)));
-        assert!(removed.since(&key("first"), FillId(1)), "exactly as many are kept");
-        removed.note(&key("again"), FillId(10));
-        assert!(!removed.since(&key("first"), FillId(1)), "one more forgets the oldest");
-        removed.note(&key("more"), FillId(11));
-        assert!(removed.since(&key("again"), FillId(1)), "its later removal counts, not its first");
+        removed.note(&key("first"), FillId::bare(9));
+        removed.note(&key("again"), FillId::bare(9));
+        (0..REMEMBERED_MAX - 2).for_each(|i| removed.note(&key(&i.to_string()), FillId::bare(9)));
+        assert!(removed.since(&key("first"), FillId::bare(1)), "exactly as many are kept");
+        removed.note(&key("again"), FillId::bare(10));
+        assert!(!removed.since(&key("first"), FillId::bare(1)), "one more forgets the oldest");
+        removed.note(&key("more"), FillId::bare(11));
+        assert!(removed.since(&key("again"), FillId::bare(1)), "its later removal counts, not its first");
         assert_eq!(removed.state.lock().unwrap().order.len(), REMEMBERED_MAX);
     }
 }

@@ -14,7 +14,13 @@ use std::{
 
 use bytes::Bytes;
 use foyer::HybridCacheProperties;
-use perigee_semantics::{key::CacheKey, purge::Seq, vary::VariantIndex};
+use perigee_protocol::model::DiskAdmission;
+use perigee_semantics::{
+    key::CacheKey,
+    purge::{Kind, Purge, Scope, Seq, Verdict},
+    time::Timestamp,
+    vary::VariantIndex,
+};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::runtime::Handle;
 
@@ -22,15 +28,19 @@ use crate::{
     buffer::Buffer,
     config::StoreConfig,
     disk::{Disk, Engine},
-    engine::{self, Memory},
+    engine::{self, Memory, MemoryEntry},
     error::StoreError,
+    journal::Note,
+    ledger::{LedgerMetrics, LiveLedger, PurgeAck},
     lend::Lender,
     metrics::{Counts, Metrics, Sizes},
     object::{Body, Entry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES, Stats, Tier},
-    journal::Note,
     probe,
-    record::{HeadRef, RECORD_BYTES_MAX, Record, RecordKey},
+    recent::{Fetched, Recent},
+    record::{HeadRef, RECORD_BYTES_MAX, Record, RecordKey, slot},
     removed::Removed,
+    rescue,
+    shares::Shares,
     window::Ticket,
 };
 
@@ -54,12 +64,16 @@ impl fmt::Debug for Store {
 
 pub(crate) struct Inner {
     pub(crate) memory: Memory,
+    shares: Arc<Shares>,
+    recent: Arc<Recent>,
+    fetched: Fetched,
     /// `None` without a disk.
     disk: Option<Arc<Disk>>,
     hash_seed: u64,
     pub(crate) closed: AtomicBool,
     next_fill: AtomicU64,
     removed: Removed,
+    ledger: Arc<LiveLedger>,
     pub(crate) lender: Lender,
     metrics: Metrics,
 }
@@ -70,24 +84,38 @@ impl Store {
     /// `runtime` carries the disk's tasks and blocking reads and writes; it must outlive the store and have its timer enabled.
     pub async fn open(config: StoreConfig, runtime: &Handle, registry: &mut Registry) -> Result<Self, StoreError> {
         let metrics = Metrics::register(registry);
+        let disk_bytes = config.disk().map_or(0, |disk| disk.bytes);
+        let recent = Arc::new(Recent::for_bytes(config.memory_bytes() + disk_bytes));
+        let capacity = config.budget().entries;
+        let (seed, displaced) = (config.hash_seed(), metrics.displaced.clone());
+        let shares = Arc::new(Shares::new(seed, capacity, disk_bytes, Arc::clone(&recent), displaced));
         let disk = match config.disk().cloned() {
             None => None,
-            Some(disk) => Some(Disk::open(disk, config.hash_seed(), metrics.disk.clone(), runtime).await?),
+            Some(disk) => {
+                let shares = Arc::clone(&shares);
+                Some(Disk::open(disk, config.hash_seed(), metrics.disk.clone(), shares, runtime).await?)
+            }
         };
         let epoch = disk.as_ref().map_or(0, |disk| disk.epoch());
+        let ledger = open_ledger(disk.as_deref(), &config, runtime, registry).await?;
         let inner = Arc::new(Inner {
-            memory: engine::memory(&config),
+            memory: engine::memory(&config, &shares),
+            shares,
+            recent,
+            fetched: Fetched::new(),
             disk,
             hash_seed: config.hash_seed(),
             closed: AtomicBool::new(false),
             next_fill: AtomicU64::new((epoch << FillId::EPOCH_SHIFT) + 1),
             removed: Removed::new(config.hash_seed()),
+            ledger: Arc::new(ledger),
             lender: Lender::new(runtime, config.budget()),
             metrics,
         });
         registry.register_collector(Box::new(Sizes(Arc::downgrade(&inner))));
         if let Some(disk) = &inner.disk {
             let (disk, every) = (Arc::clone(disk), config.probe_every());
+            runtime.spawn(rescue::work(Arc::downgrade(&inner), Arc::clone(&disk)));
             runtime.spawn(probe::watch(Arc::downgrade(&inner), disk, every, runtime.clone()));
         }
         Ok(Self { inner })
@@ -97,6 +125,7 @@ impl Store {
     pub fn memory_get(&self, key: &CacheKey) -> Option<Entry> {
         let found = self.inner.memory.get(&HeadRef(key))?;
         let entry = entry_of(found.value())?;
+        self.inner.recent.mark(found.hash());
         self.inner.metrics.heads.memory.inc();
         Some(entry)
     }
@@ -138,7 +167,10 @@ impl Store {
         let key = RecordKey::Segment(object.fill, index);
         let counts = &self.inner.metrics.segments;
         let found = match self.inner.memory.get(&key) {
-            Some(found) => segment_of(found.value()).map(|bytes| (bytes, Tier::Memory)),
+            Some(found) => {
+                self.inner.recent.mark(found.hash());
+                segment_of(found.value()).map(|bytes| (bytes, Tier::Memory))
+            }
             None => self.inner.read(&key).await.as_ref().and_then(segment_of).map(|bytes| (bytes, Tier::Disk)),
         };
         let unknown = object.body.len() == Body::LEN_UNKNOWN;
@@ -162,14 +194,73 @@ impl Store {
         })
     }
 
+    /// Where one record lies, without reading it.
+    pub(crate) fn place(&self, key: &RecordKey) -> Option<Tier> {
+        if self.inner.memory.contains(key) {
+            return Some(Tier::Memory);
+        }
+        let engine = self.inner.engine()?;
+        engine.storage().may_contains(key).then_some(Tier::Disk)
+    }
+
     /// Names a new fill. A removal of its key from here on undoes it.
     pub fn begin(&self) -> FillId {
-        FillId(self.inner.next_fill.fetch_add(1, Ordering::Relaxed))
+        FillId::bare(self.inner.next_fill.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Names a new fill of `key`, on the account of the key's site. Asked to admit to the disk on the second fetch, it tells
+    /// the first one to stay in memory ([`FillId::is_memory_only`]).
+    pub fn begin_for(&self, key: &CacheKey, admission: DiskAdmission) -> FillId {
+        let inner = &self.inner;
+        let memory_only = match admission {
+            DiskAdmission::Always => false,
+            DiskAdmission::SecondFetch => inner.disk.is_some() && !inner.fetched.again(key.hash128(inner.hash_seed)),
+        };
+        FillId { slot: slot(key), memory_only, ..self.begin() }
+    }
+
+    /// What a fill's objects share, in bytes: memory, or the disk if they may go there and it works.
+    pub fn capacity_for(&self, fill: FillId) -> u64 {
+        let memory = self.inner.memory.capacity() as u64;
+        let disk = if fill.memory_only { None } else { self.inner.engine().and(self.inner.disk.as_ref()) };
+        disk.map_or(memory, |disk| memory.max(disk.bytes()))
     }
 
     /// How far purges have been applied: what a fill takes as its fence before its fetch begins.
     pub fn fence(&self) -> Seq {
-        Seq::ZERO
+        self.inner.ledger.applied()
+    }
+
+    /// Whether purges allow what is stored under `key`, or one of its variants, to be used. To be asked of everything that
+    /// [`Self::get`] finds, and again after every wait; costs two loads while nothing was purged since.
+    pub fn verdict(&self, key: &CacheKey, tags: &[Box<str>], fence: Seq) -> Verdict {
+        self.inner.ledger.verdict(key, tags, fence)
+    }
+
+    /// Whether a purge since `fence` may match a response for `key` whose head is not known yet.
+    pub fn may_be_purged(&self, key: &CacheKey, fence: Seq) -> bool {
+        self.inner.ledger.may_match(key, fence)
+    }
+
+    /// Purges all `scopes` under one number. When this returns, whoever asks for a [`Self::verdict`] is told, on whichever
+    /// core, and the purge is on disk, if there is one and the acknowledgement says so.
+    pub async fn purge(&self, kind: Kind, scopes: &[Scope], now: Timestamp) -> PurgeAck {
+        self.inner.ledger.purge(kind, scopes, now).await
+    }
+
+    /// Purges what a response of upstream made invalid: like a hard [`Self::purge`], but waits for nothing.
+    pub fn invalidate(&self, scopes: &[Scope], now: Timestamp) -> Seq {
+        self.inner.ledger.invalidate(scopes, now)
+    }
+
+    /// The latest purges, at most [`RECENT_PURGES_MAX`](crate::RECENT_PURGES_MAX), youngest first.
+    pub fn recent_purges(&self) -> Vec<Purge> {
+        self.inner.ledger.recent()
+    }
+
+    /// URLs, prefixes and surrogate keys that the ledger of purges tells apart.
+    pub fn purge_entries(&self) -> usize {
+        self.inner.ledger.entries()
     }
 
     /// Stores one segment of a fill's body: [`SEGMENT_BYTES`] bytes, the last segment fewer.
@@ -191,6 +282,9 @@ impl Store {
         let (key, record) = (RecordKey::Segment(fill, index), Record::Segment(Buffer::gather(&parts)));
         drop(parts);
         let Some(disk) = &inner.disk else { return inner.insert_in_memory(&counts.memory_only, key, record) };
+        if fill.memory_only {
+            return inner.insert_in_memory(&counts.first_fetch, key, record);
+        }
         let Some(engine) = disk.engine() else { return inner.insert_in_memory(&counts.disk_down, key, record) };
         let bytes = record.disk_bytes(&key);
         let mut ticket = engine.window.try_segment(bytes);
@@ -206,9 +300,15 @@ impl Store {
 
     /// Makes a fill visible under `key`; its segments are in already. Replaces what was there.
     ///
-    /// Nothing happens when `key` was removed after the fill began, or the object is larger than the store takes. Fields and
+    /// Nothing happens when `key` was removed or the object purged after the fill began, or the object is larger than the
+    /// store takes. Fields and
     /// inline body are copied out of whatever buffers they share.
     pub fn commit(&self, key: &CacheKey, object: Object) {
+        if self.verdict(key, &object.head.tags, object.fence).is_hard() {
+            // What is stored may be younger.
+            self.inner.metrics.heads.refused.inc();
+            return;
+        }
         let head = compact::head(&object.head);
         let mut encoded = Vec::new();
         head.encode(&mut encoded);
@@ -238,7 +338,7 @@ impl Store {
     /// nothing leads to any more, go as they age.
     pub fn remove(&self, key: &CacheKey) {
         let inner = &self.inner;
-        inner.removed.note(key, FillId(inner.next_fill.fetch_add(1, Ordering::Relaxed)));
+        inner.removed.note(key, self.begin());
         inner.remove(key);
         inner.metrics.removed.inc();
     }
@@ -270,6 +370,22 @@ impl Store {
     }
 }
 
+async fn open_ledger(
+    disk: Option<&Disk>,
+    config: &StoreConfig,
+    runtime: &Handle,
+    registry: &mut Registry,
+) -> Result<LiveLedger, StoreError> {
+    let (folder, seed) = (disk.and_then(Disk::ledger_folder), config.hash_seed());
+    let Some(folder) = folder else {
+        return Ok(LiveLedger::in_memory(seed, runtime.clone(), LedgerMetrics::register(registry)));
+    };
+    let dir = folder.dir.clone();
+    let (remembering, of_ledger) = (runtime.clone(), LedgerMetrics::register(registry));
+    let opened = runtime.spawn_blocking(move || LiveLedger::open(&folder, seed, remembering, of_ledger)).await;
+    opened.map_err(|_| StoreError::Runtime)?.map_err(|source| StoreError::Unwritable { dir, source })
+}
+
 impl Inner {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
@@ -298,18 +414,36 @@ impl Inner {
             return None;
         }
         let (disk, name) = (Arc::clone(disk), key.clone());
+        let (memory, shares, recent) = (self.memory.clone(), Arc::clone(&self.shares), Arc::clone(&self.recent));
+        // Told to the one who reads: it is written anew once.
+        let is_old = Arc::new(AtomicBool::new(false));
+        let (reads_old, owner) = (Arc::clone(&is_old), Arc::clone(&disk));
         let spawner = engine.storage().spawner().clone();
         let load = move |_: &mut ()| -> BoxFuture<'static, _> {
             Box::pin(async move {
                 let found = disk.load(&engine, &name).await;
-                Ok(found.map(|record| (record, HybridCacheProperties::default()).into()))
+                if let Some((record, _)) = &found {
+                    let hash = memory.hash(&name);
+                    recent.mark(hash);
+                    shares.make_room(&memory, hash, Record::weight(&name, record) as u64);
+                }
+                Ok(found.map(|(record, is_old)| {
+                    reads_old.store(is_old, Ordering::Relaxed);
+                    (record, HybridCacheProperties::default()).into()
+                }))
             })
         };
         let reading = self.memory.get_or_fetch_inner(key, || Some(Box::new(load)), || None, (), &spawner);
         let mut reading = pin!(reading);
         // Awaiting it would take a miss for an error.
         match poll_fn(|context| reading.as_mut().poll_inner(context)).await {
-            Ok(found) => found.map(|found| found.value().clone()),
+            Ok(found) => {
+                let found = found?;
+                if is_old.load(Ordering::Relaxed) {
+                    owner.waiting.push(found.hash());
+                }
+                Some(found.value().clone())
+            }
             Err(error) => {
                 // The runtime is shutting down.
                 tracing::debug!(%error, "disk cache read abandoned");
@@ -346,27 +480,41 @@ impl Inner {
         let Some(engine) = disk.changing(hash, false) else {
             return self.insert_in_memory(&counts.disk_down, name, record);
         };
-        match engine.window.head(record.disk_bytes(&name)) {
+        let is_first = matches!(&record, Record::Head { object, .. } if object.fill.memory_only);
+        let count = if is_first { &counts.first_fetch } else { &counts.memory_only };
+        let ticket = if is_first { None } else { engine.window.head(record.disk_bytes(&name)) };
+        match ticket {
             Some(ticket) => self.insert(counts, &engine, ticket, name, record),
             None => {
                 // Else an older head on disk would come back when memory lets this one go.
                 disk.journal.note(Note { hash, removed: true });
                 engine.storage().delete(&name);
-                self.insert_in_memory(&counts.memory_only, name, record);
+                self.insert_in_memory(count, name, record);
             }
         }
     }
 
+    fn insert_anywhere(&self, key: RecordKey, record: Record) -> MemoryEntry {
+        self.shares.make_room(&self.memory, self.memory.hash(&key), Record::weight(&key, &record) as u64);
+        self.memory.insert(key, record)
+    }
+
     /// Into memory and to the disk.
     fn insert(&self, counts: &Counts, engine: &Engine, ticket: Ticket, key: RecordKey, record: Record) {
-        let entry = self.memory.insert(key, record);
-        engine.storage().enqueue(entry.piece(), false);
+        let bytes = record.disk_bytes(&key) as u64;
+        let entry = self.insert_anywhere(key, record);
+        engine.enqueue(&entry);
+        if entry.is_outdated() && !matches!(entry.key(), RecordKey::Segment(..)) {
+            // Replaced or removed meanwhile: what was just written might be the later one on disk.
+            engine.storage().delete(entry.key());
+        }
+        self.shares.enters_disk(entry.hash(), bytes);
         ticket.sent(entry.hash());
         counts.written.inc();
     }
 
     fn insert_in_memory(&self, count: &Counter, key: RecordKey, record: Record) {
-        drop(self.memory.insert(key, record));
+        drop(self.insert_anywhere(key, record));
         count.inc();
     }
 

@@ -9,7 +9,7 @@ use super::{
     units::render_size,
     value::Value,
 };
-use crate::model::{CachePolicy, ClientCacheControl, HeadPolicy, QueryPolicy, SetCookie, TargetedCacheControl};
+use crate::model::{CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, QueryPolicy, SetCookie, TargetedCacheControl};
 
 /// Any time that a cache counts: RFC 9111 §1.2.2 caps delta-seconds at 2³¹.
 pub(crate) const ANY_TTL: std::ops::RangeInclusive<Duration> = Duration::ZERO..=TTL_MAX;
@@ -39,6 +39,8 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
     let shown = format!("\"{}\"", render_size(default.object_bytes_max));
     let object_bytes_max =
         table.or("object_bytes_max", default.object_bytes_max, &shown, |value| value.size(0..=OBJECT_BYTES_MAX));
+    let admissions = [("always", DiskAdmission::Always), ("second-fetch", DiskAdmission::SecondFetch)];
+    let admission = table.or("admission", default.admission, "\"always\"", |value| value.choice(&admissions));
     let shown = "[\"Surrogate-Key\", \"Cache-Tag\", \"Cache-Groups\"]";
     let surrogate_key_headers = table.or("surrogate_key_headers", None, shown, |value| {
         let fields =
@@ -58,6 +60,7 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
         targeted_cache_control: targeted_cache_control?,
         vary_limit: usize::try_from(vary_limit?).ok()?,
         object_bytes_max: object_bytes_max?,
+        admission: admission?,
         surrogate_key_headers: surrogate_key_headers?.unwrap_or(default.surrogate_key_headers),
     })
 }

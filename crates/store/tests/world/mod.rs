@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 /// Room for all that a test writes, so that nothing leaves the disk by age.
-pub const DISK_BYTES: u64 = 256 * 1024 * 1024;
+pub const DISK_BYTES: u64 = 384 * 1024 * 1024;
 
 /// A runtime for the store and another for its user, as in a node.
 pub struct Runtime {
@@ -123,7 +123,12 @@ pub fn head(value: &str) -> Arc<StoredHead> {
 
 /// Commits a small object.
 pub fn inline(store: &Store, name: &str, body: &[u8]) -> Object {
-    let object = Object { head: head(name), fill: store.begin(), fence: Seq::ZERO, body: Body::Inline(Bytes::copy_from_slice(body)) };
+    let object = Object {
+        head: head(name),
+        fill: store.begin(),
+        fence: Seq::ZERO,
+        body: Body::Inline(Bytes::copy_from_slice(body)),
+    };
     store.commit(&key(name), object.clone());
     object
 }
@@ -146,7 +151,8 @@ pub fn body(fill: FillId, index: u32, len: usize) -> Bytes {
 
 /// Stores a body of `len` bytes in segments and commits it.
 pub async fn put_big(store: &Store, name: &str, len: usize) -> Object {
-    let object = Object { head: head(name), fill: store.begin(), fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
+    let object =
+        Object { head: head(name), fill: store.begin(), fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
     for index in 0..object.body.segments() {
         let len = object.body.segment_len(index).expect("below the end");
         store.put_segment(object.fill, index, body(object.fill, index, len)).await;
@@ -158,7 +164,7 @@ pub async fn put_big(store: &Store, name: &str, len: usize) -> Object {
 /// Writes more than memory holds, and waits until the disk has all of it.
 pub async fn flood(store: &Store) {
     let stats = store.stats();
-    let segments = 5 * stats.memory_capacity / 4 / SEGMENT_BYTES as u64;
+    let segments = 2 * stats.memory_capacity / SEGMENT_BYTES as u64;
     put_big(store, "flood", segments as usize * SEGMENT_BYTES).await;
     while store.stats().disk.is_some_and(|disk| disk.outstanding > 0) {
         tokio::task::yield_now().await;
