@@ -11,12 +11,13 @@ use http::{
 };
 use perigee_protocol::{
     headers::is_internal,
-    model::{CachePolicy, Scheme},
+    model::{CachePolicy, Scheme, TargetedCacheControl},
 };
 
 use crate::{
     directives::{CDN_CACHE_CONTROL, PERIGEE_CACHE_CONTROL},
     fields::{is_token, list, split, trim},
+    tags::CACHE_GROUPS,
 };
 
 /// RFC 9211
@@ -25,8 +26,8 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+/// The authority that the client asked for; believed of peers only.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// RFC 9110 §7.6.1, and RFC 9111 §3.1's of proxies.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -56,9 +57,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    // The few fields that are there are looked at, instead of hashing the many that may be.
+    remove_where(headers, |name| HOP_BY_HOP.contains(name));
 }
 
 /// Removes the fields that only tiers may send each other. Perigee-Cache-Control is none of them: origins send it.
@@ -66,13 +66,16 @@ pub fn strip_internal(headers: &mut HeaderMap) {
     remove_where(headers, |name| is_internal(name) && *name != PERIGEE_CACHE_CONTROL);
 }
 
-/// Removes what is between the origin and the CDN: targeted cache control, surrogate keys, internal fields. For responses
-/// to clients, not to peers. Cache-Groups stays: it is for every cache (RFC 9875).
+/// Removes what is between the origin and the CDN: targeted cache control unless policy says `pass` (RFC 9213 §2.2 leaves it
+/// to caches), surrogate keys, internal fields. For responses to clients, not to peers. Cache-Groups stays: it is for every
+/// cache (RFC 9875 §2).
 pub fn strip_for_client(headers: &mut HeaderMap, policy: &CachePolicy) {
+    let keeps_targeted = policy.targeted_cache_control == TargetedCacheControl::Pass;
     remove_where(headers, |name| {
-        is_internal(name)
-            || *name == CDN_CACHE_CONTROL
-            || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
+        if *name == CDN_CACHE_CONTROL || *name == PERIGEE_CACHE_CONTROL {
+            return !keeps_targeted;
+        }
+        is_internal(name) || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
     });
 }
 
@@ -84,6 +87,13 @@ fn remove_where(headers: &mut HeaderMap, condemned: impl Fn(&HeaderName) -> bool
 
 /// Appends this hop to Via (RFC 9110 §7.6.3). `version` is the protocol the message was received with; `pseudonym` a token.
 pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
+    if let Some(via) = via(version, pseudonym) {
+        headers.append(VIA, via);
+    }
+}
+
+/// What [`append_via`] appends, for those who say the same every time; `None` if `pseudonym` is no token.
+pub fn via(version: Version, pseudonym: &str) -> Option<HeaderValue> {
     let version = match version {
         Version::HTTP_09 => "0.9",
         Version::HTTP_10 => "1.0",
@@ -91,7 +101,7 @@ pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
         Version::HTTP_3 => "3",
         _ => "1.1",
     };
-    append(headers, VIA, &format!("{version} {pseudonym}"));
+    HeaderValue::from_str(&format!("{version} {pseudonym}")).ok()
 }
 
 /// Appends the client to X-Forwarded-For and Forwarded (RFC 7239), and says X-Forwarded-Proto and X-Forwarded-Host.

@@ -1,4 +1,4 @@
-//! What a successful unsafe request makes invalid (RFC 9111 §4.4).
+//! What a successful unsafe request makes invalid (RFC 9111 §4.4, RFC 9875 §3).
 
 use http::{
     HeaderMap, Method, StatusCode,
@@ -9,7 +9,11 @@ use perigee_protocol::{id::SiteId, model::Scheme};
 use crate::{
     key::{CacheKey, strip_default_port},
     policy::Policy,
+    tags::{self, CACHE_GROUP_INVALIDATION},
 };
+
+/// Groups that one response invalidates; more are not looked at. RFC 9875 §2 asks for at least 32.
+pub const GROUPS_MAX: usize = 128;
 
 /// The URL that a request was for.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,8 @@ pub struct Target<'a> {
     pub scheme: Scheme,
     /// Of the key.
     pub authority: &'a str,
+    /// What the client asked for, where the site's `host_header` differs from it: origins may know either name.
+    pub client_authority: &'a str,
     /// Begins with `/`.
     pub path: &'a str,
     /// Without the `?`.
@@ -37,10 +43,7 @@ pub fn invalidated(
     target: Target<'_>,
     policy: &Policy<'_>,
 ) -> Vec<CacheKey> {
-    // RFC 9110 §9.2.1; a method nobody knows is unsafe.
-    let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    // RFC 9111 §4.4: a non-error status is 2xx or 3xx.
-    if is_safe || !(status.is_success() || status.is_redirection()) {
+    if !invalidates(method, status) {
         return Vec::new();
     }
     let key = |path: &str, query: Option<&str>| {
@@ -60,6 +63,26 @@ pub fn invalidated(
         }
     }
     keys
+}
+
+/// The cache groups that a response to `method` makes invalid, each once (RFC 9875 §3): every stored response of the target's
+/// own origin that is in one of them.
+pub fn invalidated_groups(method: &Method, status: StatusCode, response: &HeaderMap) -> Vec<Box<str>> {
+    if !invalidates(method, status) {
+        return Vec::new();
+    }
+    let mut groups = tags::groups(response, &CACHE_GROUP_INVALIDATION);
+    groups.sort_unstable();
+    groups.dedup();
+    groups.truncate(GROUPS_MAX);
+    groups
+}
+
+fn invalidates(method: &Method, status: StatusCode) -> bool {
+    // RFC 9110 §9.2.1; a method nobody knows is unsafe.
+    let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    // RFC 9111 §4.4: a non-error status is 2xx or 3xx.
+    !is_safe && (status.is_success() || status.is_redirection())
 }
 
 /// Whether a response says that its content is a current representation of the target (RFC 9110 §8.7).
@@ -117,7 +140,7 @@ fn is_scheme(text: &str) -> bool {
 
 fn same_authority(authority: &str, target: Target<'_>) -> bool {
     let plain = |authority| strip_default_port(authority, target.scheme);
-    plain(authority).eq_ignore_ascii_case(plain(target.authority))
+    [target.authority, target.client_authority].iter().any(|own| plain(authority).eq_ignore_ascii_case(plain(own)))
 }
 
 /// RFC 3986 §5.2.4, of a path that begins with a slash.
@@ -149,12 +172,22 @@ mod tests {
     use super::*;
     use crate::policy::Tier;
 
+    fn target(site: &SiteId) -> Target<'_> {
+        Target {
+            site,
+            scheme: Scheme::Http,
+            authority: "a.example",
+            client_authority: "www.example:8080",
+            path: "/dir/page",
+            query: Some("q"),
+        }
+    }
+
     fn check(method: &str, status: u16, fields: &[(&'static str, &str)], expected: &[&str]) {
         let cache = CachePolicy::default();
         let policy = Policy { cache: &cache, rule: None, tier: Tier::Edge };
         let site: SiteId = "www".parse().unwrap();
-        let target =
-            Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/dir/page", query: Some("q") };
+        let target = target(&site);
         let response = fields
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
@@ -179,10 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn groups() {
+        let check = |method: &str, status: u16, lines: &[&'static str], expected: &[&str]| {
+            let line = |value: &&'static str| (CACHE_GROUP_INVALIDATION, HeaderValue::from_static(value));
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let found =
+                invalidated_groups(&method, StatusCode::from_u16(status).unwrap(), &lines.iter().map(line).collect());
+            assert_eq!(found.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), expected, "{method} {status} {lines:?}");
+        };
+        check("POST", 200, &[r#""b";x=1, "a""#, r#""b""#], &["a", "b"]);
+        check("WHATEVER", 303, &[r#""a""#], &["a"]);
+        check("POST", 404, &[r#""a""#], &[]);
+        // RFC 9875 §3: ignored on responses to safe methods.
+        for safe in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            check(safe, 200, &[r#""a""#], &[]);
+        }
+        check("POST", 200, &[r#""a", b"#], &[]);
+        check("POST", 200, &[], &[]);
+        let many = |count: usize| (0..count).map(|n| format!("\"{n:03}\"")).collect::<Vec<_>>().join(",");
+        for (count, taken) in [(GROUPS_MAX, GROUPS_MAX), (GROUPS_MAX + 1, GROUPS_MAX)] {
+            let response = HeaderMap::from_iter([(CACHE_GROUP_INVALIDATION, many(count).parse().unwrap())]);
+            assert_eq!(invalidated_groups(&Method::POST, StatusCode::OK, &response).len(), taken);
+        }
+    }
+
+    #[test]
     fn representations() {
         let site: SiteId = "www".parse().unwrap();
-        let target =
-            Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/dir/page", query: Some("q") };
+        let target = target(&site);
         let check = |locations: &[&str], expected: bool| {
             let mut response = HeaderMap::new();
             for value in locations {
@@ -216,11 +273,14 @@ mod tests {
         same_origin("HTTP://A.EXAMPLE:80/x", "/x");
         same_origin("http://a.example", "/");
         same_origin("//a.example/x/./y", "/x/y");
+        same_origin("http://www.example:8080/x", "/x");
+        same_origin("//WWW.example:8080/x", "/x");
         for other in [
             "http://b.example/x",
             "https://a.example/x",
             "//b.example/x",
             "http://a.example:81/x",
+            "http://www.example/x",
             "mailto:a@b.c",
             "http:x",
         ] {

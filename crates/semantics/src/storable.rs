@@ -78,6 +78,11 @@ pub enum DoNotReason {
 }
 
 impl DoNotReason {
+    /// Whether it is the request that forbids storing: others may well get something that is stored.
+    pub fn is_of_the_request(self) -> bool {
+        matches!(self, Self::Method | Self::RequestNoStore | Self::Authorization)
+    }
+
     /// The word for logs, metrics and Cache-Status.
     pub fn as_str(self) -> &'static str {
         match self {

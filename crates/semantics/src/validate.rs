@@ -162,6 +162,8 @@ pub enum Freshened {
     Updated(Box<StoredHead>),
     /// The body still holds for this request, but is to be forgotten.
     NoLongerStorable,
+    /// The body still holds for this request, whose own fields forbid to learn more from the 304: what is stored stays.
+    OnlyHere,
     /// The 304 speaks of another representation: forget what is stored and ask again without conditions.
     Mismatch,
 }
@@ -172,6 +174,7 @@ impl Freshened {
         match self {
             Self::Updated(_) => "updated",
             Self::NoLongerStorable => "no-longer-storable",
+            Self::OnlyHere => "only-here",
             Self::Mismatch => "validator-mismatch",
         }
     }
@@ -200,8 +203,20 @@ pub fn freshen(
         Candidate { request, status: stored.status, fields: &fields, arrived: &arrived, policy, times, trusted_age_ms };
     match candidate.assess() {
         Ok(head) => Freshened::Updated(Box::new(head)),
+        Err(reason) if reason.is_of_the_request() => Freshened::OnlyHere,
         Err(_) => Freshened::NoLongerStorable,
     }
+}
+
+/// A response to HEAD.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadResponse<'a> {
+    /// Final.
+    pub status: StatusCode,
+    /// All fields.
+    pub headers: &'a HeaderMap,
+    /// What a proved peer said of its age, in milliseconds.
+    pub trusted_age_ms: Option<u64>,
 }
 
 /// What a response to HEAD makes of a stored response to GET.
@@ -231,29 +246,34 @@ impl HeadEffect {
 pub fn apply_head(
     stored: &StoredHead,
     request: RequestView<'_>,
-    status: StatusCode,
-    response: &HeaderMap,
+    response: HeadResponse<'_>,
     length: u64,
     policy: &Policy<'_>,
     times: Times,
 ) -> HeadEffect {
-    // Only a 200 is about the representation; and one whose selecting fields match is about this one.
-    if status != StatusCode::OK
-        || stored.status != StatusCode::OK
-        || !crate::vary::matches(&stored.vary, request.headers)
-    {
+    let HeadResponse { status, headers, trusted_age_ms } = response;
+    if !crate::vary::matches(&stored.vary, request.headers) {
         return HeadEffect::None;
     }
-    let new_length = first(response, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    let same_tag = match (response.get(ETAG).map(|tag| EntityTag::parse(tag.as_bytes())), &stored.etag) {
+    // RFC 9110 §15.5.5, §15.5.11: a GET would find no more than this HEAD did.
+    if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) && stored.status.is_success() {
+        return HeadEffect::Outdated;
+    }
+    // Only a 200 is about the representation.
+    if status != StatusCode::OK || stored.status != StatusCode::OK {
+        return HeadEffect::None;
+    }
+    let new_length = first(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let same_tag = match (headers.get(ETAG).map(|tag| EntityTag::parse(tag.as_bytes())), &stored.etag) {
         (Some(new), old) => new.as_ref() == old.as_ref(),
         (None, _) => true,
     };
-    if !same_tag || !selects(stored, response) || new_length.is_some_and(|new| new != length) {
+    if !same_tag || !selects(stored, headers) || new_length.is_some_and(|new| new != length) {
         return HeadEffect::Outdated;
     }
-    match freshen(stored, request, response, policy, times, None) {
+    match freshen(stored, request, headers, policy, times, trusted_age_ms) {
         Freshened::Updated(head) => HeadEffect::Updated(head),
+        Freshened::OnlyHere => HeadEffect::None,
         Freshened::NoLongerStorable | Freshened::Mismatch => HeadEffect::Outdated,
     }
 }

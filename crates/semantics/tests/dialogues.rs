@@ -86,7 +86,14 @@ impl Play {
         let request = RequestView { method, headers };
         if let Plan::Pass(_) = plan(request, &self.policy()) {
             let Some(answer) = self.ask_origin(headers) else { return "502 passed".to_owned() };
-            let target = Target { site: &site(), scheme: Scheme::Http, authority: "a.example", path, query: None };
+            let target = Target {
+                site: &site(),
+                scheme: Scheme::Http,
+                authority: "a.example",
+                client_authority: "a.example",
+                path,
+                query: None,
+            };
             let status = StatusCode::from_u16(answer.status).unwrap();
             for key in invalidated(method, status, &answer.fields, target, &self.policy()) {
                 self.store.remove(&key);
@@ -135,6 +142,7 @@ impl Play {
                         self.store.remove(key);
                         respond(request, &head, &body, "validated")
                     }
+                    Freshened::OnlyHere => respond(request, &head, &body, "validated"),
                     Freshened::Mismatch => {
                         self.store.remove(key);
                         self.fetch(request, key, None)

@@ -3,6 +3,7 @@
 //! ```text
 //! reply /a 200 ; cache-control: max-age=1 | v1        what the origin answers for a path from now on
 //! down                                                it cannot be reached; `up` takes that back
+//! down first-byte-timeout                             it fails so, in the word of the log
 //! time +2s
 //! GET /a ; range: bytes=0-0 => 200 v1 ; cache-status: *hit*    a client, and what it gets (`*` in values is a wildcard, `-` an absent field)
 //! fetches 1                                           how often the origin was asked so far, once all is quiet
@@ -16,13 +17,14 @@ use perigee_upstream::{FetchError, FetchErrorKind};
 use crate::world::{Replies, Reply, World};
 
 pub(crate) async fn play(world: &World, script: &str) {
-    let origin = Arc::new(Mutex::new((Replies::default(), true)));
+    let origin = Arc::new(Mutex::new((Replies::default(), None::<FetchErrorKind>)));
     let answering = Arc::clone(&origin);
     world.origin.set(Box::new(move |request| {
-        let (replies, up) = &*answering.lock().unwrap();
-        let result = match replies.0.get(request.target.as_str()) {
-            Some(reply) if *up => Ok(reply.response(&request)),
-            _ => Err(FetchError::new(FetchErrorKind::Connect)),
+        let (replies, down) = &*answering.lock().unwrap();
+        let result = match (replies.0.get(request.target.as_str()), down) {
+            (_, Some(kind)) => Err(FetchError::new(*kind)),
+            (Some(reply), None) => Ok(reply.response(&request)),
+            (None, None) => Err(FetchError::new(FetchErrorKind::Connect)),
         };
         Box::pin(std::future::ready(result))
     }));
@@ -33,8 +35,12 @@ pub(crate) async fn play(world: &World, script: &str) {
                 let (path, reply) = reply(rest);
                 origin.lock().unwrap().0.0.insert(path, reply);
             }
-            "down" => origin.lock().unwrap().1 = false,
-            "up" => origin.lock().unwrap().1 = true,
+            "down" => {
+                let word = if rest.is_empty() { "connect" } else { rest };
+                origin.lock().unwrap().1 = FetchErrorKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+                assert!(origin.lock().unwrap().1.is_some(), "{line}");
+            }
+            "up" => origin.lock().unwrap().1 = None,
             "time" => world.pass(rest.trim_start_matches('+').trim_end_matches('s').parse::<u64>().unwrap() * 1000),
             "fetches" => {
                 world.settle().await;

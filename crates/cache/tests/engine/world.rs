@@ -66,18 +66,28 @@ pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
     pub(crate) origin: Arc<Scripted>,
     clock: Arc<AtomicU64>,
+    registry: Registry,
 }
 
 pub(crate) const CLIENT: ([u8; 4], u16) = ([192, 0, 2, 1], 4711);
 
 impl World {
     pub(crate) async fn new(tier: Tier, cache: CachePolicy, rules: Vec<Rule>) -> Self {
+        Self::over(tier, cache, rules, None).await
+    }
+
+    /// An edge whose site knows its origin by another name.
+    pub(crate) async fn behind(host_header: &str) -> Self {
+        Self::over(Tier::Edge, CachePolicy::default(), Vec::new(), Some(host_header.to_owned())).await
+    }
+
+    async fn over(tier: Tier, cache: CachePolicy, rules: Vec<Rule>, host_header: Option<String>) -> Self {
         let origin = Arc::new(Scripted::default());
         let site = model::Site {
             id: "www".parse().unwrap(),
             hosts: vec!["www.example".into()],
             origins: Vec::new(),
-            host_header: None,
+            host_header,
             pops: None,
             tls: None,
             cache,
@@ -99,11 +109,26 @@ impl World {
             Arc::new(NoRecorder),
             Metrics::register(&mut registry),
         );
-        Self { engine, origin, clock }
+        Self { engine, origin, clock, registry }
     }
 
     pub(crate) async fn edge() -> Self {
         Self::new(Tier::Edge, CachePolicy::default(), Vec::new()).await
+    }
+
+    /// What sets the clock on from within a script, by milliseconds.
+    pub(crate) fn clock(&self) -> impl Fn(u64) + Send + Sync + 'static {
+        let clock = Arc::clone(&self.clock);
+        move |milliseconds| {
+            clock.fetch_add(milliseconds, Ordering::SeqCst);
+        }
+    }
+
+    /// As a scrape would read it.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 
     pub(crate) fn pass(&self, milliseconds: u64) {
@@ -129,7 +154,7 @@ impl World {
         headers: &[(&str, &str)],
     ) -> (Response<()>, Option<Bytes>) {
         let (parts, body) = self.send(method, path, headers).await.into_parts();
-        let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
+        let body = read(body).await;
         (Response::from_parts(parts, ()), body)
     }
 
@@ -139,6 +164,15 @@ impl World {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// The whole body, each piece let go as it comes, as a connection does; `None` if it was cut.
+pub(crate) async fn read(mut body: Body) -> Option<Bytes> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        whole.extend_from_slice(frame.ok()?.data_ref()?);
+    }
+    Some(whole.into())
 }
 
 /// The standing replies of a simple origin, by path; answers conditional requests by ETag.

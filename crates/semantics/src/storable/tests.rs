@@ -78,7 +78,14 @@ fn any_final_status_with_explicit_freshness() {
 fn responses_to_post() {
     let check = |status: u16, response: &[&str], expected: &str| {
         let (world, site) = (World { method: Method::POST, ..World::default() }, "www".parse().unwrap());
-        let target = Target { site: &site, scheme: Scheme::Http, authority: "a.example", path: "/form", query: None };
+        let target = Target {
+            site: &site,
+            scheme: Scheme::Http,
+            authority: "a.example",
+            client_authority: "a.example",
+            path: "/form",
+            query: None,
+        };
         let (request, fields) = (headers(&[]), headers(response));
         let status = StatusCode::from_u16(status).unwrap();
         let admission = admit_post(world.view(&request), status, &fields, target, &world.policy(), AT_ONCE, None);

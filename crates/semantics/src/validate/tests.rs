@@ -212,8 +212,9 @@ fn a_head_updates_or_outdates() {
     let check = |request: &[&str], status: u16, response: &[&str], expected: &str| {
         let times = Times { request_time: later(100), response_time: later(100) };
         let status = StatusCode::from_u16(status).unwrap();
-        let effect =
-            apply_head(&stored, world.view(&headers(request)), status, &headers(response), 5, &world.policy(), times);
+        let fields = headers(response);
+        let response_to_head = HeadResponse { status, headers: &fields, trusted_age_ms: None };
+        let effect = apply_head(&stored, world.view(&headers(request)), response_to_head, 5, &world.policy(), times);
         assert_eq!(effect.as_str(), expected, "{request:?} {status} {response:?}");
         if let HeadEffect::Updated(head) = effect {
             assert!(head.freshness.is_fresh(later(159)) && !head.freshness.is_fresh(later(160)));
@@ -226,7 +227,12 @@ fn a_head_updates_or_outdates() {
     check(&["foo: 1"], 200, &["etag: junk"], "outdated");
     check(&["foo: 1"], 200, &["content-length: 6"], "outdated");
     check(&["foo: 1"], 200, &["cache-control: no-store"], "outdated");
-    check(&["foo: 1"], 410, &["etag: \"b\""], "none");
+    check(&["foo: 1"], 410, &["etag: \"b\""], "outdated");
+    check(&["foo: 1"], 404, &[], "outdated");
+    check(&["foo: 2"], 404, &[], "none");
+    check(&["foo: 1"], 405, &["etag: \"b\""], "none");
+    check(&["foo: 1"], 500, &[], "none");
+    check(&["foo: 1"], 304, &["etag: \"b\""], "none");
     check(&["foo: 2"], 200, &["etag: \"b\""], "none");
 }
 
