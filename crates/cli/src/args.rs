@@ -45,6 +45,12 @@ Examples:
   perigee status --admin 127.0.0.1:9100
   perigee status --admin 127.81.0.80:9100 --json")]
     Status(StatusArgs),
+    /// Say why a request is served as it is
+    #[command(subcommand)]
+    Explain(ExplainCommand),
+    /// Make and list the DNSSEC keys of a document's zone
+    #[command(subcommand)]
+    Dns(DnsCommand),
     /// Run a whole CDN of eight regions on this machine
     Demo(DemoArgs),
     /// Run the demo's origin alone
@@ -56,6 +62,64 @@ Examples:
   perigee origin --listen 127.0.0.1:8000
   perigee origin --listen 0.0.0.0:8000 --probe")]
     Origin(OriginArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Make a key and print the DS records that the parent is to publish
+    #[command(after_help = "\
+Writes one file into the folder that [cdn.dnssec] keys names. Every nameserver of the fleet needs the same files; they are read \
+at the start and looked at every 30 seconds. --roll makes the next key: a ZSK is published two hours before it signs, and the \
+old one goes by itself; a CSK or KSK signs at once beside the old one, until the parent has the new DS and `perigee dns retire` \
+ends the old one.
+
+Examples:
+  perigee dns keygen --document perigee.toml
+  perigee dns keygen --document perigee.toml --role zsk --roll")]
+    Keygen(KeygenArgs),
+    /// List the keys and what they do now
+    Keys(KeysArgs),
+    /// Print the DS records that the parent is to publish
+    Ds(KeysArgs),
+    /// End a key that another one of its kind has replaced
+    Retire(RetireArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    /// The document, usually perigee.toml
+    #[arg(long, value_name = "FILE", default_value = "perigee.toml")]
+    pub(crate) document: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The document, usually perigee.toml
+    #[arg(long, value_name = "FILE", default_value = "perigee.toml")]
+    pub(crate) document: PathBuf,
+    /// What the key signs: csk all, ksk the keys, zsk all but the keys
+    #[arg(long, value_enum, default_value = "csk")]
+    pub(crate) role: KeyRole,
+    /// Make the next key beside the one in use
+    #[arg(long)]
+    pub(crate) roll: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum KeyRole {
+    Csk,
+    Ksk,
+    Zsk,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetireArgs {
+    /// The document, usually perigee.toml
+    #[arg(long, value_name = "FILE", default_value = "perigee.toml")]
+    pub(crate) document: PathBuf,
+    /// The key's tag, as `perigee dns keys` prints it
+    #[arg(value_name = "TAG")]
+    pub(crate) tag: u16,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +185,72 @@ pub(crate) struct StatusArgs {
     /// Print the node's JSON as it came
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExplainCommand {
+    /// Ask a node what would become of a request, and why
+    #[command(after_help = "\
+Asks POST /v1/explain/http of the node's admin listener, which decides as it would about the request itself: site, rule, key, \
+what is stored (each variant, its age and lifetime, where its parts lie, what purged it), the verdict with the clause of the RFC \
+that it obeys, and whom a fetch would ask. Nothing is fetched and nothing changes.
+
+Examples:
+  perigee explain http http://www.example.com/a --node 127.0.0.1:9100
+  perigee explain http http://www.example.com/a --node 127.0.0.1:9100 -H 'Accept-Encoding: br' --json")]
+    Http(ExplainHttpArgs),
+    /// Say which rule of a document a request would have, without any node
+    #[command(after_help = "\
+Prints the rule that fires, why the others do not, and the key. A country is known only from --country.
+
+Examples:
+  perigee explain rule --document perigee.toml http://www.example.com/img/a.jpg
+  perigee explain rule --document perigee.toml https://www.example.com/cart -H 'Cookie: session=1' --status 404")]
+    Rule(ExplainRuleArgs),
+}
+
+/// The request that is asked about.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainRequest {
+    /// As the client would ask: http://www.example.com/a?b
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// A field of the request; may be given several times
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Its method
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainHttpArgs {
+    #[command(flatten)]
+    pub(crate) request: ExplainRequest,
+    /// The node's admin listener
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
+    pub(crate) node: SocketAddr,
+    /// The client's address, for rules that key by country
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainRuleArgs {
+    #[command(flatten)]
+    pub(crate) request: ExplainRequest,
+    /// The document, usually perigee.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) document: PathBuf,
+    /// The client's country, two letters, for rules that key by it
+    #[arg(long, value_name = "XX")]
+    pub(crate) country: Option<String>,
+    /// Say which rule a response with this status has, too
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<u16>,
 }
 
 #[derive(Debug, Args)]

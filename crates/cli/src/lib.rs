@@ -8,6 +8,8 @@ mod args;
 mod check;
 mod cities;
 mod demo;
+mod dns;
+mod explain;
 mod geo;
 mod origin;
 mod status;
@@ -54,6 +56,8 @@ fn perform(command: Command) -> anyhow::Result<bool> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(status::status(args.admin, args.json, out)).map(|()| true)
         }
+        Command::Explain(command) => explain::explain(&command, out).map(|()| true),
+        Command::Dns(command) => dns::dns(&command, out).map(|()| true),
         Command::Demo(args) => demo::run(&args).map(|()| true),
         Command::Origin(args) => origin::command::run(&args).map(|()| true),
     }

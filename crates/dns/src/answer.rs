@@ -10,11 +10,13 @@ use perigee_geo::{
 use crate::{
     code::{Rcode, kind},
     cookie::CookieState,
+    dnssec::{self, ActiveKeys, Signatures, Signed},
     limit::{Admission, Limiter},
     name::{Name, QueryName},
     options::{self, Said},
     outcome::{Outcome, Reason, SteeredTo},
     query::{self, Edns, Query, Question},
+    rdata::Rdata,
     snapshot::Snapshot,
     writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
     zone::{Found, Node, Rrset},
@@ -77,15 +79,24 @@ const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const EDNS_DNSSEC_OK: u32 = 0x8000;
 
+/// What a core remembers from one answer to the next.
+#[derive(Debug)]
+pub struct Memory {
+    /// What networks got by UDP.
+    pub limiter: Limiter,
+    /// Signatures made.
+    pub signatures: Signatures,
+}
+
 /// Answers one message. What `out` held is gone; afterwards it holds the reply, or nothing where none must be sent.
 ///
-/// `limiter` counts what networks get by UDP; the same one for all messages of a core.
+/// `memory`: the same for all messages of a socket.
 pub fn answer<'s, S: AsRef<[u8]>>(
     snapshot: &'s Snapshot<S>,
     arrival: Arrival,
     message: &[u8],
     health: &HealthView,
-    limiter: &mut Limiter,
+    memory: &mut Memory,
     out: &mut Vec<u8>,
 ) -> Outcome<'s> {
     let Arrival { peer, transport, now_ms } = arrival;
@@ -101,7 +112,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
     let is_proven = transport.is_stream() || matches!(cookie, Some((CookieState::Proven, _)));
     let mut slips = false;
     if !is_proven {
-        match limiter.admit(&service.limit, peer, now_ms) {
+        match memory.limiter.admit(&service.limit, peer, now_ms) {
             Admission::Answer => {}
             Admission::Slip => {
                 // RFC 7873 §5.2.3: who sent a client's part learns the server's and comes again with both.
@@ -127,6 +138,14 @@ pub fn answer<'s, S: AsRef<[u8]>>(
         transport,
         cookie: cookie.map(|(_, server)| server),
         limit,
+        question: query.question.as_ref().map(|question| question.name.suffix(0)).unwrap_or_default(),
+        signer: match (&snapshot.zone.keys, query.edns) {
+            (Some(keys), Some(edns)) if edns.dnssec_ok => {
+                let (signatures, now_s) = (&memory.signatures, now_ms / 1_000);
+                Some(Signer { keys, signatures, now_s, compact_ok: edns.compact_ok })
+            }
+            _ => None,
+        },
     };
     let full = match (query.fault, &query.question) {
         (Some(fault), _) => {
@@ -171,9 +190,32 @@ struct Reply<'a, 's, 'o, S: AsRef<[u8]>> {
     /// The server's part of a cookie, to be sent.
     cookie: Option<[u8; 16]>,
     limit: usize,
+    /// The name asked for, in lower case.
+    question: &'a [u8],
+    /// None: nobody wants signatures, or there are none.
+    signer: Option<Signer<'a>>,
 }
 
-impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
+/// What signs the sets of an answer.
+#[derive(Clone, Copy)]
+struct Signer<'a> {
+    keys: &'a ActiveKeys,
+    signatures: &'a Signatures,
+    now_s: u64,
+    compact_ok: bool,
+}
+
+/// A name that is denied something.
+#[derive(Clone, Copy)]
+struct Denied<'a, 's> {
+    name: &'a [u8],
+    /// None: there is no such name.
+    node: Option<&'s Node>,
+    /// What was asked for.
+    kind: u16,
+}
+
+impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     /// RFC 1034 §4.3.2, for one zone; sets the verdict before it writes, so that it stands when there is no room.
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), Full> {
         let zone = &*self.snapshot.zone;
@@ -189,12 +231,18 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
                 }
                 Found::Outside => break,
                 Found::Cut { node, skipped } => return self.refer(node, name.suffix(skipped), alias.is_some()),
-                Found::Nothing => return self.negative(Rcode::NxDomain, Reason::NxDomain),
+                Found::Nothing => {
+                    let denied = Denied { name: name.suffix(0), node: None, kind: question.kind };
+                    return self.negative(Rcode::NxDomain, Reason::NxDomain, denied);
+                }
                 Found::Node { node } => node,
             };
             self.authoritative = true;
             let cname = node.rrset(kind::CNAME).filter(|_| !matches!(question.kind, kind::CNAME | kind::ANY));
-            let Some(cname) = cname else { return self.records(node, owner, question.kind) };
+            let Some(cname) = cname else {
+                let denied = Denied { name: name.suffix(0), node: Some(node), kind: question.kind };
+                return self.records(node, owner, denied);
+            };
             self.verdict = (Rcode::NoError, Reason::Alias);
             // A circle ends where it closes.
             let is_circle = passed.iter().flatten().any(|passed| std::ptr::eq(*passed, node));
@@ -211,26 +259,33 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
     }
 
     /// What a name has of the type asked.
-    fn records(&mut self, node: &'s Node, owner: Owner<'_>, asked: u16) -> Result<(), Full> {
+    fn records(&mut self, node: &'s Node, owner: Owner<'_>, denied: Denied<'_, 's>) -> Result<(), Full> {
+        let asked = denied.kind;
         match (asked, node.site) {
-            (kind::A, Some(site)) => return self.steer(site, owner, Family::V4),
-            (kind::AAAA, Some(site)) => return self.steer(site, owner, Family::V6),
+            (kind::A, Some(site)) => return self.steer(site, owner, Family::V4, denied),
+            (kind::AAAA, Some(site)) => return self.steer(site, owner, Family::V6, denied),
             // What the document says itself counts for more.
             (kind::HTTPS, Some(site)) if node.is_secure && node.rrset(kind::HTTPS).is_none() => {
-                return self.service(site, owner);
+                return self.service(site, owner, denied);
             }
             (kind::ANY, _) if node.rrset(kind::CNAME).is_none() => {
                 // RFC 8482 §4.2
                 if node.rrsets.is_empty() && node.site.is_none() {
-                    return self.negative(Rcode::NoError, Reason::NoData);
+                    return self.negative(Rcode::NoError, Reason::NoData, denied);
                 }
                 self.verdict = (Rcode::NoError, Reason::Any);
                 return self.rrset(Section::Answer, owner, &self.snapshot.zone.minimal_any);
             }
+            (kind::NSEC, _) if self.signer.is_some() => {
+                self.verdict = (Rcode::NoError, Reason::Static);
+                return self.deny(Section::Answer, denied);
+            }
             _ => {}
         }
         let asked = if asked == kind::ANY { kind::CNAME } else { asked };
-        let Some(found) = node.rrset(asked) else { return self.negative(Rcode::NoError, Reason::NoData) };
+        let Some(found) = node.rrset(asked) else {
+            return self.negative(Rcode::NoError, Reason::NoData, denied);
+        };
         self.verdict = (Rcode::NoError, Reason::Static);
         self.rrset(Section::Answer, owner, found)?;
         if asked == kind::NS {
@@ -244,17 +299,24 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         Ok(())
     }
 
-    fn steer(&mut self, site: SiteIndex, owner: Owner<'_>, family: Family) -> Result<(), Full> {
+    fn steer(
+        &mut self,
+        site: SiteIndex,
+        owner: Owner<'_>,
+        family: Family,
+        denied: Denied<'_, 's>,
+    ) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let steered = snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family);
         self.scope = steered.scope_prefix;
         self.steered = Some(SteeredTo { pop: steered.pop, country: steered.country, scope: steered.scope_prefix });
         let reason = Reason::Steered(steered.reason);
         if steered.addresses.is_empty() {
-            return self.negative(Rcode::NoError, reason);
+            return self.negative(Rcode::NoError, reason, denied);
         }
         self.verdict = (Rcode::NoError, reason);
         let ttl_s = snapshot.zone.steered_ttl_s;
+        let mut written_n = 0;
         for (index, address) in steered.addresses.iter().enumerate() {
             let written = match address {
                 IpAddr::V4(address) => {
@@ -269,13 +331,22 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
                 Err(Full) if index > 0 => break,
                 written => written?,
             }
+            written_n += 1;
+        }
+        if self.signer.is_some() {
+            let kind = match family {
+                Family::V4 => kind::A,
+                Family::V6 => kind::AAAA,
+            };
+            let data = steered.addresses.iter().take(written_n).map(octets).collect();
+            self.sign(Section::Answer, owner, kind, ttl_s, data)?;
         }
         Ok(())
     }
 
     /// How to reach a site over TLS (RFC 9460): at its own name, with the protocols that its edges speak and the addresses
     /// that A and AAAA would say.
-    fn service(&mut self, site: SiteIndex, owner: Owner<'_>) -> Result<(), Full> {
+    fn service(&mut self, site: SiteIndex, owner: Owner<'_>, denied: Denied<'_, 's>) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let mut said = [Family::V4, Family::V6].map(|family| {
             snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family)
@@ -286,20 +357,73 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
             self.verdict = (Rcode::NoError, Reason::Steered(first.reason));
         } else {
             let [v4, _] = said;
-            return self.negative(Rcode::NoError, Reason::Steered(v4.reason));
+            return self.negative(Rcode::NoError, Reason::Steered(v4.reason), denied);
         }
         let [v4, v6] = &said;
         let hints: [&[IpAddr]; 2] = [&v4.addresses, &v6.addresses];
         let rdata = service_data(hints);
-        self.writer.bytes_record(Section::Answer, owner, kind::HTTPS, snapshot.zone.steered_ttl_s, &rdata)
+        let ttl_s = snapshot.zone.steered_ttl_s;
+        self.writer.bytes_record(Section::Answer, owner, kind::HTTPS, ttl_s, &rdata)?;
+        self.sign(Section::Answer, owner, kind::HTTPS, ttl_s, vec![rdata])
     }
 
     /// NODATA or NXDOMAIN: RFC 2308 §3.
-    fn negative(&mut self, rcode: Rcode, reason: Reason) -> Result<(), Full> {
-        self.verdict = (rcode, reason);
+    fn negative(&mut self, rcode: Rcode, reason: Reason, denied: Denied<'_, 's>) -> Result<(), Full> {
+        // RFC 9824 §5: the denial says that the name exists but for NXNAME, and the code agrees with it, for validators that
+        // do not know better.
+        let is_compact = self.signer.is_some_and(|signer| !signer.compact_ok);
+        self.verdict = (if is_compact { Rcode::NoError } else { rcode }, reason);
         self.authoritative = true;
         let zone = &*self.snapshot.zone;
-        self.rrset(Section::Authority, zone.apex().into(), &zone.negative_soa)
+        self.rrset(Section::Authority, zone.apex().into(), &zone.negative_soa)?;
+        self.deny(Section::Authority, denied)
+    }
+
+    /// NSEC of a name, which proves that it lacks what was asked (RFC 9824 §3).
+    fn deny(&mut self, section: Section, denied: Denied<'_, 's>) -> Result<(), Full> {
+        if self.signer.is_none() {
+            return Ok(());
+        }
+        let mut kinds: Vec<u16> = Vec::new();
+        match denied.node {
+            None => kinds.push(kind::NXNAME),
+            Some(node) => {
+                kinds.extend(node.rrsets.iter().map(|rrset| rrset.kind));
+                if node.site.is_some() {
+                    kinds.extend([kind::A, kind::AAAA]);
+                    kinds.extend(node.is_secure.then_some(kind::HTTPS));
+                }
+                kinds.retain(|kind| *kind != denied.kind);
+            }
+        }
+        let rdata = dnssec::nsec(denied.name, kinds);
+        // RFC 9077 §3: no longer than the negative answer itself.
+        let ttl_s = self.snapshot.zone.negative_soa.ttl_s;
+        let owner = Owner::Wire(denied.name);
+        self.writer.bytes_record(section, owner, kind::NSEC, ttl_s, &rdata)?;
+        self.sign(section, owner, kind::NSEC, ttl_s, vec![rdata])
+    }
+
+    /// Adds the signatures of a set that was written.
+    fn sign(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        kind: u16,
+        ttl_s: u32,
+        mut data: Vec<Vec<u8>>,
+    ) -> Result<(), Full> {
+        let Some(signer) = self.signer else { return Ok(()) };
+        data.sort();
+        let name = match owner {
+            Owner::Question => self.question,
+            Owner::Wire(wire) => wire,
+        };
+        let set = Signed { owner: name, kind, ttl_s, data: &data };
+        let signatures = signer.signatures.of(signer.keys, self.snapshot.zone.apex(), set, signer.now_s);
+        signatures
+            .iter()
+            .try_for_each(|rdata| self.writer.bytes_record(section, owner, kind::RRSIG, ttl_s, rdata))
     }
 
     /// Below a delegation: RFC 1034 §4.3.2 step 3b.
@@ -307,7 +431,15 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         self.verdict = (Rcode::NoError, Reason::Referral);
         self.authoritative = after_alias;
         let Some(nameservers) = cut.rrset(kind::NS) else { return Ok(()) };
-        self.rrset(Section::Authority, Owner::Wire(owner), nameservers)?;
+        // RFC 4035 §3.1.4: the delegation's NS are the child's to sign; that it is signed, or is not, is ours.
+        self.unsigned(Section::Authority, Owner::Wire(owner), nameservers)?;
+        match cut.rrset(kind::DS) {
+            Some(ds) if self.signer.is_some() => self.rrset(Section::Authority, Owner::Wire(owner), ds)?,
+            _ => {
+                let denied = Denied { name: owner, node: Some(cut), kind: kind::DS };
+                self.deny(Section::Authority, denied)?;
+            }
+        }
         for host in hosts(nameservers) {
             let glued = self.glue(host);
             // RFC 9471 §3: without the addresses of nameservers below the cut the referral leads nowhere.
@@ -322,13 +454,23 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
         let Some(node) = self.snapshot.zone.glue(host) else { return Ok(()) };
         for kind in [kind::A, kind::AAAA] {
             if let Some(rrset) = node.rrset(kind) {
-                self.rrset(Section::Additional, host.into(), rrset)?;
+                self.unsigned(Section::Additional, host.into(), rrset)?;
             }
         }
         Ok(())
     }
 
+    /// A set with its signatures, where they are wanted.
     fn rrset(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset) -> Result<(), Full> {
+        self.unsigned(section, owner, rrset)?;
+        if self.signer.is_none() {
+            return Ok(());
+        }
+        let data = rrset.records.iter().map(Rdata::canonical).collect();
+        self.sign(section, owner, rrset.kind, rrset.ttl_s, data)
+    }
+
+    fn unsigned(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset) -> Result<(), Full> {
         rrset.records.iter().try_for_each(|rdata| self.writer.record(section, owner, rrset.kind, rrset.ttl_s, rdata))
     }
 
@@ -359,6 +501,13 @@ impl<'s, S: AsRef<[u8]>> Reply<'_, 's, '_, S> {
     }
 }
 
+fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
 /// `1 . alpn=h2 ipv4hint=... ipv6hint=...` (RFC 9460 §2.2); HTTP/1.1 goes without saying (§9).
 fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
     const ALPN: u16 = 1;
@@ -373,13 +522,7 @@ fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
     };
     parameter(ALPN, b"\x02h2");
     for (key, addresses) in [IPV4_HINT, IPV6_HINT].into_iter().zip(hints) {
-        let octets: Vec<u8> = addresses
-            .iter()
-            .flat_map(|address| match address {
-                IpAddr::V4(address) => address.octets().to_vec(),
-                IpAddr::V6(address) => address.octets().to_vec(),
-            })
-            .collect();
+        let octets: Vec<u8> = addresses.iter().flat_map(octets).collect();
         if !octets.is_empty() {
             parameter(key, &octets);
         }

@@ -16,7 +16,14 @@ pub(crate) mod kind {
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const DS: u16 = 43;
+    pub(crate) const RRSIG: u16 = 46;
+    pub(crate) const NSEC: u16 = 47;
+    pub(crate) const DNSKEY: u16 = 48;
+    pub(crate) const CDS: u16 = 59;
+    pub(crate) const CDNSKEY: u16 = 60;
     pub(crate) const HTTPS: u16 = 65;
+    /// In NSEC's map: the name does not exist (RFC 9824 §3.2).
+    pub(crate) const NXNAME: u16 = 128;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
     pub(crate) const ANY: u16 = 255;
@@ -105,12 +112,12 @@ pub fn kind_name(number: u16) -> Cow<'static, str> {
         kind::SRV => "SRV",
         kind::DS => "DS",
         44 => "SSHFP",
-        46 => "RRSIG",
-        47 => "NSEC",
-        48 => "DNSKEY",
+        kind::RRSIG => "RRSIG",
+        kind::NSEC => "NSEC",
+        kind::DNSKEY => "DNSKEY",
         52 => "TLSA",
-        59 => "CDS",
-        60 => "CDNSKEY",
+        kind::CDS => "CDS",
+        kind::CDNSKEY => "CDNSKEY",
         64 => "SVCB",
         kind::HTTPS => "HTTPS",
         kind::IXFR => "IXFR",

@@ -4,12 +4,15 @@
 //! zone that the document makes (`zone`), steers names of sites through `perigee-geo`, and writes the reply once from
 //! front to back (`writer`) into a buffer that the caller keeps.
 //!
-//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG and DNSSEC.
+//! Signatures are made as they are wanted (`dnssec`), by keys that are handed in.
+//!
+//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG, and where keys are kept.
 //! Nothing here waits, and nothing that arrives makes it panic.
 
 mod answer;
 mod code;
 mod cookie;
+pub mod dnssec;
 mod ecs;
 mod limit;
 mod name;
@@ -24,7 +27,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Arrival, Transport, UDP_BYTES_MAX, answer};
+pub use answer::{Arrival, Memory, Transport, UDP_BYTES_MAX, answer};
 pub use code::{Rcode, kind_name};
 pub use cookie::{CookieSecret, CookieState};
 pub use limit::{LimitPolicy, Limiter};

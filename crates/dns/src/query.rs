@@ -38,6 +38,8 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Edns {
     pub(crate) payload_bytes: u16,
     pub(crate) dnssec_ok: bool,
+    /// Takes NXDOMAIN together with a compact denial (RFC 9824 §5.1).
+    pub(crate) compact_ok: bool,
     pub(crate) subnet: Option<ClientSubnet>,
     pub(crate) cookie: Option<Shown>,
     /// Asks who answers (RFC 5001).
@@ -207,8 +209,8 @@ impl<'a> Reader<'a> {
                 found.fault = Some((Rcode::FormErr, Reason::Edns));
                 continue;
             }
-            let dnssec_ok = flags & 0x80 != 0;
-            let mut edns = Edns { payload_bytes: class, dnssec_ok, ..Edns::default() };
+            let (dnssec_ok, compact_ok) = (flags & 0x80 != 0, flags & 0x40 != 0);
+            let mut edns = Edns { payload_bytes: class, dnssec_ok, compact_ok, ..Edns::default() };
             found.fault = if version != 0 {
                 // RFC 6891 §6.1.3; the options of another version are not ours to read.
                 Some((Rcode::BadVers, Reason::EdnsVersion))

@@ -18,7 +18,13 @@ pub(crate) struct Rdata {
 }
 
 impl Rdata {
-    fn bytes(bytes: impl Into<Box<[u8]>>) -> Self {
+    /// All of it, names uncompressed: the canonical form, as names are in lower case (RFC 4034 §6.2).
+    pub(crate) fn canonical(&self) -> Vec<u8> {
+        let names = self.names.iter().flat_map(|name| name.as_wire());
+        self.head.iter().chain(names).chain(&*self.tail).copied().collect()
+    }
+
+    pub(crate) fn bytes(bytes: impl Into<Box<[u8]>>) -> Self {
         Self { head: bytes.into(), names: Box::default(), tail: Box::default() }
     }
 

@@ -7,6 +7,7 @@ use perigee_protocol::model::Document;
 
 use crate::{
     cookie::CookieSecret,
+    dnssec::ActiveKeys,
     limit::LimitPolicy,
     zone::{Zone, ZoneError},
 };
@@ -34,16 +35,17 @@ pub struct Snapshot<S: AsRef<[u8]>> {
 }
 
 impl<S: AsRef<[u8]>> Snapshot<S> {
-    /// Makes a document ready to answer from. `serial` is the SOA's. Without a database every client is where overrides
+    /// Makes a document ready to answer from, signed with `keys` where there are any. `serial` is the SOA's. Without a database every client is where overrides
     /// or the default location say.
     pub fn new(
         document: &Document,
         serial: u32,
         database: Option<Arc<GeoDatabase<S>>>,
         service: Arc<Service>,
+        keys: Option<ActiveKeys>,
     ) -> Result<Self, ZoneError> {
         let steering = Steering::new(document);
-        let zone = Zone::new(document, &steering, serial)?;
+        let zone = Zone::new(document, &steering, serial, keys)?;
         Ok(Self { zone: zone.into(), steering: steering.into(), database, service })
     }
 

@@ -13,10 +13,13 @@ use perigee_geo::{build, database::GeoDatabase, health::HealthView};
 use perigee_protocol::{document, model::Document};
 
 use crate::{
-    Arrival, CookieSecret, LimitPolicy, Limiter, Outcome, Service, Snapshot, Transport, answer as answer_limited,
+    Arrival, CookieSecret, LimitPolicy, Limiter, Memory, Outcome, Service, Snapshot, Transport,
+    answer as answer_with,
+    dnssec::{ActiveKeys, Signatures},
 };
 
 mod edns;
+mod signed;
 mod properties;
 mod rules;
 mod steering;
@@ -186,6 +189,10 @@ fn service(responses_per_second: u32) -> Arc<Service> {
     Arc::new(Service { nsid: (*b"ns1").into(), cookies, keepalive_ds: 100, limit })
 }
 
+fn memory() -> Memory {
+    Memory { limiter: Limiter::new([0; 16], 1), signatures: Signatures::new([0; 16]) }
+}
+
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Without a limit.
@@ -197,8 +204,7 @@ fn answer<'s>(
     health: &HealthView,
     out: &mut Vec<u8>,
 ) -> Outcome<'s> {
-    let mut limiter = Limiter::new([0; 16], 1);
-    answer_limited(snapshot, Arrival { peer, transport, now_ms: NOW_MS }, message, health, &mut limiter, out)
+    answer_with(snapshot, Arrival { peer, transport, now_ms: NOW_MS }, message, health, &mut memory(), out)
 }
 
 fn snapshot() -> Snapshot<Vec<u8>> {
@@ -210,7 +216,19 @@ fn snapshot_with(responses_per_second: u32) -> Snapshot<Vec<u8>> {
     Snapshot { service: service(responses_per_second), ..snapshot() }
 }
 
+fn snapshot_signed(text: &str, keys: ActiveKeys) -> Snapshot<Vec<u8>> {
+    snapshot_with_keys(text, |_| {}, Some(keys))
+}
+
 fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u8>> {
+    snapshot_with_keys(text, change, None)
+}
+
+fn snapshot_with_keys(
+    text: &str,
+    change: impl FnOnce(&mut Document),
+    keys: Option<ActiveKeys>,
+) -> Snapshot<Vec<u8>> {
     let long = "x".repeat(249);
     let text = ["_AAAA", "_BBBB", "_CCCC"]
         .iter()
@@ -218,7 +236,7 @@ fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u
     let mut document = document::load("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     change(&mut document);
     let database = GeoDatabase::from_source(build::build(WORLD.as_bytes()).unwrap()).unwrap();
-    Snapshot::new(&document, SERIAL, Some(Arc::new(database)), service(0)).unwrap()
+    Snapshot::new(&document, SERIAL, Some(Arc::new(database)), service(0), keys).unwrap()
 }
 
 /// A query, by its bytes.

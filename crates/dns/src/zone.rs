@@ -10,6 +10,7 @@ use perigee_protocol::{
 
 use crate::{
     code::kind,
+    dnssec::ActiveKeys,
     name::{InvalidName, Name, QueryName},
     rdata::Rdata,
 };
@@ -102,6 +103,8 @@ pub struct Zone {
     /// SOA with the TTL of negative answers (RFC 2308 §5: the lower of its own and its minimum).
     pub(crate) negative_soa: Rrset,
     pub(crate) minimal_any: Rrset,
+    /// None: the zone is unsigned.
+    pub(crate) keys: Option<ActiveKeys>,
 }
 
 /// What the zone has for a name.
@@ -119,7 +122,14 @@ pub(crate) enum Found<'z> {
 
 impl Zone {
     /// Makes the zone. `serial` is the SOA's: nameservers of one fleet should give the same for the same document.
-    pub fn new(document: &Document, steering: &Steering, serial: u32) -> Result<Self, ZoneError> {
+    ///
+    /// With `keys` the zone is signed.
+    pub fn new(
+        document: &Document,
+        steering: &Steering,
+        serial: u32,
+        keys: Option<ActiveKeys>,
+    ) -> Result<Self, ZoneError> {
         let apex = name(&document.cdn.zone)?;
         let primary = document.cdn.nameservers.first().map_or(Ok(apex.clone()), |server| name(&server.host))?;
         let negative_ttl_s = seconds(document.cdn.negative_ttl);
@@ -134,9 +144,11 @@ impl Zone {
             negative_soa: rrset(kind::SOA, negative_ttl_s.min(INFRASTRUCTURE_TTL_S), &soa),
             minimal_any: rrset(kind::HINFO, INFRASTRUCTURE_TTL_S, &Rdata::minimal_any()),
             apex: apex.clone(),
+            keys: None,
         };
         zone.add(&apex, kind::SOA, INFRASTRUCTURE_TTL_S, soa);
         zone.add_nameservers(document)?;
+        zone.add_keys(keys);
         zone.add_sites(document, steering)?;
         for record in &document.records {
             zone.add_static(record)?;
@@ -160,6 +172,19 @@ impl Zone {
             }
         }
         Ok(())
+    }
+
+    /// The set of keys, and what the parent is to publish of it (RFC 7344 §3).
+    fn add_keys(&mut self, keys: Option<ActiveKeys>) {
+        let apex = self.apex.clone();
+        for key in keys.iter().flat_map(|keys| &keys.published) {
+            self.add(&apex, kind::DNSKEY, INFRASTRUCTURE_TTL_S, Rdata::bytes(key.dnskey.clone()));
+        }
+        for key in keys.iter().flat_map(|keys| &keys.key_signers) {
+            self.add(&apex, kind::CDS, INFRASTRUCTURE_TTL_S, Rdata::bytes(key.ds(&apex)));
+            self.add(&apex, kind::CDNSKEY, INFRASTRUCTURE_TTL_S, Rdata::bytes(key.dnskey.clone()));
+        }
+        self.keys = keys;
     }
 
     fn add_sites(&mut self, document: &Document, steering: &Steering) -> Result<(), ZoneError> {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use perigee_dns::{Arrival, Limiter, Outcome, Snapshot, Transport, asked, kind_name};
+use perigee_dns::{Arrival, Memory, Outcome, Snapshot, Transport, asked, kind_name};
 use perigee_geo::health::HealthView;
 use perigee_node::{access_log::AccessLog, clock, mmap::MappedFile};
 use perigee_protocol::id::PopId;
@@ -27,15 +27,15 @@ pub(crate) struct Shared {
 pub(crate) struct Answerer {
     shared: Arc<Shared>,
     transport: Transport,
-    limiter: Limiter,
+    memory: Memory,
     endings: HashMap<Ending, Counter>,
     pops: HashMap<PopId, Counter>,
 }
 
 impl Answerer {
-    /// `limiter`: one of its own for each socket of datagrams.
-    pub(crate) fn new(shared: Arc<Shared>, transport: Transport, limiter: Limiter) -> Self {
-        Self { shared, transport, limiter, endings: HashMap::new(), pops: HashMap::new() }
+    /// `memory`: one of its own for each socket of datagrams.
+    pub(crate) fn new(shared: Arc<Shared>, transport: Transport, memory: Memory) -> Self {
+        Self { shared, transport, memory, endings: HashMap::new(), pops: HashMap::new() }
     }
 
     pub(crate) fn metrics(&self) -> &DnsMetrics {
@@ -47,7 +47,7 @@ impl Answerer {
         let snapshot = self.shared.snapshot.load();
         let health = self.shared.health.load();
         let arrival = Arrival { peer: peer.ip().to_canonical(), transport: self.transport, now_ms: clock::now_ms() };
-        let outcome = perigee_dns::answer(&snapshot, arrival, message, &health, &mut self.limiter, out);
+        let outcome = perigee_dns::answer(&snapshot, arrival, message, &health, &mut self.memory, out);
         let metrics = &self.shared.metrics;
         metrics.count_total(&outcome);
         let ending = (self.transport, outcome.rcode, outcome.reason);

@@ -9,6 +9,7 @@
 
 mod answerer;
 mod health;
+pub mod keys;
 mod listen;
 mod metrics;
 mod options;

@@ -10,11 +10,12 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
-use perigee_dns::{Limiter, Transport};
+use perigee_dns::{Limiter, Memory, Transport, dnssec::Signatures};
 use perigee_node::{
     access_log::{AccessLog, AccessLogMetrics},
     admin::{AdminBuilder, AdminServing},
     authorize::Authorizer,
+    clock,
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
     metrics::NodeMetrics,
     runtimes::Runtimes,
@@ -27,6 +28,7 @@ use tokio::{sync::watch, task::JoinHandle, time};
 use crate::{
     answerer::{Answerer, Shared},
     health::Prober,
+    keys,
     listen::{self, Bound},
     metrics::DnsMetrics,
     options::{DocumentSource, Options},
@@ -95,7 +97,9 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
 
     let name = options.name.unwrap_or_else(|| name_of(&document, &listen));
     let service = world::service(&document, &name, cookies.clone());
-    let snapshot = world::snapshot(&document, opened.database.clone(), service).map_err(|error| anyhow!(error))?;
+    let keys = keys::active(&document, &folder, clock::now_ms() / 1_000)?;
+    let snapshot =
+        world::snapshot(&document, opened.database.clone(), service, keys.clone()).map_err(|error| anyhow!(error))?;
     let state = NodeState::new(NodeKind::Geodns, name.clone());
     let node_metrics = Arc::new(NodeMetrics::new(&state));
     node_metrics.reloads.set_generation(FIRST_GENERATION);
@@ -122,6 +126,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         document,
         opened,
         cookies,
+        keys,
     });
     let watcher = loaded.map(|loaded| {
         let world = Arc::clone(&world);
@@ -172,14 +177,17 @@ fn spawn(
     for bound in bound {
         let guard = || Served { state: Arc::clone(state), address: bound.address };
         for (core, (udp, tcp)) in runtimes.cores.iter().zip(bound.udp.into_iter().zip(bound.tcp)) {
+            let signatures = Signatures::new(world::random_key());
             let limiter = Limiter::new(world::random_key(), runtimes.cores.len());
-            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp, limiter);
+            let memory = Memory { limiter, signatures: signatures.clone() };
+            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp, memory);
             let (guarded, served) = (guard(), udp::serve(udp, answerer, drain.clone()));
             tasks.push(core.spawn(guarded.until(served)));
             let door = Door {
                 shared: Arc::clone(shared),
                 node_metrics: Arc::clone(node_metrics),
                 room: Arc::clone(&room),
+                signatures,
                 drain: drain.clone(),
             };
             tasks.push(core.spawn(guard().until(tcp::serve(tcp, door))));

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use perigee_dns::{Limiter, Transport};
+use perigee_dns::{Limiter, Memory, Transport, dnssec::Signatures};
 use perigee_node::metrics::NodeMetrics;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -89,6 +89,8 @@ pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
     pub(crate) node_metrics: Arc<NodeMetrics>,
     pub(crate) room: Arc<Room>,
+    /// Of the core.
+    pub(crate) signatures: Signatures,
     pub(crate) drain: watch::Receiver<bool>,
 }
 
@@ -131,7 +133,8 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, doo
     let door = door.clone();
     connections.spawn(async move {
         door.node_metrics.connections.opened();
-        let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Tcp, Limiter::unused());
+        let memory = Memory { limiter: Limiter::unused(), signatures: door.signatures.clone() };
+        let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Tcp, memory);
         let connection =
             Connection { stream, peer, answerer, input: Vec::new(), replies: Vec::new(), reply: Vec::new() };
         if let Err(error) = connection.serve(door.drain).await {

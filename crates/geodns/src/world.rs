@@ -6,13 +6,14 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use perigee_dns::{CookieSecret, LimitPolicy, Service, Snapshot};
+use perigee_dns::{CookieSecret, LimitPolicy, Service, Snapshot, dnssec::ActiveKeys};
 use perigee_geo::database::GeoDatabase;
 use perigee_node::{
     authorize::Authorizer,
+    clock,
     metrics::{NodeMetrics, ReloadResult, Reloaded},
     mmap::MappedFile,
     secret,
@@ -24,7 +25,10 @@ use perigee_protocol::{
 };
 use tokio::runtime::Handle;
 
-use crate::{answerer::Shared, health::Prober, metrics::DnsMetrics, tcp::IDLE_TIMEOUT};
+use crate::{answerer::Shared, health::Prober, keys, metrics::DnsMetrics, tcp::IDLE_TIMEOUT};
+
+/// How often the folder of keys is looked at.
+const KEYS_LOOK: Duration = Duration::from_secs(30);
 
 /// The database as it is used: pages of the file, mapped.
 pub(crate) type Database = GeoDatabase<MappedFile>;
@@ -86,8 +90,9 @@ pub(crate) fn snapshot(
     document: &Document,
     database: Option<Arc<Database>>,
     service: Service,
+    keys: Option<ActiveKeys>,
 ) -> Result<Snapshot<MappedFile>, String> {
-    Snapshot::new(document, serial(document), database, Arc::new(service)).map_err(|error| error.to_string())
+    Snapshot::new(document, serial(document), database, Arc::new(service), keys).map_err(|error| error.to_string())
 }
 
 /// What the nameserver `name` is beside the document's zone.
@@ -154,6 +159,7 @@ struct Current {
     tried: Option<Identity>,
     /// Why the database's file as it is now does not serve.
     refusal: Option<String>,
+    keys: Option<ActiveKeys>,
 }
 
 /// What a world is made of; its snapshot is in `shared` already.
@@ -168,15 +174,18 @@ pub(crate) struct Parts {
     pub(crate) document: Arc<Document>,
     pub(crate) opened: Opened,
     pub(crate) cookies: CookieSecret,
+    pub(crate) keys: Option<ActiveKeys>,
 }
 
 impl World {
     /// Begins to probe and to watch the database. What serves stays what it is.
     pub(crate) fn start(parts: Parts) -> Arc<Self> {
-        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened, cookies } = parts;
+        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened, cookies, keys } =
+            parts;
         prober.follow(&document);
         tell_database(&shared.metrics, shared.snapshot.load().database());
-        let current = Current { document: Arc::clone(&document), watch: None, tried: opened.identity, refusal: None };
+        let current =
+            Current { document: Arc::clone(&document), watch: None, tried: opened.identity, refusal: None, keys };
         let world = Arc::new_cyclic(|me| Self {
             shared,
             prober,
@@ -189,6 +198,14 @@ impl World {
             me: Weak::clone(me),
         });
         world.watch_database(&mut world.lock(), &document);
+        let watched = Arc::downgrade(&world);
+        world.control.spawn(async move {
+            loop {
+                tokio::time::sleep(KEYS_LOOK).await;
+                let Some(world) = watched.upgrade() else { return };
+                world.renew_keys();
+            }
+        });
         world
     }
 
@@ -198,7 +215,8 @@ impl World {
         let mut current = self.lock();
         let opened = open_database(&document, &self.folder)?;
         let service = service(&document, &self.shared.name, self.cookies.clone());
-        let snapshot = snapshot(&document, opened.database, service)?;
+        let keys = keys::active(&document, &self.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
+        let snapshot = snapshot(&document, opened.database, service, keys.clone())?;
         tell_database(&self.shared.metrics, snapshot.database());
         self.shared.snapshot.store(Arc::new(snapshot));
         self.prober.follow(&document);
@@ -206,6 +224,7 @@ impl World {
         self.watch_database(&mut current, &document);
         current.tried = opened.identity;
         current.refusal = None;
+        current.keys = keys;
         current.document = document;
         Ok(())
     }
@@ -226,6 +245,26 @@ impl World {
             watcher.check();
             (path, watcher)
         });
+    }
+
+    /// Signs with the keys whose time has come, or that have been added or changed. What cannot be used changes nothing.
+    fn renew_keys(&self) {
+        let mut current = self.lock();
+        let keys = match keys::active(&current.document, &self.folder, clock::now_ms() / 1_000) {
+            Ok(keys) if keys == current.keys => return,
+            Ok(keys) => keys,
+            Err(error) => return tracing::error!(node = self.shared.name, %error, "the old DNSSEC keys go on"),
+        };
+        let database = self.shared.snapshot.load().database().cloned();
+        let service = service(&current.document, &self.shared.name, self.cookies.clone());
+        match snapshot(&current.document, database, service, keys.clone()) {
+            Ok(snapshot) => {
+                tracing::info!(node = self.shared.name, ?keys, "other DNSSEC keys sign");
+                self.shared.snapshot.store(Arc::new(snapshot));
+                current.keys = keys;
+            }
+            Err(error) => tracing::error!(node = self.shared.name, error, "the old DNSSEC keys go on"),
+        }
     }
 
     /// Serves what the database's file is now, if it is good.

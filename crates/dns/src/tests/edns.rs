@@ -133,13 +133,13 @@ fn cookies() {
 #[test]
 fn who_asks_too_often_is_sent_to_tcp_or_for_a_cookie() {
     let limited = snapshot_with(1);
-    let mut limiter = Limiter::new([0; 16], 1);
+    let mut memory = memory();
     let mut said = |ask: Ask, transport| {
         let mut out = Vec::new();
         let peer = GERMANY.parse().unwrap();
         let arrival = Arrival { peer, transport, now_ms: NOW_MS };
         let health = HealthView::default();
-        let outcome = answer_limited(&limited, arrival, &ask.bytes(), &health, &mut limiter, &mut out);
+        let outcome = answer_with(&limited, arrival, &ask.bytes(), &health, &mut memory, &mut out);
         (render(&out, &outcome), out)
     };
     assert_eq!(said(plain(), Transport::Udp).0, ANSWER);

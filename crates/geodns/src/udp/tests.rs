@@ -3,7 +3,7 @@
 use std::{net::UdpSocket, sync::Arc};
 
 use arc_swap::ArcSwap;
-use perigee_dns::{CookieSecret, Limiter, Transport};
+use perigee_dns::{CookieSecret, Limiter, Memory, Transport, dnssec::Signatures};
 use perigee_node::access_log::AccessLog;
 use perigee_protocol::document;
 
@@ -35,15 +35,15 @@ fn answerer() -> Answerer {
             crate::world::snapshot(
                 &document,
                 None,
-                crate::world::service(&document, "test", CookieSecret::new([0; 16])),
-            )
+                crate::world::service(&document, "test", CookieSecret::new([0; 16])), None)
             .unwrap(),
         ),
         health: ArcSwap::default(),
         metrics: DnsMetrics::default(),
         query_log: AccessLog::off(),
     };
-    Answerer::new(Arc::new(shared), Transport::Udp, Limiter::new([0; 16], 1))
+    let memory = Memory { limiter: Limiter::new([0; 16], 1), signatures: Signatures::new([0; 16]) };
+    Answerer::new(Arc::new(shared), Transport::Udp, memory)
 }
 
 const QUESTION: &[u8] = b"\x03www\x03cdn\x07example\x00\x00\x01\x00\x01";

@@ -41,8 +41,19 @@ async fn what_is_refused_at_the_start() {
     .await;
     check_refused(|folder| edit(folder, "zone = \"cdn.example\"", "zone = \"no name\""), &["perigee.toml", "cdn.zone"])
         .await;
-    let unsupported = "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]";
-    check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine", "cdn.dnssec"]).await;
+    let unsupported = "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[geo]\nasn_database = \"asn.mmdb\"";
+    check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine", "geo.asn_database"]).await;
+    // Keys that are not there.
+    let signed = "[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]";
+    check_refused(|folder| edit(folder, "[geo]", signed), &["keys", "No such file"]).await;
+    check_refused(
+        |folder| {
+            edit(folder, "[geo]", signed);
+            std::fs::create_dir(file(folder, "keys")).unwrap();
+        },
+        &["no CSK or KSK is active", "perigee dns keygen"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
