@@ -20,6 +20,7 @@ use perigee_semantics::{
     time::Timestamp,
     vary,
 };
+use perigee_store::FillId;
 use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, RequestBody};
 
 use crate::{
@@ -224,13 +225,31 @@ impl Ask {
 
     /// Where the request's rule sends the client instead: status and Location.
     pub(crate) fn redirect(&self) -> Option<(StatusCode, HeaderValue)> {
+        if let Some(location) = self.https_location() {
+            return Some((StatusCode::PERMANENT_REDIRECT, location));
+        }
         let redirect = self.rule().filter(|_| self.peer_proof.is_none())?.redirect.as_ref()?;
         let location = rules::location(redirect, &self.authority, self.target.path(), self.target.query())?;
         Some((StatusCode::from_u16(redirect.status).ok()?, location))
     }
 
+    /// Where `site.tls.redirect` sends a client that asked over `http`: the same URL at the scheme's own port.
+    fn https_location(&self) -> Option<HeaderValue> {
+        let wanted = self.site.model.tls.as_ref().is_some_and(|tls| tls.redirect);
+        let host = host_of(&self.authority);
+        if !wanted || self.scheme == Scheme::Https || self.peer_proof.is_some() || host.is_empty() {
+            return None;
+        }
+        HeaderValue::from_str(&format!("https://{host}{}", self.target)).ok()
+    }
+
     pub(crate) fn view(&self) -> RequestView<'_> {
         RequestView { method: &self.method, headers: &self.headers }
+    }
+
+    /// A fill of what is asked for, on its site's account.
+    pub(crate) fn begin(&self, engine: &Engine) -> FillId {
+        engine.store.begin_for(&self.key, self.site.model.cache.admission)
     }
 
     /// The URL that an unsafe method may have changed.

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,10 @@ use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 use perigee_upstream::UpstreamBody;
 
-use crate::record::Recording;
+use crate::{
+    inflight::{FETCH_BYTES, Held, Inflight, Outstanding},
+    record::Recording,
+};
 
 /// A stream of body bytes.
 pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
@@ -30,11 +34,20 @@ pub struct Body {
     recording: Option<Box<Recording>>,
 }
 
+/// A body that is only passed on.
+struct Relayed {
+    body: UpstreamBody,
+    inflight: Arc<Inflight>,
+    /// Its pieces that the connection has yet to write; counted where the seat does not cover the whole body.
+    outstanding: Option<Arc<Outstanding>>,
+    _seat: Option<Held>,
+}
+
 enum Source {
     Empty,
     Whole(Bytes),
     Stream(ByteStream),
-    Upstream(Box<UpstreamBody>),
+    Upstream(Box<Relayed>),
 }
 
 impl std::fmt::Debug for Source {
@@ -66,9 +79,11 @@ impl Body {
         Self::new(Source::Stream(stream), length)
     }
     /// What the upstream sends, untouched.
-    pub fn upstream(body: UpstreamBody) -> Self {
+    pub(crate) fn upstream(body: UpstreamBody, inflight: &Arc<Inflight>, seat: Option<Held>) -> Self {
         let length = http_body::Body::size_hint(&body).exact();
-        Self::new(Source::Upstream(Box::new(body)), length)
+        let outstanding = length.is_none_or(|length| length > FETCH_BYTES).then(Arc::default);
+        let relayed = Relayed { body, inflight: Arc::clone(inflight), outstanding, _seat: seat };
+        Self::new(Source::Upstream(Box::new(relayed)), length)
     }
     pub(crate) fn recorded(mut self, recording: Box<Recording>) -> Self {
         self.recording = Some(recording);
@@ -83,17 +98,31 @@ impl Body {
                 _ => Poll::Ready(None),
             },
             Source::Stream(stream) => stream.as_mut().poll_next(cx),
-            Source::Upstream(body) => loop {
-                return match ready!(Pin::new(&mut **body).poll_frame(cx)) {
-                    None => Poll::Ready(None),
-                    Some(Err(error)) => Poll::Ready(Some(Err(BodyError(error.as_str())))),
-                    // Trailers are not passed on (RFC 9110 §6.5.1 lets an intermediary drop them).
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
-                        Err(_) => continue,
-                    },
-                };
-            },
+            Source::Upstream(relayed) => relayed.poll_piece(cx),
+        }
+    }
+}
+
+impl Relayed {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(outstanding) = &self.outstanding
+            && self.inflight.is_short()
+        {
+            ready!(outstanding.poll_none(cx));
+        }
+        loop {
+            return match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => Poll::Ready(None),
+                Some(Err(error)) => Poll::Ready(Some(Err(BodyError(error.as_str())))),
+                // Trailers are not passed on (RFC 9110 §6.5.1 lets an intermediary drop them).
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if self.outstanding.is_some() => {
+                        Poll::Ready(Some(Ok(self.inflight.count(bytes, self.outstanding.as_ref()))))
+                    }
+                    Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
+                    Err(_) => continue,
+                },
+            };
         }
     }
 }

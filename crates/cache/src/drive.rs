@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use perigee_semantics::{
     head::StoredHead,
     invalidate,
-    purge::Seq,
+    purge::{Seq, Verdict},
     reuse,
     status::Fwd,
     storable::Times,
@@ -18,7 +18,7 @@ use perigee_upstream::{FetchResponse, RequestBody};
 use tokio::sync::oneshot;
 
 use crate::{
-    answer::{Answer, entry},
+    answer::{Answer, Entry, entry},
     ask::Ask,
     body::Body,
     engine::Engine,
@@ -46,6 +46,8 @@ pub(crate) enum Found {
     Partial(Located, bool),
     /// A part that does not answer the request.
     Fragment(Located),
+    /// A hard purge came after what is stored: as if it were not, and why.
+    Purged(&'static str),
     NoVariant,
     Nothing,
 }
@@ -55,6 +57,7 @@ impl Found {
         match self {
             Self::Object(located) => Lookup::Found(&located.object.head),
             Self::Partial(located, starts) => Lookup::Partial { head: &located.object.head, starts: *starts },
+            Self::Purged(reason) => Lookup::Purged(reason),
             Self::NoVariant => Lookup::NoVariant,
             Self::Fragment(_) | Self::Nothing => Lookup::Nothing,
         }
@@ -66,6 +69,14 @@ impl Found {
 pub(crate) struct Why {
     pub(crate) fwd: Fwd,
     pub(crate) reason: &'static str,
+}
+
+impl Why {
+    /// RFC 9211 §2.2 and §2.8: the parameter's word, and ours where it says more.
+    pub(crate) fn entry(self, name: &str) -> Entry<'_> {
+        let entry = entry(name).fwd(self.fwd);
+        if self.reason == self.fwd.as_str() { entry } else { entry.detail(self.reason) }
+    }
 }
 
 impl Engine {
@@ -80,12 +91,7 @@ impl Engine {
             // RFC 9110 §9.3.1: content in a GET has no defined meaning; it is the origin's to judge.
             return self.pass(&ask, body, Why { fwd: Fwd::Bypass, reason: "request-body" }).await;
         }
-        let found = self.sort(&ask, self.lookup(&ask).await);
-        let policy = match &found {
-            Found::Object(located) | Found::Partial(located, _) => ask.policy_for(located.object.head.status),
-            _ => ask.policy(),
-        };
-        let action = flow::decide(found.lookup(), ask.view(), &policy, ask.now);
+        let (found, action) = self.decide(&ask).await;
         let located = match found {
             Found::Object(located) | Found::Partial(located, _) => Some(located),
             Found::Fragment(fragment) => {
@@ -96,9 +102,23 @@ impl Engine {
                     action => self.perform(&ask, action, None, body).await,
                 };
             }
-            Found::NoVariant | Found::Nothing => None,
+            Found::Purged(_) | Found::NoVariant | Found::Nothing => None,
         };
         self.perform(&ask, action, located, body).await
+    }
+
+    /// What is stored for a request, and what to do with it. Changes nothing.
+    pub(crate) async fn decide(&self, ask: &Ask) -> (Found, Action) {
+        let found = self.sort(ask, self.lookup(ask).await);
+        let policy = match &found {
+            Found::Object(located) | Found::Partial(located, _) => ask.policy_for(located.object.head.status),
+            _ => ask.policy(),
+        };
+        let mut action = flow::decide(found.lookup(), ask.view(), &policy, ask.now);
+        if let Some(reason) = self.softly_purged(ask, &found) {
+            action = flow::validated(action, reason, ask.view(), &policy);
+        }
+        (found, action)
     }
 
     async fn perform(
@@ -133,7 +153,12 @@ impl Engine {
         }
     }
 
+    /// What is stored for the request and selected by it, and not purged.
     pub(crate) async fn lookup(&self, ask: &Ask) -> Found {
+        self.unpurged(ask, self.lookup_stored(ask).await)
+    }
+
+    async fn lookup_stored(&self, ask: &Ask) -> Found {
         // Memory answers without a future, a wait or an allocation.
         let entry = match self.store.memory_get(&ask.key) {
             Some(entry) => Some((entry, StoreTier::Memory)),
@@ -177,7 +202,7 @@ impl Engine {
 
     /// RFC 5861 §3: one refresh at a time, detached from the client that started it.
     fn refresh(self: &Arc<Self>, ask: &Arc<Ask>, located: &Located) {
-        if let Joined::Leader(leader, reader) = self.flights.join(&located.key, ask.now) {
+        if let Joined::Leader(leader, reader) = self.board(ask, &located.key) {
             drop(reader);
             let (private, _) = oneshot::channel();
             let fetching = Fetching::new(self, ask, Some(located.clone()), private);
@@ -192,11 +217,16 @@ impl Engine {
             return self.fetch_alone(ask, located, why).await;
         }
         let key = located.as_ref().map_or(&ask.key, |located| &located.key);
-        match self.flights.join(key, ask.now) {
+        match self.board(ask, key) {
             Joined::Bypass => self.pass(ask, None, Why { fwd: why.fwd, reason: "known-private" }).await,
             Joined::Missed => self.fetch_alone(ask, located, why).await,
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
-            Joined::Follower(reader) => match reader.phase().await {
+            Joined::Follower(mut reader) => match self.follow(ask, key, located.as_ref(), &mut reader).await {
+                // The head tells the surrogate keys: a purge may have come after all.
+                phase if self.is_overtaken(ask, Seq::ZERO, &phase) => {
+                    drop(reader);
+                    Box::pin(self.fetch(ask, located, why)).await
+                }
                 Phase::Streaming(filling) if may_share(&filling.head, ask) && self.is_whole(&reader, &filling) => {
                     self.stream(ask, reader, filling, why, true)
                 }
@@ -234,10 +264,14 @@ impl Engine {
         why: Why,
     ) -> Answer {
         let selection = vary::selection_hash(&other.head.vary, &ask.headers, other.fill.as_u64());
-        match self.flights.join(&ask.key.variant(selection), ask.now) {
+        match self.board(ask, &ask.key.variant(selection)) {
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
-                Phase::Streaming(filling) if may_share(&filling.head, ask) && self.is_whole(&reader, &filling) => {
+                Phase::Streaming(filling)
+                    if may_share(&filling.head, ask)
+                        && self.is_whole(&reader, &filling)
+                        && self.store.verdict(&ask.key, &filling.head.tags, filling.fence) == Verdict::Clean =>
+                {
                     self.stream(ask, reader, filling, why, true)
                 }
                 Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
@@ -298,7 +332,7 @@ impl Engine {
         why: Why,
         follows: bool,
     ) -> Answer {
-        let entry = entry(&self.config.name).fwd(why.fwd).fwd_status(Some(filling.head.status.as_u16()));
+        let entry = why.entry(&self.config.name).fwd_status(Some(filling.head.status.as_u16()));
         let said = Said {
             cache: if follows { "collapsed" } else { "miss" },
             reason: why.reason,
@@ -317,7 +351,7 @@ impl Engine {
             // RFC 5861 §4.
             Some(_) => ("stale", "stale-if-error", entry(&self.config.name).hit(ttl).detail("stale-if-error")),
             None => {
-                let entry = entry(&self.config.name).fwd(why.fwd).fwd_status(landing.upstream_status);
+                let entry = why.entry(&self.config.name).fwd_status(landing.upstream_status);
                 ("validated", why.reason, entry.stored(true).collapsed(follows))
             }
         };
@@ -326,7 +360,7 @@ impl Engine {
     }
 
     pub(crate) fn failed(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<&Located>, failure: Failure) -> Answer {
-        match located {
+        match self.still_there(ask, located.cloned()).as_ref() {
             Some(located) if reuse::serve_on_error(&located.object.head, &ask.policy_for(located.object.head.status), ask.now) => {
                 self.hit(ask, located, "stale", "stale-if-error")
             }
@@ -373,7 +407,10 @@ impl Engine {
         };
         let stored = &located.object.head;
         let (times, policy) = (Times { request_time, response_time: self.now() }, ask.policy_for(stored.status));
-        if response.status.is_server_error() && reuse::serve_on_error(stored, &policy, times.response_time) {
+        if response.status.is_server_error()
+            && reuse::serve_on_error(stored, &policy, times.response_time)
+            && !self.is_gone(ask, &located.object)
+        {
             return self.hit(ask, &located, "stale", "stale-if-error");
         }
         let FetchResponse { status, headers, trusted_age_ms, .. } = &response;
@@ -405,7 +442,7 @@ impl Engine {
         let (leader, reader) = Flights::alone();
         let (private, _) = oneshot::channel();
         let fetching = Fetching::new(self, ask, None, private);
-        tokio::spawn(fetching.fill(leader, seat, self.store.begin(), fence, head, response));
+        tokio::spawn(fetching.fill(leader, seat, ask.begin(self), fence, head, response));
         match reader.phase().await {
             Phase::Streaming(filling) => self.stream(ask, reader, filling, why, false),
             _ => self.failed(ask, None, Failure::LeaderGone),
@@ -417,11 +454,15 @@ impl Engine {
         if ask.method.is_safe() {
             return;
         }
+        self.invalidate_groups(ask, response);
         for policy in ask.policies() {
             let target = ask.invalidation();
             for key in invalidate::invalidated(&ask.method, response.status, &response.headers, target, &policy) {
                 self.store.remove(&key);
                 self.flights.close(&key);
+                if ask.site.keys_parts {
+                    self.invalidate_url(ask, &key);
+                }
             }
         }
     }

@@ -1,13 +1,18 @@
 //! The engine: what one tier's requests share.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use perigee_protocol::proof::FleetSecret;
-use perigee_semantics::{policy::Tier, time::Timestamp};
-use perigee_store::Store;
+use perigee_protocol::{model::Scheme, proof::FleetSecret};
+use perigee_semantics::{headers, policy::Tier, time::Timestamp};
+use perigee_store::{FillId, Store};
 use perigee_upstream::{Interim, RequestBody};
 
 use crate::{
@@ -15,6 +20,7 @@ use crate::{
     ask::{Ask, Refusal},
     body::Body,
     flight::Flights,
+    inflight::{Held, Inflight},
     metrics::Metrics,
     record::{Record, Recorder, Recording, elapsed_us},
     snapshot::Snapshot,
@@ -49,6 +55,11 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) inflight: Arc<Inflight>,
+    /// What connections take of it: see [`Self::connections`].
+    connections: Mutex<Option<Held>>,
+    /// What this tier appends to Via of responses.
+    pub(crate) via: Option<HeaderValue>,
     /// Writers of variant indexes take turns, per shard of keys.
     index_turns: [tokio::sync::Mutex<()>; INDEX_TURNS],
     snapshot: ArcSwap<Snapshot>,
@@ -74,8 +85,23 @@ impl Engine {
         metrics: Metrics,
     ) -> Arc<Self> {
         let snapshot = ArcSwap::from_pointee(snapshot);
+        let via = headers::via(Version::HTTP_11, &config.name);
         let index_turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
-        Arc::new(Self { config, store, flights: Arc::default(), index_turns, snapshot, clock, recorder, metrics })
+        let (budget, lender) = (store.budget(), store.clone());
+        let inflight = Inflight::new(budget.inflight, budget.entries, metrics.inflight(), move |bytes| lender.lend(bytes));
+        Arc::new(Self {
+            config,
+            store,
+            via,
+            flights: Arc::default(),
+            inflight,
+            connections: Mutex::default(),
+            index_turns,
+            snapshot,
+            clock,
+            recorder,
+            metrics,
+        })
     }
 
     /// The sites that requests are served by now.
@@ -86,6 +112,18 @@ impl Engine {
     /// Serves another generation from the next request on; requests under way keep theirs.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Says how much memory the clients' connections take beside the bodies that they carry, in bytes: it comes out of the
+    /// budget of bodies under way.
+    pub fn connections(&self, bytes: u64) {
+        let held = self.inflight.hold(bytes);
+        *self.connections.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    /// Bytes held for bodies under way, connections included.
+    pub fn inflight_bytes(&self) -> u64 {
+        self.inflight.used()
     }
 
     /// The engine's counters.
@@ -109,9 +147,8 @@ impl Engine {
     }
 
     /// The largest object worth storing: one that would push out most of the others, and its own beginning, is not.
-    pub(crate) fn store_share(&self) -> u64 {
-        let stats = self.store.stats();
-        stats.memory_capacity.max(stats.disk.map_or(0, |disk| disk.capacity)) / OBJECT_SHARE
+    pub(crate) fn store_share(&self, fill: FillId) -> u64 {
+        self.store.capacity_for(fill) / OBJECT_SHARE
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -126,14 +163,15 @@ impl Engine {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.handle_with_interim(request, client, None).await
+        self.handle_with_interim(request, client, Scheme::Http, None).await
     }
 
-    /// As [`Self::handle`]; `interim` hears the interim responses (RFC 9110 §15.2) to what is fetched for this request.
+    /// As [`Self::handle`], for a client that asked over `scheme`; `interim` hears the interim responses (RFC 9110 §15.2) to what is fetched for this request.
     pub async fn handle_with_interim<B>(
         self: &Arc<Self>,
         request: Request<B>,
         client: SocketAddr,
+        scheme: Scheme,
         interim: Option<Interim>,
     ) -> Response<Body>
     where
@@ -148,7 +186,7 @@ impl Engine {
         }
         self.metrics.began();
         let mut record = self.record(&parts, client, now);
-        let answer = match Ask::new(self, parts, client, now) {
+        let answer = match Ask::new(self, parts, client, scheme, now) {
             Ok(mut ask) => {
                 ask.interim = interim;
                 let ask = Arc::new(ask);
@@ -187,9 +225,9 @@ impl Engine {
             site: Arc::default(),
             client: client.ip(),
             method: parts.method.clone(),
-            host: parts.headers.get(header::HOST).cloned(),
+            host: host(parts),
             target: parts.uri.path_and_query().cloned(),
-            protocol: if parts.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            protocol: protocol(parts.version),
             status: 0,
             bytes: 0,
             cut: false,
@@ -220,6 +258,20 @@ impl Engine {
             answer.response.headers_mut().insert(header::ALLOW, usual);
         }
         answer
+    }
+}
+
+/// As asked: over HTTP/2 it is `:authority` (RFC 9113 §8.3.1).
+fn host(parts: &http::request::Parts) -> Option<HeaderValue> {
+    let authority = || HeaderValue::from_str(parts.uri.authority()?.as_str()).ok();
+    parts.headers.get(header::HOST).cloned().or_else(authority)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -12,6 +12,10 @@ pub(crate) enum Failure {
     ServerError(u16),
     /// The task that fetched for all ended early.
     LeaderGone,
+    /// Somebody else's fetch takes too long, and something stale is better.
+    SlowLeader,
+    /// Too many bodies are under way for the memory that they may take.
+    Memory,
 }
 
 impl Failure {
@@ -21,6 +25,8 @@ impl Failure {
             Self::Fetch(kind) => kind.as_str(),
             Self::ServerError(_) => "server-error",
             Self::LeaderGone => "leader-gone",
+            Self::SlowLeader => "slow-leader",
+            Self::Memory => "memory",
         }
     }
 
@@ -29,6 +35,8 @@ impl Failure {
         match self {
             Self::Fetch(kind) => kind.status(),
             Self::ServerError(_) | Self::LeaderGone => StatusCode::BAD_GATEWAY,
+            Self::SlowLeader => StatusCode::GATEWAY_TIMEOUT,
+            Self::Memory => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

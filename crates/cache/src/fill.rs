@@ -30,6 +30,9 @@ use crate::{
 /// A response for its requester alone, why, and the seat of its body.
 pub(crate) type Private = (Box<FetchResponse>, &'static str, Held);
 
+/// Of `first_byte_timeout`, the part after which a fetch is slow: followers need not wait for it any more.
+const SLOW_PART: u32 = 3;
+
 /// One fetch for the store.
 pub(crate) struct Fetching {
     engine: Arc<Engine>,
@@ -55,15 +58,18 @@ impl Fetching {
         }
     }
 
-    async fn fetch(self, leader: Leader, seat: Held) {
+    async fn fetch(mut self, leader: Leader, seat: Held) {
+        // Before the request leaves: what is invalidated while it is under way must not come back with it.
+        let (fill, fence) = (self.ask.begin(&self.engine), self.engine.store.fence());
+        // A 304 would give it this fence, and so undo what it was purged by meanwhile.
+        self.located = self.engine.still_there(&self.ask, self.located.take());
         let conditions =
             self.located.as_ref().map(|located| validate::conditions(&located.object.head)).unwrap_or_default();
         let conditional = !conditions.is_empty();
         let request = self.ask.fetch_whole(&self.engine, conditions);
-        // Before the request leaves: what is invalidated while it is under way must not come back with it.
-        let (fill, fence) = (self.engine.store.begin(), self.engine.store.fence());
         let request_time = self.engine.now();
-        let response = match self.ask.site.upstream.fetch(request).await {
+        let patience = self.ask.site.model.upstream.first_byte_timeout / SLOW_PART;
+        let response = match leader.watch(patience, self.ask.site.upstream.fetch(request)).await {
             Ok(response) => response,
             Err(error) => return self.fall_back(leader, Failure::Fetch(error.kind()), None),
         };
@@ -106,6 +112,7 @@ impl Fetching {
     fn may_be_stale(&self, located: &Located, now: perigee_semantics::time::Timestamp) -> bool {
         let head = &located.object.head;
         reuse::serve_on_error(head, &self.ask.policy_for(head.status), now)
+            && !self.engine.is_gone(&self.ask, &located.object)
     }
 
     fn stale_is_better(&self, times: Times) -> bool {
@@ -127,7 +134,7 @@ impl Fetching {
     }
 
     fn decline(self, leader: Leader, seat: Held, response: FetchResponse, reason: DoNotReason, times: Times) {
-        let says_nothing = storable::says_nothing_of_the_url(response.status);
+        let says_nothing = storable::says_nothing_of_the_url(response.status) || reason.is_of_the_request();
         if let Some(located) = &self.located
             && !says_nothing
         {
@@ -144,6 +151,10 @@ impl Fetching {
         let Some(located) = self.located.take() else {
             return leader.release();
         };
+        if self.engine.is_gone(&self.ask, &located.object) {
+            // It was purged while the request was under way: the 304 speaks of what must not be used any more.
+            return Box::pin(self.fetch(leader, seat)).await;
+        }
         let head = &located.object.head;
         let policy = self.ask.policy_for(head.status);
         let landing = Landing { upstream_status: Some(304), stale: None, below: below(&response) };
@@ -157,6 +168,7 @@ impl Fetching {
                 self.engine.store.remove(&located.key);
                 leader.stored(located.object, landing);
             }
+            Freshened::OnlyHere => leader.stored(located.object, landing),
             Freshened::Mismatch => {
                 self.engine.store.remove(&located.key);
                 // Without anything stored there are no conditions, so this happens once.
@@ -180,7 +192,7 @@ impl Fetching {
             BodyFraming::Length(length) => Some(length),
             BodyFraming::Chunked | BodyFraming::Close => None,
         };
-        let bytes_max = self.ask.site.model.cache.object_bytes_max.min(self.engine.store_share());
+        let bytes_max = self.ask.site.model.cache.object_bytes_max.min(self.engine.store_share(fill));
         let stored = length.is_none_or(|length| length <= bytes_max);
         let head = Arc::new(head);
         leader.stream(Filling {

@@ -1,12 +1,11 @@
-//! Bodies in segments: out of the store, out of a flight, and fetched again where the store has lost one.
+//! Bodies in segments: out of the store, out of a flight, and from upstream where the store has a gap.
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::BodyExt;
-use perigee_semantics::head::StoredHead;
+use http::header;
+use perigee_semantics::{head::StoredHead, partial, ranges::ByteRange};
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, SEGMENT_BYTES};
 
 use crate::{
@@ -16,7 +15,18 @@ use crate::{
     flight::{Filling, Piece, Reader},
 };
 
-const SEGMENT: u64 = SEGMENT_BYTES as u64;
+pub(crate) const SEGMENT: u64 = SEGMENT_BYTES as u64;
+/// How often one response goes on behind a fetch that brought less than it promised.
+const RESUMES_MAX: u32 = 3;
+
+/// The stretch of a body that a flight carries, where that is not all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    /// Which bytes of the whole.
+    pub(crate) range: ByteRange,
+    /// It is stored by itself, its first byte as the store's first; else at its place in the whole.
+    pub(crate) fragment: bool,
+}
 
 /// The segments that hold bytes `first..=last`.
 pub(crate) fn of(first: u64, last: u64) -> Range<u32> {
@@ -24,139 +34,181 @@ pub(crate) fn of(first: u64, last: u64) -> Range<u32> {
     index(first)..index(last).saturating_add(1)
 }
 
-/// Whether a lost segment can probably be fetched again: only a strong validator tells that it is still of the same
+/// Whether what is missing can probably be fetched: only a strong validator tells that it is still of the same
 /// representation (RFC 9110 §13.1.5, §8.8.1), and only some origins serve ranges (§14.3).
 pub(crate) fn can_be_mended(head: &StoredHead) -> bool {
     let serves_ranges = head.fields.get(header::ACCEPT_RANGES).is_some_and(|unit| unit.as_bytes() == b"bytes");
-    serves_ranges && head.etag.as_ref().is_some_and(|tag| !tag.weak)
+    serves_ranges && partial::strong_validator(head).is_some()
 }
 
-struct Source {
-    engine: Arc<Engine>,
-    ask: Arc<Ask>,
-    object: Object,
+/// The gap at `position`, which the store does not have: whole segments as far as they are missing too, and not beyond the
+/// one that `end` lies in. `None` in a body whose length is not known.
+pub(crate) fn gap(engine: &Engine, object: &Object, position: u64, end: u64) -> Option<ByteRange> {
+    let StoredBody::Segments { len } = object.body else { return None };
+    if len == StoredBody::LEN_UNKNOWN || position >= len {
+        return None;
+    }
+    let wanted = of(position, end.min(len).saturating_sub(1).max(position));
+    let mut after = wanted.start.saturating_add(1);
+    while after < wanted.end && !engine.store.holds(object.fill, after..after + 1) {
+        after += 1;
+    }
+    let last = u64::from(after).saturating_mul(SEGMENT).min(len).saturating_sub(1);
+    Some(ByteRange { first: u64::from(wanted.start) * SEGMENT, last })
 }
 
 /// Bytes `range` of a stored object of segments; the range lies within it.
 pub(crate) fn stored(engine: &Arc<Engine>, ask: &Arc<Ask>, object: Object, range: Range<u64>) -> ByteStream {
-    let source = Arc::new(Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object });
-    Box::pin(stream::try_unfold(range.start, move |position| {
-        let source = Arc::clone(&source);
-        async move {
-            if position >= range.end {
-                return Ok(None);
-            }
-            let piece = source.piece(position, range.end).await?;
-            let next = position + piece.len() as u64;
-            Ok(Some((piece, next)))
-        }
-    }))
+    let mends = can_be_mended(&object.head);
+    let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base: 0, mends };
+    Walk { source, position: range.start, end: range.end, flight: None, resumes: 0, since: None }.stream()
 }
 
-/// What the reader reads: from the flight's window, or behind it from the store.
-pub(crate) fn flying(engine: &Arc<Engine>, ask: &Arc<Ask>, reader: Reader, filling: Arc<Filling>) -> ByteStream {
+/// What the reader reads: from the flight's window, or behind it from the store. `range` counts in the whole body.
+pub(crate) fn flying(
+    engine: &Arc<Engine>,
+    ask: &Arc<Ask>,
+    mut reader: Reader,
+    filling: &Filling,
+    range: Range<u64>,
+) -> ByteStream {
+    let start = filling.part.map_or(0, |part| part.range.first);
+    let fragment = filling.part.filter(|part| part.fragment).map(|part| part.range);
+    let length = fragment.map(ByteRange::length).or(filling.length);
     let object = Object {
         head: Arc::clone(&filling.head),
         fill: filling.fill,
-        body: StoredBody::Segments { len: filling.length.unwrap_or(u64::MAX) },
+        fence: filling.fence,
+        body: StoredBody::Segments { len: length.unwrap_or(StoredBody::LEN_UNKNOWN) },
     };
-    let source = Arc::new(Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object });
-    Box::pin(stream::try_unfold(reader, move |mut reader| {
-        let source = Arc::clone(&source);
-        async move {
-            match reader.next().await {
-                Piece::Chunk(bytes) => Ok(Some((bytes, reader))),
-                Piece::End => Ok(None),
-                Piece::Cut => Err(BodyError("upstream-cut")),
-                Piece::Behind { position, window } => {
-                    let piece = source.piece(position, window).await?;
-                    reader.advance(position + piece.len() as u64);
-                    Ok(Some((piece, reader)))
+    let from = range.start.saturating_sub(start);
+    if from > 0 || range.end != u64::MAX {
+        reader.seek(from, range.end.saturating_sub(start));
+    }
+    let flight = Carrier { reader, start, alone: filling.part.is_none() || fragment.is_some() };
+    let mends = fragment.is_none() && can_be_mended(&object.head);
+    let base = fragment.map_or(0, |range| range.first);
+    let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base, mends };
+    Walk { source, position: range.start, end: range.end, flight: Some(flight), resumes: 0, since: None }.stream()
+}
+
+/// A flight that is being read.
+pub(crate) struct Carrier {
+    pub(crate) reader: Reader,
+    /// Where in the body its first byte lies.
+    pub(crate) start: u64,
+    /// It brings all that there is: when it is cut, the body is.
+    pub(crate) alone: bool,
+}
+
+/// A response's way through a body.
+struct Walk {
+    source: Source,
+    position: u64,
+    end: u64,
+    flight: Option<Carrier>,
+    resumes: u32,
+    /// Where the present flight was joined.
+    since: Option<u64>,
+}
+
+impl Walk {
+    fn stream(self) -> ByteStream {
+        Box::pin(stream::try_unfold(self, Self::next))
+    }
+
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
+        loop {
+            if self.position >= self.end {
+                return Ok(None);
+            }
+            let Some(flight) = &mut self.flight else {
+                if let Some(piece) = self.source.kept(self.position, self.end).await? {
+                    self.position += piece.len() as u64;
+                    return Ok(Some((piece, self)));
                 }
+                self.since = Some(self.position);
+                self.flight = Some(self.source.fetch_gap(self.position, self.end).await?);
+                continue;
+            };
+            match flight.reader.next().await {
+                Piece::Chunk(bytes) => {
+                    self.position += bytes.len() as u64;
+                    return Ok(Some((bytes, self)));
+                }
+                Piece::End if flight.alone => return Ok(None),
+                Piece::Cut if flight.alone => return Err(BodyError("upstream-cut")),
+                Piece::Behind { position, window } => {
+                    let (at, until) = (flight.start + position, flight.start.saturating_add(window));
+                    if let Some(piece) = self.source.kept(at, until.min(self.end)).await? {
+                        flight.reader.advance(position + piece.len() as u64);
+                        self.position = at + piece.len() as u64;
+                        return Ok(Some((piece, self)));
+                    }
+                    // While the flight goes on, what it has let go is fetched again; where that ends the store has more.
+                    self.leave("segment-lost")?;
+                    self.since = Some(self.position);
+                    self.flight = Some(self.source.fetch_gap(self.position, until.min(self.end)).await?);
+                }
+                // The rest is in the store, or another gap: a cut fetch of a part is no cut of the body.
+                Piece::End => {
+                    let stalled = self.since == Some(self.position);
+                    if stalled { self.leave("segment-short")? } else { self.flight = None }
+                }
+                Piece::Cut => self.leave("upstream-cut")?,
             }
         }
-    }))
+    }
+
+    /// Goes on without the flight, if that has not been so too often already.
+    fn leave(&mut self, why: &'static str) -> Result<(), BodyError> {
+        self.flight = None;
+        self.resumes += 1;
+        if self.source.mends && self.resumes <= RESUMES_MAX { Ok(()) } else { Err(BodyError(why)) }
+    }
+}
+
+/// Where a body's bytes are.
+pub(crate) struct Source {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) ask: Arc<Ask>,
+    pub(crate) object: Object,
+    /// Which byte of the body the store has as its first: not 0 in a fragment alone.
+    base: u64,
+    /// Whether what is missing can be fetched.
+    mends: bool,
 }
 
 impl Source {
-    /// Bytes from `position` to the end of their segment, and below `until`.
-    async fn piece(&self, position: u64, until: u64) -> Result<Bytes, BodyError> {
-        let index = position / SEGMENT;
-        let start = index * SEGMENT;
-        let number = u32::try_from(index).map_err(|_| BodyError("segment-number"))?;
-        let segment = match self.engine.store.segment(&self.object, number).await {
-            Some((segment, _)) => segment,
-            None => self.refetch(start).await?,
+    /// Bytes from `position` to the end of their segment, and below `until`; `None` if the store has not got them.
+    async fn kept(&self, position: u64, until: u64) -> Result<Option<Bytes>, BodyError> {
+        let (position, until) = (position.saturating_sub(self.base), until.saturating_sub(self.base));
+        let start = position - position % SEGMENT;
+        let number = u32::try_from(position / SEGMENT).map_err(|_| BodyError("segment-number"))?;
+        let Some((segment, _)) = self.engine.store.segment(&self.object, number).await else {
+            return Ok(None);
         };
         let from = (position - start) as usize;
         let to = segment.len().min((until - start).min(SEGMENT) as usize);
         if from >= to {
             return Err(BodyError("segment-short"));
         }
-        Ok(segment.slice(from..to))
+        Ok(Some(self.engine.inflight.lend_out(segment.slice(from..to), segment.len() as u64)))
     }
 
     /// Forgets the object: what it lost cannot be had again, and as long as its head stands, every response made of it would
     /// be cut at the same place.
-    async fn forget(&self) {
-        for key in [self.ask.key.clone(), self.ask.key.variant(self.object.fill.as_u64())] {
-            let entry = self.engine.store.get(&key).await;
-            if matches!(entry, Some((StoreEntry::Object(object), _)) if object.fill == self.object.fill) {
-                self.engine.store.remove(&key);
-            }
-        }
+    pub(crate) async fn forget(&self) {
+        forget(&self.engine, &self.ask, &self.object).await;
     }
+}
 
-    /// The segment at `start` again from upstream, provided that it is still of the same representation: only a strong
-    /// validator can say so (RFC 9110 §13.1.5, §8.8.1).
-    async fn refetch(&self, start: u64) -> Result<Bytes, BodyError> {
-        let StoredBody::Segments { len } = self.object.body else {
-            return Err(BodyError("segment-lost"));
-        };
-        let head: &StoredHead = &self.object.head;
-        let strong = head.etag.as_ref().filter(|tag| !tag.weak);
-        let (Some(_), Some(etag), true) = (strong, head.fields.get(header::ETAG), len != u64::MAX) else {
-            self.forget().await;
-            return Err(BodyError("segment-lost"));
-        };
-        let last = (start + SEGMENT).min(len).saturating_sub(1);
-        let Ok(range) = HeaderValue::from_str(&format!("bytes={start}-{last}")) else {
-            return Err(BodyError("segment-lost"));
-        };
-        let request =
-            self.ask.fetch_whole(&self.engine, vec![(header::RANGE, range), (header::IF_RANGE, etag.clone())]);
-        self.engine.metrics.refetched();
-        let response = self.ask.site.upstream.fetch(request).await.map_err(|error| BodyError(error.as_str()))?;
-        let expected = format!("bytes {start}-{last}/{len}");
-        let same = response.status == StatusCode::PARTIAL_CONTENT
-            && response.headers.get(header::ETAG) == Some(etag)
-            && response.headers.get(header::CONTENT_RANGE).is_some_and(|value| value.as_bytes() == expected.as_bytes());
-        if !same {
-            // A server that fails now may bring the segment later.
-            if !response.status.is_server_error() {
-                self.forget().await;
-            }
-            return Err(BodyError("segment-changed"));
+/// Forgets an object wherever it stands for the request.
+pub(crate) async fn forget(engine: &Engine, ask: &Ask, object: &Object) {
+    for key in [ask.key.clone(), ask.key.variant(object.fill.as_u64())] {
+        let entry = engine.store.get(&key).await;
+        if matches!(entry, Some((StoreEntry::Object(found), _)) if found.fill == object.fill) {
+            engine.store.remove(&key);
         }
-        let wanted = (last - start + 1) as usize;
-        let mut segment = BytesMut::with_capacity(wanted);
-        let mut body = response.body;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| BodyError(error.as_str()))?;
-            if let Ok(data) = frame.into_data() {
-                if segment.len() + data.len() > wanted {
-                    return Err(BodyError("segment-long"));
-                }
-                segment.extend_from_slice(&data);
-            }
-        }
-        if segment.len() != wanted {
-            return Err(BodyError("segment-short"));
-        }
-        let segment = segment.freeze();
-        if let Ok(number) = u32::try_from(start / SEGMENT) {
-            self.engine.store.put_segment(self.object.fill, number, segment.clone()).await;
-        }
-        Ok(segment)
     }
 }

@@ -41,6 +41,8 @@ pub struct Site {
     pub model: model::Site,
     /// For the log.
     pub label: Arc<str>,
+    /// Whether a rule may add parts to a key: one URL then has many.
+    pub(crate) keys_parts: bool,
     /// Of the rules: two nodes with the same number number them alike.
     pub rules_fingerprint: u64,
     /// Where its misses go.
@@ -51,7 +53,9 @@ impl Site {
     /// A site and where its misses go.
     pub fn new(model: model::Site, upstream: Arc<dyn Upstream>) -> Self {
         let rules_fingerprint = rules::fingerprint(&model.rules);
-        Self { label: model.id.as_str().into(), rules_fingerprint, model, upstream }
+        let adds_parts = |rule: &model::Rule| !rule.cache.key.is_empty() || !rule.request_headers.is_empty();
+        let keys_parts = model.rules.iter().any(adds_parts);
+        Self { label: model.id.as_str().into(), keys_parts, rules_fingerprint, model, upstream }
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod clause;
 mod codec;
 pub mod directives;
 mod fields;

@@ -72,11 +72,18 @@ pub fn evaluate(request: RequestView<'_>, stored: &StoredHead, length: u64) -> R
     if *request.method != Method::GET || stored.status != StatusCode::OK {
         return RangeAnswer::Whole;
     }
-    let mut lines = request.headers.get_all(RANGE).into_iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return RangeAnswer::Whole };
-    match if_range(request.headers, stored) {
-        true => answer(line.as_bytes(), length),
-        false => RangeAnswer::Whole,
+    if !request.headers.contains_key(RANGE) || !if_range(request.headers, stored) {
+        return RangeAnswer::Whole;
+    }
+    resolve(request.headers, length)
+}
+
+/// What Range alone comes to for a representation of `length` bytes, whatever If-Range says.
+pub fn resolve(headers: &HeaderMap, length: u64) -> RangeAnswer {
+    let mut lines = headers.get_all(RANGE).into_iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => answer(line.as_bytes(), length),
+        _ => RangeAnswer::Whole,
     }
 }
 

@@ -8,7 +8,7 @@ use perigee_semantics::policy::Tier;
 
 use crate::{dialogue::play, world::World};
 
-fn rules(text: &str) -> Vec<Rule> {
+pub(crate) fn rules(text: &str) -> Vec<Rule> {
     let text = format!(
         "[cdn]\nzone = \"cdn.example\"\n[geo]\ndatabase = \"w.mmdb\"\n[[pop]]\nid = \"fra\"\nlatitude = 0\nlongitude = 0\naddresses = [\"198.18.0.1\"]\n\
          [[site]]\nid = \"www\"\norigins = [{{ url = \"http://198.18.0.2\" }}]\n{text}"
@@ -182,6 +182,8 @@ async fn invalidation_reaches_every_key_of_a_url() {
         reply /a 200 | v2
         reply /a?x 200 | v2
         GET /a?x ; x-short: 1 => 200 v2
+        GET /a?x ; user-agent: iPhone => 200 v2
+        GET /a?x => 200 v2
     ";
     play(&world, script).await;
 }

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod dialogue;
+mod partial;
 mod document_rules;
+mod explain;
 mod rules;
 mod scenarios;
+mod semantics;
 mod streaming;
 mod world;

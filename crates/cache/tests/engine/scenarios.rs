@@ -162,19 +162,6 @@ async fn ranges_of_stored_and_of_arriving_objects() {
 }
 
 #[tokio::test]
-async fn a_late_range_of_a_cold_object_is_sent_on() {
-    edge(
-        "
-        reply /r 206 ; content-range: bytes 9000000-9000001/9999999 | ab
-        GET /r ; range: bytes=9000000-9000001 => 206 ab ; cache-status: *fwd=uri-miss*
-        GET /r ; range: bytes=9000000-9000001 => 206 ab
-        fetches 2
-    ",
-    )
-    .await;
-}
-
-#[tokio::test]
 async fn unsafe_methods_pass_and_invalidate() {
     edge(
         "

@@ -1,0 +1,426 @@
+//! What bodies under way take of the memory: one budget for a node, counted in bytes as they are held.
+//!
+//! Counted are the pieces that flights and connections hold, once however many share one, and a seat for each fetch and
+//! each upload (what its connections buffer). A part of the memory is set aside for it. When more is under way, the store
+//! lends up to half of what its entries may take, in steps, and gets it back later. When that is used up too, leaders read
+//! on only when their readers have taken what there was, readers of stored objects get small pieces, and a new fetch waits a
+//! while for a seat and is then refused. Nobody who has a seat waits for a seat, so nobody waits for ever.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// The seat of a fetch, in bytes: the piece that it may always hold.
+pub(crate) const FETCH_BYTES: u64 = BUFFER_BYTES;
+/// The seat of an upload: what its two connections buffer at most, in bytes.
+pub(crate) const UPLOAD_BYTES: u64 = 256 * 1024;
+/// A piece below this is copied before it is held, since it may be a small part of a large buffer; in bytes.
+const COPIED_BELOW: usize = 32 * 1024;
+/// The largest buffer that a piece is part of, in bytes: see `perigee_upstream`.
+const BUFFER_BYTES: u64 = 64 * 1024;
+/// Beside its bytes, what a counted piece takes, in bytes.
+const PIECE_OVERHEAD: u64 = 128;
+/// What a reader of a stored segment gets at a time when memory is short, in bytes.
+const SHORT_PIECE_BYTES: usize = 16 * 1024;
+/// The store lends in steps of so many bytes, and gets back what was not used for two of them.
+const STEP_BYTES: u64 = 8 << 20;
+/// Of what the store's entries may take, the part that it lends at most.
+const LENT_SHARE: u64 = 2;
+/// How long a new fetch waits for a seat.
+const SEAT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What it says of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    used: Gauge,
+    lent: Gauge,
+    waited: Counter,
+    refused: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("perigee_inflight_bytes", "Bytes held for bodies under way", metrics.used.clone());
+        registry.register(
+            "perigee_inflight_lent_bytes",
+            "Bytes that the store lends to bodies under way",
+            metrics.lent.clone(),
+        );
+        registry.register("perigee_inflight_waits", "Fetches that waited for memory", metrics.waited.clone());
+        registry.register("perigee_inflight_refusals", "Fetches refused for want of memory", metrics.refused.clone());
+        metrics
+    }
+}
+
+/// The budget of one node.
+pub(crate) struct Inflight {
+    /// Set aside for it.
+    reserve: u64,
+    /// With all that the store lends.
+    max: u64,
+    /// In bytes; who changes it tells the store.
+    lent: Mutex<u64>,
+    lend: Box<dyn Fn(u64) + Send + Sync>,
+    freed: Notify,
+    waiting: AtomicUsize,
+    metrics: Metrics,
+}
+
+impl fmt::Debug for Inflight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflight").field("used", &self.used()).field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+impl Inflight {
+    /// `reserve` bytes, and what `lend` gives of the store's `entries`: it is told how much to give in all.
+    pub(crate) fn new(
+        reserve: u64,
+        entries: u64,
+        metrics: Metrics,
+        lend: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            reserve,
+            max: reserve + entries / LENT_SHARE,
+            lent: Mutex::new(0),
+            lend: Box::new(lend),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            metrics,
+        })
+    }
+
+    /// Bytes held now.
+    pub(crate) fn used(&self) -> u64 {
+        u64::try_from(self.metrics.used.get()).unwrap_or(0)
+    }
+
+    /// Whether all is used up: then a body goes on only where none of its pieces is still held.
+    pub(crate) fn is_short(&self) -> bool {
+        self.used() >= self.max
+    }
+
+    /// How far a leader may be ahead of its readers, in bytes, of at most `whole`; 0: only when they have taken all.
+    pub(crate) fn window(&self, whole: u64) -> u64 {
+        let used = self.used();
+        if used >= self.max {
+            0
+        } else if used >= self.max / 4 * 3 {
+            whole / 8
+        } else if used >= self.max / 2 {
+            whole / 4
+        } else {
+            whole
+        }
+    }
+
+    /// Counts bytes that are held in any case.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Held {
+        self.metrics.used.inc_by(signed(bytes));
+        self.settle();
+        Held { budget: Arc::clone(self), bytes }
+    }
+
+    /// A place for `bytes`, when there is room for them; waits a while for it. None: there is none.
+    pub(crate) async fn seat(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+        if !self.is_short() {
+            return Some(self.hold(bytes));
+        }
+        self.metrics.waited.inc();
+        let found = timeout(SEAT_PATIENCE, self.room()).await.is_ok();
+        if !found {
+            self.metrics.refused.inc();
+            tracing::warn!(used = self.used(), "no memory for another fetch");
+        }
+        found.then(|| self.hold(bytes))
+    }
+
+    /// Ready when there is room.
+    pub(crate) async fn room(&self) {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if !self.is_short() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// The piece, counted until the last that holds any part of it lets go.
+    pub(crate) fn count(self: &Arc<Self>, piece: Bytes, of: Option<&Arc<Outstanding>>) -> Bytes {
+        let (bytes, takes) = if piece.len() < COPIED_BELOW {
+            let takes = piece.len() as u64;
+            (Bytes::copy_from_slice(&piece), takes)
+        } else {
+            let takes = BUFFER_BYTES.max(piece.len() as u64);
+            (piece, takes)
+        };
+        Bytes::from_owner(Counted {
+            bytes,
+            _outstanding: of.map(Outstanding::one_more),
+            _held: self.hold(takes + PIECE_OVERHEAD),
+        })
+    }
+
+    /// A piece of a stored segment for a connection, or when memory is short a copy of its beginning: the connection may
+    /// hold it long after the store let the segment go.
+    pub(crate) fn lend_out(self: &Arc<Self>, piece: Bytes, segment_bytes: u64) -> Bytes {
+        if piece.len() <= SHORT_PIECE_BYTES {
+            return Bytes::copy_from_slice(&piece);
+        }
+        if self.used() >= self.max / 4 * 3 {
+            return Bytes::copy_from_slice(piece.get(..SHORT_PIECE_BYTES).unwrap_or(&piece));
+        }
+        Bytes::from_owner(Counted { bytes: piece, _outstanding: None, _held: self.hold(segment_bytes) })
+    }
+
+    fn release(&self, bytes: u64) {
+        self.metrics.used.dec_by(signed(bytes));
+        self.settle();
+        // Either a waiter's look at `used` comes after this, or its count is seen here.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) > 0 && !self.is_short() {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Borrows from the store what is above the reserve, and gives back what has not been used for two steps.
+    fn settle(&self) {
+        // Where another thread is at it, what changed meanwhile is seen to by the next that holds or lets go.
+        let mut lent = match self.lent.try_lock() {
+            Ok(lent) => lent,
+            Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let used = self.used();
+        let above = used.min(self.max).saturating_sub(self.reserve);
+        let wanted = above.div_ceil(STEP_BYTES) * STEP_BYTES;
+        let is_idle = wanted == 0 && *lent > 0 && used <= self.reserve / 2;
+        if wanted > *lent || wanted + 2 * STEP_BYTES <= *lent || is_idle {
+            *lent = wanted;
+            self.metrics.lent.set(signed(wanted));
+            (self.lend)(wanted);
+        }
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that somebody holds; they are free again when this is dropped.
+pub(crate) struct Held {
+    budget: Arc<Inflight>,
+    bytes: u64,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.bytes)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+/// The pieces of one body that its connection has not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    pieces: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+impl Outstanding {
+    fn one_more(self: &Arc<Self>) -> OneOf {
+        self.pieces.fetch_add(1, Ordering::SeqCst);
+        OneOf(Arc::clone(self))
+    }
+
+    /// Ready when none is.
+    pub(crate) fn poll_none(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.pieces.load(Ordering::SeqCst) == 0 {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        if self.pieces.load(Ordering::SeqCst) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[derive(Debug)]
+struct OneOf(Arc<Outstanding>);
+
+impl Drop for OneOf {
+    fn drop(&mut self) {
+        if self.0.pieces.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.waker.wake();
+        }
+    }
+}
+
+struct Counted {
+    bytes: Bytes,
+    _outstanding: Option<OneOf>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A budget of 32 MiB and 64 more of the store's 128, and what the store was told to lend.
+    fn budget() -> (Arc<Inflight>, Arc<StdMutex<Vec<u64>>>) {
+        let told = Arc::new(StdMutex::new(Vec::new()));
+        let telling = Arc::clone(&told);
+        let lend = move |bytes| telling.lock().unwrap().push(bytes / MIB);
+        (Inflight::new(32 * MIB, 128 * MIB, Metrics::default(), lend), told)
+    }
+
+    #[test]
+    fn the_store_lends_in_steps_and_gets_it_back() {
+        let (budget, told) = budget();
+        let check = |wanted: &[u64]| assert_eq!(*told.lock().unwrap(), wanted);
+        let first = budget.hold(32 * MIB);
+        check(&[]);
+        let second = budget.hold(1);
+        check(&[8]);
+        let third = budget.hold(24 * MIB - 1);
+        check(&[8, 24]);
+        let fourth = budget.hold(200 * MIB);
+        check(&[8, 24, 64]);
+        assert!(budget.is_short());
+        drop(fourth);
+        check(&[8, 24, 64, 24]);
+        drop(third);
+        check(&[8, 24, 64, 24, 8]);
+        drop(second);
+        check(&[8, 24, 64, 24, 8]);
+        drop(first);
+        check(&[8, 24, 64, 24, 8, 0]);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn windows_shrink_as_it_fills() {
+        let (budget, _) = budget();
+        let check = |held: u64, window: u64| {
+            let _held = budget.hold(held);
+            assert_eq!(budget.window(MIB), window, "{held}");
+        };
+        check(48 * MIB - 1, MIB);
+        check(48 * MIB, MIB / 4);
+        check(72 * MIB - 1, MIB / 4);
+        check(72 * MIB, MIB / 8);
+        check(96 * MIB - 1, MIB / 8);
+        check(96 * MIB, 0);
+    }
+
+    #[test]
+    fn a_piece_counts_once_until_its_last_part_is_gone() {
+        let (budget, _) = budget();
+        let check = |length: usize, takes: u64| {
+            let piece = budget.count(vec![1; length].into(), None);
+            let (part, other) = (piece.slice(1..2), piece.clone());
+            assert_eq!(budget.used(), takes + PIECE_OVERHEAD, "{length}");
+            drop((piece, other));
+            assert_eq!(budget.used(), takes + PIECE_OVERHEAD);
+            drop(part);
+            assert_eq!(budget.used(), 0);
+        };
+        check(100, 100);
+        check(COPIED_BELOW - 1, COPIED_BELOW as u64 - 1);
+        check(COPIED_BELOW, BUFFER_BYTES);
+        check(256 * 1024, 256 * 1024);
+    }
+
+    #[test]
+    fn short_of_memory_readers_of_segments_get_small_copies() {
+        let (budget, _) = budget();
+        let segment = Bytes::from(vec![1; 256 * 1024]);
+        let whole = budget.lend_out(segment.clone(), 256 * 1024);
+        assert_eq!((whole.len(), budget.used()), (256 * 1024, 256 * 1024));
+        drop(whole);
+        let all = budget.hold(96 * MIB);
+        let piece = budget.lend_out(segment.clone(), 256 * 1024);
+        assert_eq!((piece.len(), budget.used()), (SHORT_PIECE_BYTES, 96 * MIB));
+        assert!(segment.as_ptr() != piece.as_ptr());
+        drop(all);
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_seat_waits_for_one_and_not_for_ever() {
+        let (budget, _) = budget();
+        let all = budget.hold(96 * MIB);
+        assert!(budget.seat(1).await.is_none());
+        let waiting = {
+            let budget = Arc::clone(&budget);
+            tokio::spawn(async move { budget.seat(1).await.is_some() })
+        };
+        tokio::task::yield_now().await;
+        drop(all);
+        assert!(waiting.await.unwrap());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_hears_that_its_pieces_were_written() {
+        let (budget, _) = budget();
+        let outstanding = Arc::new(Outstanding::default());
+        let piece = budget.count(Bytes::from_static(b"piece"), Some(&outstanding));
+        let written = {
+            let outstanding = Arc::clone(&outstanding);
+            tokio::spawn(std::future::poll_fn(move |cx| outstanding.poll_none(cx)))
+        };
+        tokio::task::yield_now().await;
+        assert!(!written.is_finished());
+        drop(piece);
+        written.await.unwrap();
+    }
+}
