@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::drive::Finish;
+use crate::answer::Finish;
 
 pin_project! {
     /// Holds a body's error back for one turn. hyper flushes whenever a body has nothing to give, but drops what it

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -92,11 +92,12 @@ pub struct DoorMetrics {
     ended: Family<EndedLabels, Counter>,
     protocols: Family<ProtocolLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
+    parked: Gauge,
 }
 
 impl DoorMetrics {
-    /// Registers `perigee_connections_ended_total`, `perigee_connections_by_protocol_total` and
-    /// `perigee_tls_handshakes_total`.
+    /// Registers `perigee_connections_ended_total`, `perigee_connections_by_protocol_total`,
+    /// `perigee_connections_parked` and `perigee_tls_handshakes_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -108,6 +109,11 @@ impl DoorMetrics {
             "perigee_connections_by_protocol",
             "Client connections that came to speak HTTP",
             metrics.protocols.clone(),
+        );
+        registry.register(
+            "perigee_connections_parked",
+            "Client connections that are idle and kept with little memory",
+            metrics.parked.clone(),
         );
         registry.register("perigee_tls_handshakes", "TLS handshakes that went well", metrics.handshakes.clone());
         // All reasons exist from the start, so that an alert can look at the rate of a rare one.
@@ -137,6 +143,17 @@ impl DoorMetrics {
         self.handshakes.get_or_create(&HandshakeLabels { kind }).inc();
     }
 
+    /// Until what is returned is dropped.
+    pub(crate) fn park(&self) -> Parked {
+        self.parked.inc();
+        Parked(self.parked.clone())
+    }
+
+    /// Connections that are parked now.
+    pub fn parked(&self) -> i64 {
+        self.parked.get()
+    }
+
     /// How many ended so.
     pub fn ended_total(&self, reason: Ended) -> u64 {
         self.ended.get_or_create(&EndedLabels { reason }).get()
@@ -145,5 +162,15 @@ impl DoorMetrics {
     /// How many handshakes were so.
     pub fn handshakes_total(&self, kind: HandshakeKind) -> u64 {
         self.handshakes.get_or_create(&HandshakeLabels { kind }).get()
+    }
+}
+
+/// One parked connection.
+#[derive(Debug)]
+pub(crate) struct Parked(Gauge);
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

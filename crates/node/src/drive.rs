@@ -1,7 +1,6 @@
 //! One connection's HTTP: hyper's connection future, told of drains and of time-outs, with the service behind it.
 
 use std::{
-    convert::Infallible,
     error::Error,
     future::poll_fn,
     pin::{Pin, pin},
@@ -10,29 +9,27 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
-use bytes::BytesMut;
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::{
+    answer::{PerConnection, answer},
     connections::Phase,
-    cut::FlushBeforeCut,
-    door_metrics::Ended,
+    door_metrics::{DoorMetrics, Ended},
     http::{
         BUFFER_BYTES_MAX, Connection, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT,
         H2_RESETS_LOCAL_MAX, H2_RESETS_PENDING_MAX, H2_SEND_BYTES_MAX, H2_STREAM_WINDOW_BYTES, HEADERS_MAX,
         HttpService, Limits,
     },
     interim::WithInterims,
+    parked::{self, Woken},
     stalled::Stalling,
     stream::{ClientStream, Watched},
     timing::{Seen, State, Timing},
@@ -40,8 +37,8 @@ use crate::{
 
 /// RFC 9110 §15.5.9
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// A client that does not take that within this is closed without it.
-const TOO_LATE_BOUND: Duration = Duration::from_secs(1);
+/// A client that does not take a last word within this is closed without it.
+const LAST_WORD_BOUND: Duration = Duration::from_secs(1);
 
 /// How HTTP is spoken to clients.
 #[derive(Clone)]
@@ -50,11 +47,12 @@ pub(crate) struct Protocols {
     http2: http2::Builder<TokioExecutor>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    metrics: DoorMetrics,
     write_timeout: Duration,
 }
 
 impl Protocols {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, metrics: DoorMetrics) -> Self {
         let mut http1 = http1::Builder::new();
         // Time-outs are `timing`'s.
         http1
@@ -79,10 +77,13 @@ impl Protocols {
             .keep_alive_interval(H2_PING_INTERVAL)
             .keep_alive_timeout(H2_PING_TIMEOUT);
         let Limits { header_timeout, idle_timeout, write_timeout, .. } = *limits;
-        Self { http1, http2, header_timeout, idle_timeout, write_timeout }
+        Self { http1, http2, header_timeout, idle_timeout, write_timeout, metrics }
     }
 
     /// Returns why the connection ended, where it was for a limit.
+    ///
+    /// hyper's state of a connection (buffers, and room for a request's future) is three quarters of what it takes. A
+    /// connection that has been idle for `timing::PARK_AFTER` is kept without it until its client speaks again.
     pub(crate) async fn http1<S: HttpService>(
         &self,
         service: Arc<S>,
@@ -90,11 +91,46 @@ impl Protocols {
         connection: &Arc<Connection>,
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
-        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
         let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
-        let stream = Watched::new(WithInterims::new(stream, Arc::clone(connection)), Arc::clone(connection));
+        let mut stream = Watched::new(WithInterims::new(stream, Arc::clone(connection)), Arc::clone(connection));
+        let mut timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, true);
+        loop {
+            let since = match Box::pin(self.serve_http1(&each, stream, connection, timing)).await {
+                Http1::Ended(ended) => return ended,
+                Http1::Parked(parked, since) => {
+                    stream = parked;
+                    since
+                }
+            };
+            let parked = self.metrics.park();
+            let woken = parked::wait(&mut stream, connection, since + self.idle_timeout).await;
+            drop(parked);
+            match woken {
+                Woken::Bytes => {}
+                Woken::Closed => return None,
+                Woken::Draining => {
+                    say(stream, b"").await;
+                    return None;
+                }
+                Woken::Late => {
+                    say(stream, b"").await;
+                    return Some(Ended::IdleTimeout);
+                }
+            }
+            timing = Timing::awake(Instant::now(), Seen::of(connection), self.header_timeout, self.idle_timeout);
+        }
+    }
+
+    async fn serve_http1<S: HttpService, T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        each: &Arc<PerConnection<S>>,
+        stream: Watched<T>,
+        connection: &Connection,
+        timing: Timing,
+    ) -> Http1<Watched<T>> {
+        let each = Arc::clone(each);
+        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
         let mut serving = self.http1.serve_connection(TokioIo::new(stream), answer);
-        let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, true);
         let outcome = run(connection, timing, |step| match step {
             Step::Poll(cx) => Pin::new(&mut serving).poll(cx),
             Step::Shutdown => {
@@ -104,10 +140,18 @@ impl Protocols {
         })
         .await;
         let ended = outcome.tell(connection);
-        if matches!(outcome, Outcome::Late(State::Head)) {
-            too_late(serving.into_parts().io.into_inner()).await;
+        match outcome {
+            Outcome::Park(since) => {
+                let parts = serving.into_parts();
+                let mut stream = parts.io.into_inner();
+                // The beginning of a next request, perhaps.
+                stream.give_back(parts.read_buf);
+                return Http1::Parked(stream, since);
+            }
+            Outcome::Late(State::Head) => say(serving.into_parts().io.into_inner(), TOO_LATE).await,
+            _ => {}
         }
-        ended
+        Http1::Ended(ended)
     }
 
     /// Returns why the connection ended, where it was for a limit.
@@ -135,13 +179,21 @@ impl Protocols {
     }
 }
 
-async fn too_late(mut stream: impl AsyncWrite + Unpin) {
+/// How HTTP/1 on a connection ended, or stopped.
+enum Http1<T> {
+    Ended(Option<Ended>),
+    /// Nothing was under way since then.
+    Parked(T, Instant),
+}
+
+/// Says a last word, and ends the connection well.
+async fn say(mut stream: impl AsyncWrite + Unpin, last: &[u8]) {
     let say = async {
-        stream.write_all(TOO_LATE).await?;
+        stream.write_all(last).await?;
         stream.shutdown().await
     };
     // Who does not take it has been told enough by the connection's end.
-    let _told = timeout(TOO_LATE_BOUND, say).await;
+    let _told = timeout(LAST_WORD_BOUND, say).await;
 }
 
 /// What is done with hyper's connection.
@@ -158,6 +210,8 @@ enum Outcome {
     Closed(Ended),
     Failed(hyper::Error),
     Aborted,
+    /// It has been idle since then and can be kept without hyper.
+    Park(Instant),
     /// It had to be dropped in that state.
     Late(State),
 }
@@ -165,7 +219,7 @@ enum Outcome {
 impl Outcome {
     fn tell(&self, connection: &Connection) -> Option<Ended> {
         match self {
-            Self::Ended | Self::Aborted => None,
+            Self::Ended | Self::Aborted | Self::Park(_) => None,
             Self::Closed(reason) => Some(*reason),
             Self::Failed(error) => {
                 tracing::debug!(peer = %connection.peer(), error = %describe(error), "a connection ended early");
@@ -209,6 +263,7 @@ async fn run(
         let fresh = connection.requests() == 0;
         if !ending && (phase == Phase::Closing || (phase == Phase::Draining && !fresh)) {
             ending = true;
+            timing.never_park();
             let _pending = step(Step::Shutdown);
         }
         loop {
@@ -226,6 +281,9 @@ async fn run(
             if !is_late(&timing, alarm.as_mut(), &mut armed, cx) {
                 return Poll::Pending;
             }
+            if let Some(since) = timing.parks(Instant::now()) {
+                return Poll::Ready(Outcome::Park(since));
+            }
             let state = timing.state();
             if closed_for.is_some() || state == State::Head {
                 return Poll::Ready(Outcome::Late(state));
@@ -233,6 +291,7 @@ async fn run(
             // A GOAWAY, a close_notify: it is ended as after a last request, and dropped if that takes as long again.
             closed_for = Some(reason(state));
             ending = true;
+            timing.never_park();
             timing.begin_again(Instant::now());
             let _pending = step(Step::Shutdown);
         }
@@ -254,61 +313,6 @@ fn is_late(timing: &Timing, mut alarm: Pin<&mut Sleep>, armed: &mut Option<Insta
     alarm.poll(cx).is_ready()
 }
 
-/// What every request of a connection needs; one count of references per connection, so that cores share none.
-struct PerConnection<S> {
-    service: Arc<S>,
-    connection: Arc<Connection>,
-}
-
-/// Counts its request as finished when dropped: with the last of the body, or with the request itself.
-#[derive(Debug)]
-pub(crate) struct Finish(Arc<Connection>);
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.0.activity.finished.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-async fn answer<S: HttpService>(
-    each: Arc<PerConnection<S>>,
-    mut request: Request<Incoming>,
-) -> Result<Response<FlushBeforeCut<S::Body>>, Infallible> {
-    let number = each.connection.count_request();
-    let finish = Finish(Arc::clone(&each.connection));
-    let version = request.version();
-    // RFC 9110 §15.2: HTTP/1.0 knows no interim responses; over HTTP/2 hyper has no way to send them.
-    if version == Version::HTTP_11 {
-        poll_fn(|cx| each.connection.interims().poll_open(number, cx)).await;
-    }
-    if version == Version::HTTP_2 {
-        join_cookies(request.headers_mut());
-    }
-    let mut response = each.service.call(request, &each.connection).await;
-    if version == Version::HTTP_11 {
-        poll_fn(|cx| each.connection.interims().poll_close(cx)).await;
-    }
-    // RFC 9113 §8.2.2: HTTP/2 has no such field; its connections are ended by GOAWAY.
-    if version != Version::HTTP_2 && each.connection.is_draining() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response.map(|body| FlushBeforeCut::new(body, finish)))
-}
-
-/// RFC 9113 §8.2.3: cookies that came in several fields MUST be one before they are passed on over HTTP/1.1.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = BytesMut::from(first.as_bytes());
-    for crumb in [second].into_iter().chain(crumbs) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(value) = HeaderValue::from_maybe_shared(joined.freeze()) {
-        headers.insert(header::COOKIE, value);
-    }
-}
-
 fn describe(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -318,24 +322,4 @@ fn describe(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crumbs_become_one_cookie() {
-        let check = |crumbs: &[&'static str], expected: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for crumb in crumbs {
-                headers.append(header::COOKIE, HeaderValue::from_static(crumb));
-            }
-            join_cookies(&mut headers);
-            assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), expected);
-        };
-        check(&[], &[]);
-        check(&["a=1; b=2"], &["a=1; b=2"]);
-        check(&["a=1", "b=2", "c=3"], &["a=1; b=2; c=3"]);
-    }
 }

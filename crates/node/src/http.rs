@@ -120,6 +120,8 @@ pub(crate) struct Activity {
     pub(crate) reads: AtomicU32,
     /// Whether the socket has no room for what is to be sent.
     pub(crate) blocked: AtomicBool,
+    /// Whether the last request had no content: where it ends is then no question.
+    pub(crate) bodiless: AtomicBool,
     /// Whether that was so for too long.
     pub(crate) stalled: AtomicBool,
 }
@@ -307,9 +309,9 @@ pub fn serve<S: HttpService>(
         handshake_timeout: limits.handshake_timeout,
         header_timeout: limits.header_timeout,
         proxies: proxies.into(),
-        metrics: door_metrics,
+        metrics: door_metrics.clone(),
         client_cap: limits.client_connections_max.map(|max| Arc::new(ClientCap::new(max))),
-        protocols: Protocols::new(limits),
+        protocols: Protocols::new(limits, door_metrics),
     };
     // Both doors share the room of a core, and its handshakes are its own.
     let per_core = (limits.connections_max / runtimes.threads()).clamp(1, Semaphore::MAX_PERMITS);

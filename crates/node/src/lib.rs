@@ -11,6 +11,7 @@
 mod accept;
 pub mod access_log;
 pub mod admin;
+mod answer;
 pub mod authorize;
 mod client_cap;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod log;
 pub mod metrics;
 pub mod mmap;
 pub mod probe;
+mod parked;
 mod process;
 pub mod program;
 pub mod proxy_protocol;

@@ -7,8 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -74,12 +75,19 @@ impl AsyncWrite for ClientStream {
 /// Notes in the connection's `Activity` what `timing` has to know.
 pub(crate) struct Watched<T> {
     stream: T,
+    /// Read before, and to be read again.
+    given_back: Bytes,
     connection: Arc<Connection>,
 }
 
 impl<T> Watched<T> {
     pub(crate) fn new(stream: T, connection: Arc<Connection>) -> Self {
-        Self { stream, connection }
+        Self { stream, given_back: Bytes::new(), connection }
+    }
+
+    /// The next read brings these first. Nothing may wait to be read again.
+    pub(crate) fn give_back(&mut self, bytes: Bytes) {
+        self.given_back = bytes;
     }
 
     fn set_blocked(&self, blocked: bool) {
@@ -90,9 +98,27 @@ impl<T> Watched<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Watched<T> {
+    /// Returns once there is something to read, which the next read brings; false at the end of the stream.
+    pub(crate) async fn readable(&mut self) -> io::Result<bool> {
+        if self.given_back.is_empty() {
+            let mut first = [0];
+            let count = self.stream.read(&mut first).await?;
+            self.given_back = Bytes::copy_from_slice(first.get(..count).unwrap_or_default());
+        }
+        Ok(!self.given_back.is_empty())
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if !self.given_back.is_empty() {
+            let count = self.given_back.len().min(buf.remaining());
+            buf.put_slice(&self.given_back.split_to(count));
+            self.connection.activity.reads.fetch_add(1, Ordering::Relaxed);
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.connection.activity.reads.fetch_add(1, Ordering::Relaxed);

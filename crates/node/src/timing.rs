@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 use crate::http::Connection;
 
+/// How long a connection is idle until it is kept without hyper. Short of what people and programs pause between two
+/// requests that belong together.
+pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -27,6 +31,7 @@ pub(crate) struct Seen {
     pub(crate) finished: u64,
     pub(crate) reads: u32,
     pub(crate) blocked: bool,
+    pub(crate) bodiless: bool,
 }
 
 impl Seen {
@@ -37,6 +42,7 @@ impl Seen {
             finished: activity.finished.load(Ordering::Relaxed),
             reads: activity.reads.load(Ordering::Relaxed),
             blocked: activity.blocked.load(Ordering::Relaxed),
+            bodiless: activity.bodiless.load(Ordering::Relaxed),
         }
     }
 }
@@ -52,11 +58,45 @@ pub(crate) struct Timing {
     idle_timeout: Duration,
     /// Whether bytes between requests are a head's: over HTTP/2 they may be anything.
     sees_heads: bool,
+    /// Whether it could be kept without hyper.
+    may_park: bool,
+    ending: bool,
 }
 
 impl Timing {
     pub(crate) fn new(now: Instant, header_timeout: Duration, idle_timeout: Duration, sees_heads: bool) -> Self {
-        Self { state: State::Fresh, since: now, requests: 0, reads: 0, header_timeout, idle_timeout, sees_heads }
+        Self {
+            state: State::Fresh,
+            since: now,
+            requests: 0,
+            reads: 0,
+            header_timeout,
+            idle_timeout,
+            sees_heads,
+            may_park: false,
+            ending: false,
+        }
+    }
+
+    /// Of a connection that was parked and whose client begins to speak: a head has begun.
+    pub(crate) fn awake(now: Instant, seen: Seen, header_timeout: Duration, idle_timeout: Duration) -> Self {
+        let Seen { requests, reads, .. } = seen;
+        Self { state: State::Head, requests, reads, ..Self::new(now, header_timeout, idle_timeout, true) }
+    }
+
+    /// From now on it is only waited for its end.
+    pub(crate) fn never_park(&mut self) {
+        self.ending = true;
+    }
+
+    /// Since when it has been idle, if that is long enough to keep it without hyper.
+    pub(crate) fn parks(&self, now: Instant) -> Option<Instant> {
+        let parks = self.may_park() && now >= self.since + PARK_AFTER && now < self.since + self.idle_timeout;
+        parks.then_some(self.since)
+    }
+
+    fn may_park(&self) -> bool {
+        self.state == State::Idle && self.sees_heads && self.may_park && !self.ending
     }
 
     pub(crate) fn state(&self) -> State {
@@ -73,6 +113,8 @@ impl Timing {
         // A request may have come and gone since the last look.
         let asked = seen.requests != self.requests;
         self.requests = seen.requests;
+        // Where a request's content may still come, what comes next is no head: that only hyper knows.
+        self.may_park = seen.bodiless;
         if seen.requests != seen.finished || seen.blocked {
             self.state = State::Busy;
         } else if asked || self.state == State::Busy {
@@ -93,6 +135,7 @@ impl Timing {
         match self.state {
             State::Busy => None,
             State::Fresh | State::Head => Some(self.since + self.header_timeout),
+            State::Idle if self.may_park() => Some(self.since + PARK_AFTER.min(self.idle_timeout)),
             State::Idle => Some(self.since + self.idle_timeout),
         }
     }
@@ -117,7 +160,7 @@ mod tests {
     }
 
     fn seen(requests: u64, finished: u64, reads: u32) -> Seen {
-        Seen { requests, finished, reads, blocked: false }
+        Seen { requests, finished, reads, ..Seen::default() }
     }
 
     #[test]
@@ -142,6 +185,39 @@ mod tests {
                 (50, seen(9, 9, 17), Some(110)),
             ],
         );
+    }
+
+    #[test]
+    fn who_is_idle_is_parked_unless_content_may_come() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let check = |bodiless: bool, sees_heads: bool, ending: bool, expected: Option<Instant>| {
+            let mut timing = Timing::new(start, HEADER, IDLE, sees_heads);
+            timing.observe(Seen { bodiless, ..seen(1, 0, 1) }, || at(0));
+            assert_eq!(timing.parks(at(1000)), None, "busy");
+            timing.observe(Seen { bodiless, ..seen(1, 1, 1) }, || at(5));
+            if ending {
+                timing.never_park();
+            }
+            assert_eq!(timing.parks(at(1004)), None);
+            assert_eq!(timing.parks(at(1005)), expected);
+            assert_eq!(timing.deadline(), Some(at(if expected.is_some() { 1005 } else { 60_005 })));
+            assert_eq!(timing.parks(at(60_005)), None, "then its time is up");
+        };
+        check(true, true, false, Some(at(5)));
+        check(false, true, false, None);
+        check(true, false, false, None);
+        check(true, true, true, None);
+    }
+
+    #[test]
+    fn who_wakes_has_the_time_of_a_head() {
+        let start = Instant::now();
+        let mut timing = Timing::awake(start, seen(3, 3, 7), HEADER, IDLE);
+        timing.observe(seen(3, 3, 8), || start);
+        assert_eq!((timing.state(), timing.deadline()), (State::Head, Some(start + HEADER)));
+        timing.observe(seen(4, 4, 9), || start);
+        assert_eq!((timing.state(), timing.deadline()), (State::Idle, Some(start + IDLE)));
     }
 
     #[test]

@@ -234,6 +234,75 @@ async fn late_is_not_idle() {
     assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.ended_total(Ended::HeaderTimeout)), (0, 1));
 }
 
+async fn until_parked(metrics: &DoorMetrics, count: i64) {
+    perigee_testkit::wait_until("connections being parked", || metrics.parked() == count).await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_parked_and_wake() {
+    let limits = Limits { header_timeout: Duration::from_secs(1), idle_timeout: HOUR, ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &[]);
+    let mut client = Client::connect(bench.address).await;
+    for number in 1..=2 {
+        client.say("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.read_until(&format!("/a 127.0.0.1 {number}")).await;
+        until_parked(&metrics, 1).await;
+    }
+    // Woken by the first byte of a head that comes in pieces, and content behind it.
+    client.say("P").await;
+    until_parked(&metrics, 0).await;
+    client.say("OST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n").await;
+    client.say("bodyGET /b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.read_until("\r\n\r\nbody").await;
+    client.read_until("/b 127.0.0.1 4").await;
+    until_parked(&metrics, 1).await;
+    // One that wakes it and goes no further is late.
+    client.say("GET").await;
+    assert!(client.read_to_end().await.starts_with("HTTP/1.1 408 "));
+    until_parked(&metrics, 0).await;
+
+    // Clients that leave, and a drain, end parked connections.
+    let mut parked = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(bench.address).await;
+        client.say("GET /c HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.read_until("/c 127.0.0.1 1").await;
+        parked.push(client);
+    }
+    until_parked(&metrics, 2).await;
+    drop(parked.pop());
+    until_parked(&metrics, 1).await;
+    let drained = bench.start_drain(Duration::from_secs(30));
+    assert_eq!(parked.remove(0).read_to_end().await, "");
+    assert_eq!(drained.await.unwrap().aborted, 0);
+}
+
+#[tokio::test]
+async fn parked_connections_have_an_end() {
+    let limits = Limits { idle_timeout: Duration::from_millis(1500), ..Limits::default() };
+    let (bench, metrics) = proxied(limits, &[]);
+    let mut client = Client::connect(bench.address).await;
+    client.say("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.read_until("/a 127.0.0.1 1").await;
+    until_parked(&metrics, 1).await;
+    assert_eq!(client.read_to_end().await, "");
+    bench.until_open(0).await;
+    assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.parked()), (1, 0));
+}
+
+/// Content that is still to come would be taken for a request.
+#[tokio::test]
+async fn unread_content_is_never_a_request() {
+    let (bench, metrics) = proxied(Limits::default(), &[]);
+    let mut client = Client::connect(bench.address).await;
+    client.say("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n").await;
+    client.read_until("/a 127.0.0.1 1").await;
+    // The server reads no further than it must, and closes.
+    assert_eq!(client.read_to_end().await, "");
+    bench.until_open(0).await;
+    assert_eq!(metrics.parked(), 0);
+}
+
 #[tokio::test]
 async fn a_slow_answer_is_not_idle() {
     let limits =
