@@ -50,10 +50,15 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn start(origin: &ScriptedOrigin, arguments: &[&str]) -> Self {
+        Self::over(&origin.url(), arguments, "").await
+    }
+
+    /// Over any origin, with these lines at the document's end.
+    pub(crate) async fn over(origin: &str, arguments: &[&str], more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shield_address = loopback(free_port());
         let document = folder.path().join("cdn.toml");
-        std::fs::write(&document, text(&origin.url(), shield_address, "")).unwrap();
+        std::fs::write(&document, text(origin, shield_address, more)).unwrap();
         std::fs::write(folder.path().join("fleet.secret"), "a secret of the tests alone\n").unwrap();
         let file = document.to_str().unwrap();
         // `FOLDER` in an argument becomes a folder of the node's own.

@@ -7,6 +7,7 @@ mod bad_input;
 mod fleet;
 mod memory;
 mod reload;
+mod soak;
 mod tiers;
 mod tls;
 mod tools;

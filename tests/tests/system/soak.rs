@@ -1,0 +1,23 @@
+//! Half a minute of the soak: every way to ask, objects that change, an origin that fails; every byte checked.
+
+use std::time::Duration;
+
+use perigee_tests::soak::{self, Soak};
+
+use crate::fleet::{Fleet, SITE};
+
+const TIME: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn nothing_wrong_is_given_to_anybody() {
+    let (origin, objects) = soak::origin(20_000, true).unwrap();
+    // Less than the objects take: both tiers evict from memory to disk, and from there.
+    let arguments = ["--memory", "192MiB", "--disk", "FOLDER:256MiB"];
+    let fleet = Fleet::over(&format!("http://{}", origin.address()), &arguments, "").await;
+    let soak = Soak { edge: fleet.edges[0].address, host: SITE.to_owned(), purge: None, time: TIME, clients: 12 };
+    let report = tokio::task::spawn_blocking(move || soak::run(&soak, &objects).unwrap()).await.unwrap();
+    println!("soak: {report}");
+    assert_eq!(report.wrong, 0, "{report}");
+    assert!(report.hits > 0 && report.parts > 0 && report.unchanged > 0 && report.changes > 0, "{report}");
+    assert!(report.explained > 0, "an origin that fails in one answer of a hundred is seen: {report}");
+}
