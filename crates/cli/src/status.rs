@@ -25,24 +25,31 @@ pub(crate) async fn status(admin: SocketAddr, json: bool, out: &mut impl Write) 
 
 async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
     let url = format!("http://{admin}/v1/status");
-    // A proxy of the environment must not come between an operator and a node that is given by address.
-    let client =
-        reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
-    let mut response =
-        client.get(&url).send().await.with_context(|| format!("no node answers at {admin} (see --admin)"))?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.with_context(|| format!("{url} broke off"))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            bail!("{url} answers more than {ANSWER_BYTES_MAX} bytes: that is no node's status");
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let request = client()?.get(&url);
+    let response = request.send().await.with_context(|| format!("no node answers at {admin} (see --admin)"))?;
+    let (status, body) = read(&url, response).await?;
     if !status.is_success() {
         bail!("{url} answers {status}: {}", String::from_utf8_lossy(&body).trim());
     }
     serde_json::from_slice(&body)
         .with_context(|| format!("{url} does not answer JSON: that is no node's admin listener"))
+}
+
+/// For admin listeners. A proxy of the environment must not come between an operator and a node that is given by address.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()
+}
+
+/// Status and whole body of an answer.
+pub(crate) async fn read(url: &str, mut answer: reqwest::Response) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.with_context(|| format!("{url} broke off"))? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            bail!("{url} answers more than {ANSWER_BYTES_MAX} bytes: that is no node's");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((answer.status(), body))
 }
 
 /// The leaves of the tree with their paths, in the order of the answer.

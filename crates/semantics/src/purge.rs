@@ -104,6 +104,14 @@ impl Verdict {
         matches!(self, Self::Hard(..))
     }
 
+    /// The number of the purge that matches, if one does.
+    pub fn seq(self) -> Option<Seq> {
+        match self {
+            Self::Clean => None,
+            Self::Soft(_, seq) | Self::Hard(_, seq) => Some(seq),
+        }
+    }
+
     /// The word for logs, metrics and Cache-Status; `None` where nothing was purged.
     pub fn reason(self) -> Option<&'static str> {
         match self {

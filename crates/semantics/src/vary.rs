@@ -264,6 +264,11 @@ impl VariantIndex {
         self.variants.iter().map(|(_, id)| *id)
     }
 
+    /// What each selects and its id, newest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Selector, u64)> {
+        self.variants.iter().map(|(selector, id)| (selector, *id))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.variants.len()

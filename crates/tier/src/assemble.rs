@@ -6,12 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use perigee_cache::{Site, Snapshot};
+use perigee_cache::{CountryOf, Site, Snapshot};
 use perigee_protocol::{
     id::{PopId, ShieldId, SiteId},
     model::{self, CachePolicy, Document, Origin, Shield, UpstreamPolicy, Url},
 };
 use perigee_upstream::{Fleet, FleetContext, Roots, Trust, Upstream};
+
+use crate::country::Countries;
 
 /// Which place of the fleet a node takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Role {
         }
     }
 
-    fn serves(&self, site: &model::Site) -> bool {
+    pub(crate) fn serves(&self, site: &model::Site) -> bool {
         match (self.pop(), &site.pops) {
             (Some(pop), Some(pops)) => pops.contains(pop),
             _ => true,
@@ -57,6 +59,8 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct Assembler {
     context: FleetContext,
+    countries: Countries,
+    country: Option<CountryOf>,
     fleets: HashMap<SiteId, (FleetInputs, Arc<Fleet>)>,
 }
 
@@ -82,8 +86,17 @@ pub(crate) fn trust(document: &Document, folder: &Path) -> Result<Trust, String>
 }
 
 impl Assembler {
-    pub(crate) fn new(context: FleetContext) -> Self {
-        Self { context, fleets: HashMap::new() }
+    pub(crate) fn new(context: FleetContext, countries: Countries) -> Self {
+        Self { context, countries, country: None, fleets: HashMap::new() }
+    }
+
+    /// Opens what tells an edge where its clients are, for the snapshots to come; a shield is told by edges. Err: why the
+    /// document's database cannot be used.
+    pub(crate) fn locate(&mut self, document: &Document, role: &Role, folder: &Path) -> Result<(), String> {
+        if role.pop().is_some() {
+            self.country = self.countries.follow(document, folder)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn context(&self) -> &FleetContext {
@@ -114,7 +127,11 @@ impl Assembler {
             sites.push((Site::new(site.clone(), fleet as Arc<dyn Upstream>), hosts(document, site)));
         }
         self.fleets = fleets;
-        Snapshot::new(generation, sites)
+        let snapshot = Snapshot::new(generation, sites);
+        match &self.country {
+            Some(country) => snapshot.with_country(country.clone()),
+            None => snapshot,
+        }
     }
 }
 

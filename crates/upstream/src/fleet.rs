@@ -180,4 +180,9 @@ impl Upstream for Fleet {
     fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, FetchError>> {
         Box::pin(self.run(request))
     }
+
+    fn order(&self, key_hash: u64) -> Vec<Peer> {
+        let order = select::order(&self.candidates, key_hash);
+        order.into_iter().filter_map(|index| Some(self.servers.get(index)?.peer.clone())).collect()
+    }
 }

@@ -48,4 +48,10 @@ pub trait Upstream: Send + Sync + fmt::Debug {
     /// Dropping the future abandons the fetch and closes its connection. Every final status is `Ok`, 5xx too; interim
     /// responses (1xx) are skipped. Must be polled inside a tokio runtime, and its body on the same one.
     fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, FetchError>>;
+
+    /// Whom a fetch with that hash asks, in order; whether they are well at the moment is not considered.
+    fn order(&self, key_hash: u64) -> Vec<Peer> {
+        let _ = key_hash;
+        Vec::new()
+    }
 }
