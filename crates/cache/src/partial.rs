@@ -176,7 +176,7 @@ impl Engine {
         why: Why,
         follows: bool,
     ) -> Answer {
-        let (Some(part), Some(length)) = (filling.part, filling.length) else {
+        let (Some(part), Some(length)) = (&filling.part, filling.length) else {
             return self.stream(ask, reader, filling, why, follows);
         };
         let within = |range: &ByteRange| part.range.first <= range.first && range.last <= part.range.last;
@@ -322,7 +322,7 @@ impl Source {
         };
         let mut reader = reader;
         match reader.phase().await {
-            Phase::Streaming(filling) => match filling.part {
+            Phase::Streaming(filling) => match &filling.part {
                 Some(part) if filling.fill == self.object.fill && !part.fragment && part.range.first <= position => {
                     let start = part.range.first;
                     reader.seek(position - start, end.saturating_sub(start));

@@ -261,6 +261,7 @@ impl Parting {
         let bytes_max = self.ask.site.model.cache.object_bytes_max.min(self.engine.store_share(object.fill));
         let length = part.range.length();
         let keeping = length <= bytes_max;
+        let told = response.headers.get(header::CONTENT_RANGE).filter(|_| !part.as_told).cloned();
         leader.stream(Filling {
             head: Arc::clone(&object.head),
             fill: object.fill,
@@ -269,7 +270,7 @@ impl Parting {
             stored: keeping,
             below: below(response),
             peer: response.peer.to_string(),
-            part: Some(Stretch { range: part.range, fragment }),
+            part: Some(Stretch { range: part.range, fragment, told }),
         });
         if !keeping {
             leader.give_up_keeping();
@@ -289,6 +290,7 @@ impl Parting {
         if result == Err(Ended::Lied) {
             segments::forget(&self.engine, &self.ask, &object).await;
         }
+        leader.leave(&self.engine.inflight);
         leader.finish(result.map_err(|_| Cut));
     }
 
@@ -304,6 +306,7 @@ impl Parting {
             let head = Arc::new(partial::fragment(&object.head, part));
             commit(&self.engine, &self.ask, Object { head, body, ..object }).await;
         }
+        leader.leave(&self.engine.inflight);
         leader.finish(result.map_err(|_| Cut));
     }
 

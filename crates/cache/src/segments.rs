@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header;
+use http::{HeaderValue, header};
 use perigee_semantics::{head::StoredHead, partial, ranges::ByteRange};
 use perigee_store::{Body as StoredBody, Entry as StoreEntry, Object, SEGMENT_BYTES};
 
@@ -20,12 +20,14 @@ pub(crate) const SEGMENT: u64 = SEGMENT_BYTES as u64;
 const RESUMES_MAX: u32 = 3;
 
 /// The stretch of a body that a flight carries, where that is not all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     /// Which bytes of the whole.
     pub(crate) range: ByteRange,
     /// It is stored by itself, its first byte as the store's first; else at its place in the whole.
     pub(crate) fragment: bool,
+    /// What upstream said of it, where that is off: whoever caused the fetch gets it as it came.
+    pub(crate) told: Option<HeaderValue>,
 }
 
 /// The segments that hold bytes `first..=last`.
@@ -72,8 +74,8 @@ pub(crate) fn flying(
     filling: &Filling,
     range: Range<u64>,
 ) -> ByteStream {
-    let start = filling.part.map_or(0, |part| part.range.first);
-    let fragment = filling.part.filter(|part| part.fragment).map(|part| part.range);
+    let start = filling.part.as_ref().map_or(0, |part| part.range.first);
+    let fragment = filling.part.as_ref().filter(|part| part.fragment).map(|part| part.range);
     let length = fragment.map(ByteRange::length).or(filling.length);
     let object = Object {
         head: Arc::clone(&filling.head),

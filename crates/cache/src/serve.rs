@@ -64,12 +64,22 @@ impl Content {
         }
     }
 
+    /// What upstream says of its part, to whoever gets all of it as it comes.
+    fn told(&self, range: ByteRange) -> Option<HeaderValue> {
+        match self {
+            Self::Flying(_, filling) => {
+                filling.part.as_ref().filter(|part| part.range == range).and_then(|part| part.told.clone())
+            }
+            Self::Stored(_) | Self::Fragment(..) => None,
+        }
+    }
+
     /// What there is, where that is not the whole and no more can be had.
     fn confines(&self) -> Option<ByteRange> {
         match self {
             Self::Stored(_) => None,
             Self::Fragment(_, part) => Some(part.range),
-            Self::Flying(_, filling) => filling.part.filter(|part| part.fragment).map(|part| part.range),
+            Self::Flying(_, filling) => filling.part.as_ref().filter(|part| part.fragment).map(|part| part.range),
         }
     }
 }
@@ -163,7 +173,8 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
             with(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty())
         }
         (RangeAnswer::One(range), Some(length)) => {
-            headers.insert(header::CONTENT_RANGE, ranges::content_range(range, length));
+            let told = content.told(range).unwrap_or_else(|| ranges::content_range(range, length));
+            headers.insert(header::CONTENT_RANGE, told);
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.last - range.first + 1));
             with(StatusCode::PARTIAL_CONTENT, headers, part(engine, ask, content, range))
         }

@@ -514,8 +514,8 @@ async fn a_suffix_with_a_count_of_its_own_is_put_right() {
     edge(
         "
         reply /f 206 ; cache-control: max-age=60 ; etag: \"1\" ; content-range: bytes 4-9/10 | 01234
-        GET /f ; range: bytes=-5 => 206 01234 ; content-range: bytes 4-8/9
-        GET /f ; range: bytes=-5 => 206 01234 ; cache-status: *; hit* ; etag: -
+        GET /f ; range: bytes=-5 => 206 01234 ; content-range: bytes 4-9/10
+        GET /f ; range: bytes=-5 => 206 01234 ; content-range: bytes 4-8/9 ; cache-status: *; hit* ; etag: -
         GET /f ; range: bytes=6-8 => 206 234 ; cache-status: *; hit*
         GET /f ; range: bytes=6- => 206 234 ; cache-status: *; hit*
         GET /f ; range: bytes=-1 => 206 4 ; cache-status: *; hit*
