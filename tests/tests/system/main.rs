@@ -6,6 +6,7 @@
 mod bad_input;
 mod fleet;
 mod memory;
+mod partial;
 mod reload;
 mod soak;
 mod tiers;
