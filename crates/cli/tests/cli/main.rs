@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod geo;
 mod origin;
 mod status;
@@ -30,7 +31,16 @@ fn perigee<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
 
 #[test]
 fn help_explains_every_command_with_an_example() {
-    for command in [&["check"][..], &["geo", "build"], &["geo", "lookup"], &["status"], &["demo"], &["origin"]] {
+    for command in [
+        &["check"][..],
+        &["geo", "build"],
+        &["geo", "lookup"],
+        &["status"],
+        &["explain", "http"],
+        &["explain", "rule"],
+        &["demo"],
+        &["origin"],
+    ] {
         let ran = perigee(command.iter().chain(&["--help"]));
         assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.stderr);
         assert!(
