@@ -191,7 +191,7 @@ impl Engine {
         if cache != "hit" {
             entry = entry.detail(reason);
         }
-        let said = Said { cache, reason, entry, below: None };
+        let said = Said { cache, reason, entry, own: None, below: None };
         let mut answer = serve(self, ask, Content::Stored(located.object.clone()), said);
         answer.tier = match located.tier {
             StoreTier::Memory => "memory",
@@ -337,6 +337,7 @@ impl Engine {
             cache: if follows { "collapsed" } else { "miss" },
             reason: why.reason,
             entry: entry.stored(filling.stored).collapsed(follows),
+            own: (!follows).then(|| Arc::clone(&filling)),
             below: filling.below.clone(),
         };
         let peer = filling.peer.clone();
@@ -355,7 +356,7 @@ impl Engine {
                 ("validated", why.reason, entry.stored(true).collapsed(follows))
             }
         };
-        let said = Said { cache, reason, entry, below: landing.below.clone() };
+        let said = Said { cache, reason, entry, own: None, below: landing.below.clone() };
         serve(self, ask, Content::Stored(object), said)
     }
 

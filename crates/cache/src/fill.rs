@@ -201,6 +201,7 @@ impl Fetching {
             fence,
             length,
             stored,
+            own: storable::own_fields(&response.headers, &self.ask.policy_for(response.status)),
             below: below(&response),
             peer: response.peer.to_string(),
             part: None,
@@ -215,6 +216,7 @@ impl Fetching {
         {
             commit(&self.engine, &self.ask, Object { head, fill, fence, body }).await;
         }
+        leader.leave(&self.engine.inflight);
         leader.finish(result);
     }
 }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use perigee_semantics::{head::StoredHead, key::CacheKey, purge::Seq, time::Timestamp};
 use perigee_store::{FillId, Object};
 
@@ -189,6 +189,8 @@ pub(crate) struct Filling {
     pub(crate) length: Option<u64>,
     /// Whether it ends in the store (it may turn out too large).
     pub(crate) stored: bool,
+    /// Fields for the one who caused the fetch, and for nobody else.
+    pub(crate) own: HeaderMap,
     /// Cache-Status of the tiers below.
     pub(crate) below: Option<HeaderValue>,
     /// Whom it comes from, for the log.

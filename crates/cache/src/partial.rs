@@ -81,7 +81,7 @@ impl Engine {
             .and_then(|wanted| segments::gap(self, object, wanted.first, wanted.last.saturating_add(1)));
         let Some(gap) = gap else {
             let entry = entry(&self.config.name).fwd(why.fwd).stored(true);
-            let said = Said { cache: "miss", reason: why.reason, entry, below: None };
+            let said = Said { cache: "miss", reason: why.reason, entry, own: None, below: None };
             return serve(self, ask, Content::Stored(located.object), said);
         };
         // Whoever fetches the whole already brings it soon enough.
@@ -195,6 +195,7 @@ impl Engine {
                 cache: if follows { "collapsed" } else { "miss" },
                 reason: why.reason,
                 entry: entry.stored(filling.stored).collapsed(follows),
+                own: (!follows).then(|| Arc::clone(&filling)),
                 below: filling.below.clone(),
             };
             let peer = filling.peer.clone();

@@ -17,7 +17,7 @@ use perigee_semantics::{
     partial::{self, Asked, Part},
     purge::Seq,
     request::RequestView,
-    storable::{Admission, Times, says_nothing_of_the_url},
+    storable::{Admission, Times, own_fields, says_nothing_of_the_url},
     validate::{self, Freshened},
 };
 use perigee_store::{Body as StoredBody, FillId, Object};
@@ -268,6 +268,7 @@ impl Parting {
             fence: object.fence,
             length: Some(part.complete),
             stored: keeping,
+            own: own_fields(&response.headers, &self.ask.policy()),
             below: below(response),
             peer: response.peer.to_string(),
             part: Some(Stretch { range: part.range, fragment, told }),

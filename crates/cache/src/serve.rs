@@ -96,6 +96,8 @@ pub(crate) struct Said<'a> {
     pub(crate) cache: &'static str,
     pub(crate) reason: &'static str,
     pub(crate) entry: Entry<'a>,
+    /// What was fetched for this request and has fields for it alone.
+    pub(crate) own: Option<Arc<Filling>>,
     /// Cache-Status of the tiers below.
     pub(crate) below: Option<HeaderValue>,
 }
@@ -107,7 +109,14 @@ pub(crate) fn serve(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, said
         if matches!(content, Content::Flying(..)) { engine.now() } else { ask.now.max(head.freshness.response_time) };
     let age_ms = head.freshness.age_ms(now);
     let mut response = represent(engine, ask, content, &head);
+    let status = response.status();
     let headers = response.headers_mut();
+    if let Some(filling) = &said.own
+        && (status == head.status || status == StatusCode::PARTIAL_CONTENT)
+    {
+        // RFC 9111 §5.2.2.7: they are for the one user who asked.
+        headers.extend(filling.own.clone());
+    }
     if let Some(below) = said.below {
         headers.append(CACHE_STATUS, below);
     }

@@ -48,9 +48,16 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 const NOT_NOMINABLE: [HeaderName; 11] =
     [AGE, CACHE_CONTROL, CDN_CACHE_CONTROL, CDN_LOOP, CONTENT_LENGTH, DATE, EXPIRES, HOST, SET_COOKIE, VARY, VIA];
 
+/// Whether a field ends at the next hop, whatever Connection says, or frames the message.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || *name == CONTENT_LENGTH
+}
+
 /// Removes hop-by-hop fields and those that Connection nominates (RFC 9110 §7.6.1).
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    // Alone it nominates a field that goes anyway; and it is what nearly every Connection says.
+    let nominates = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    if headers.get_all(CONNECTION).into_iter().any(nominates) {
         let nominated: Vec<HeaderName> =
             list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
         for name in nominated.iter().filter(|name| !NOT_NOMINABLE.contains(name)) {

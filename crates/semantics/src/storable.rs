@@ -4,14 +4,14 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, SET_COOKIE},
 };
-use perigee_protocol::model::SetCookie;
+use perigee_protocol::{headers::is_internal, model::SetCookie};
 
 use crate::{
     directives::{RequestControl, ResponseControl},
     fields::first,
     freshness::{Evidence, Freshness, LifetimeSource, is_heuristically_cacheable},
     head::{EntityTag, StoredHead},
-    headers::{CACHE_STATUS, strip_hop_by_hop, strip_internal},
+    headers::{CACHE_STATUS, is_hop_by_hop, strip_hop_by_hop, strip_internal},
     invalidate::{Target, represents},
     policy::Policy,
     request::RequestView,
@@ -245,6 +245,24 @@ impl Candidate<'_> {
         }
         fields
     }
+}
+
+/// The fields of a response that are its requester's alone, because its `private` or `no-cache` names them (RFC 9111 §5.2.2.4,
+/// §5.2.2.7): answered once, stored never.
+pub fn own_fields(response: &HeaderMap, policy: &Policy<'_>) -> HeaderMap {
+    let control = ResponseControl::read(response);
+    let mut own = HeaderMap::new();
+    for name in control.no_cache.fields().iter().chain(control.private.fields()) {
+        // What is hop-by-hop, internal, or a cookie that policy strips is nobody's.
+        let is_nobodys = is_hop_by_hop(name) || is_internal(name);
+        if is_nobodys || own.contains_key(name) || (*name == SET_COOKIE && policy.cache.set_cookie == SetCookie::Strip) {
+            continue;
+        }
+        for value in response.get_all(name) {
+            own.append(name.clone(), value.clone());
+        }
+    }
+    own
 }
 
 /// Whether a status is the server's own trouble, or what one request brought on itself by its fields or its pace: others may

@@ -6,6 +6,7 @@
 //! down first-byte-timeout                             it fails so, in the word of the log
 //! time +2s
 //! GET /a ; range: bytes=0-0 => 200 v1 ; cache-status: *hit*    a client, and what it gets (`*` in values is a wildcard, `-` an absent field)
+//! purge soft tag red                                  or hard; url TARGET, prefix PATH, tag NAME, site, everything
 //! fetches 1                                           how often the origin was asked so far, once all is quiet
 //! ```
 
@@ -46,6 +47,7 @@ pub(crate) async fn play(world: &World, script: &str) {
                 world.settle().await;
                 assert_eq!(world.origin.fetches().to_string(), rest, "{line}");
             }
+            "purge" => crate::purge::purge(world, rest).await,
             method => client(world, method, rest, line).await,
         }
     }

@@ -315,11 +315,19 @@ async fn fields_that_are_private_or_to_be_validated_are_of_one_response() {
     edge(
         "
         reply /f 200 ; cache-control: max-age=60, private=\"x-a\", no-cache=\"x-b, x-c\" ; x-a: 1 ; x-b: 2 ; x-d: 3 | v1
-        GET /f => 200 v1 ; x-d: 3
+        GET /f => 200 v1 ; x-a: 1 ; x-b: 2 ; x-d: 3 ; cache-status: *stored
         GET /f => 200 v1 ; cache-status: *hit* ; x-a: - ; x-b: - ; x-d: 3
+        reply /g 301 ; cache-control: max-age=60, private=\"set-cookie, connection\" ; set-cookie: a=b | moved
+        GET /g => 301 moved ; set-cookie: a=b ; cache-status: *detail=set-cookie
     ",
     )
     .await;
+    let reply = "reply /g 301 ; cache-control: max-age=60, private=\"set-cookie, connection\" ; set-cookie: a=b | moved";
+    let (first, then) = ("GET /g => 301 moved", "GET /g => 301 moved ; set-cookie: - ; cache-status: *hit*");
+    for (policy, own) in [(SetCookie::Store, "a=b"), (SetCookie::Strip, "-")] {
+        let script = format!("{reply}\n{first} ; set-cookie: {own}\n{then}");
+        with(CachePolicy { set_cookie: policy, ..CachePolicy::default() }, &script).await;
+    }
 }
 
 #[tokio::test]
