@@ -304,8 +304,7 @@ impl Store {
     /// store takes. Fields and
     /// inline body are copied out of whatever buffers they share.
     pub fn commit(&self, key: &CacheKey, object: Object) {
-        if self.verdict(key, &object.head.tags, object.fence).is_hard() {
-            // What is stored may be younger.
+        if self.is_overtaken(key, &object) {
             self.inner.metrics.heads.refused.inc();
             return;
         }
@@ -323,6 +322,18 @@ impl Store {
             };
         let object = Object { head: Arc::new(head), fill: object.fill, fence: object.fence, body };
         self.inner.put(key, Record::Head { object, encoded: encoded.len() as u32 }, fits);
+    }
+
+    /// Whether a purge came after the fetch of an object that is to be stored, so that it is of no use, or of less than what
+    /// was fetched since.
+    fn is_overtaken(&self, key: &CacheKey, object: &Object) -> bool {
+        match self.verdict(key, &object.head.tags, object.fence) {
+            Verdict::Clean => false,
+            Verdict::Hard(..) => true,
+            Verdict::Soft(..) => self.inner.memory.get(&HeadRef(key)).is_some_and(
+                |found| matches!(found.value(), Record::Head { object: stored, .. } if stored.fence > object.fence),
+            ),
+        }
     }
 
     /// Stores which variants the URL of `key` has. Replaces what was there.

@@ -6,6 +6,7 @@ mod dialogue;
 mod partial;
 mod document_rules;
 mod explain;
+mod purge;
 mod rules;
 mod scenarios;
 mod semantics;
