@@ -2,8 +2,8 @@
 //!
 //! Counted are the pieces that flights and connections hold, once however many share one, and a seat for each fetch and
 //! each upload (what its connections buffer). A part of the memory is set aside for it. When more is under way, the store
-//! lends up to half of what its entries may take, in steps, and gets it back later. When that is used up too, leaders read
-//! on only when their readers have taken what there was, readers of stored objects get small pieces, and a new fetch waits a
+//! lends up to half of what its entries may take, in steps, and gets it back later. The more fetches there are, the less
+//! each of their leaders reads ahead of its readers. When all is used up, leaders read on only when their readers have taken what there was, readers of stored objects get small pieces, and a new fetch waits a
 //! while for a seat and is then refused. Nobody who has a seat waits for a seat, so nobody waits for ever.
 
 use std::{
@@ -40,8 +40,10 @@ const SHORT_PIECE_BYTES: usize = 16 * 1024;
 const STEP_BYTES: u64 = 8 << 20;
 /// Of what the store's entries may take, the part that it lends at most.
 const LENT_SHARE: u64 = 2;
-/// How long a new fetch waits for a seat.
-const SEAT_PATIENCE: Duration = Duration::from_secs(2);
+/// However many there are, each leader may be so far ahead of its readers, in bytes.
+const WINDOW_BYTES_MIN: u64 = 128 * 1024;
+/// How long a new fetch waits for a seat: longer than leaders take to notice that memory is short.
+const SEAT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What it says of itself.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +80,8 @@ pub(crate) struct Inflight {
     lend: Box<dyn Fn(u64) + Send + Sync>,
     freed: Notify,
     waiting: AtomicUsize,
+    /// Seats that are taken.
+    seated: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -102,6 +106,7 @@ impl Inflight {
             lend: Box::new(lend),
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            seated: AtomicUsize::new(0),
             metrics,
         })
     }
@@ -116,31 +121,41 @@ impl Inflight {
         self.used() >= self.max
     }
 
-    /// How far a leader may be ahead of its readers, in bytes, of at most `whole`; 0: only when they have taken all.
+    /// Whether what nobody needs to hold is better let go.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.used() >= self.max / 2
+    }
+
+    /// How far a leader may be ahead of its readers, in bytes, of at most `whole`: all may hold half of the budget together,
+    /// and each at least a piece. 0: only when its readers have taken what there was.
     pub(crate) fn window(&self, whole: u64) -> u64 {
-        let used = self.used();
-        if used >= self.max {
-            0
-        } else if used >= self.max / 4 * 3 {
-            whole / 8
-        } else if used >= self.max / 2 {
-            whole / 4
-        } else {
-            whole
+        if self.is_short() {
+            return 0;
         }
+        let seated = self.seated.load(Ordering::Relaxed).max(1) as u64;
+        let share = self.max / 2 / seated;
+        let least = WINDOW_BYTES_MIN.min(whole);
+        if self.is_tight() { (share / 2).clamp(least, least.max(whole / 4)) } else { share.clamp(least, whole) }
     }
 
     /// Counts bytes that are held in any case.
     pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Held {
         self.metrics.used.inc_by(signed(bytes));
         self.settle();
-        Held { budget: Arc::clone(self), bytes }
+        Held { budget: Arc::clone(self), bytes, is_seat: false }
+    }
+
+    fn sit(self: &Arc<Self>, bytes: u64) -> Held {
+        self.seated.fetch_add(1, Ordering::Relaxed);
+        let mut held = self.hold(bytes);
+        held.is_seat = true;
+        held
     }
 
     /// A place for `bytes`, when there is room for them; waits a while for it. None: there is none.
     pub(crate) async fn seat(self: &Arc<Self>, bytes: u64) -> Option<Held> {
         if !self.is_short() {
-            return Some(self.hold(bytes));
+            return Some(self.sit(bytes));
         }
         self.metrics.waited.inc();
         let found = timeout(SEAT_PATIENCE, self.room()).await.is_ok();
@@ -148,7 +163,7 @@ impl Inflight {
             self.metrics.refused.inc();
             tracing::warn!(used = self.used(), "no memory for another fetch");
         }
-        found.then(|| self.hold(bytes))
+        found.then(|| self.sit(bytes))
     }
 
     /// Ready when there is room.
@@ -247,6 +262,7 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Held {
     budget: Arc<Inflight>,
     bytes: u64,
+    is_seat: bool,
 }
 
 impl fmt::Debug for Held {
@@ -257,6 +273,9 @@ impl fmt::Debug for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if self.is_seat {
+            self.budget.seated.fetch_sub(1, Ordering::Relaxed);
+        }
         self.budget.release(self.bytes);
     }
 }
@@ -347,19 +366,28 @@ mod tests {
         assert_eq!(budget.used(), 0);
     }
 
-    #[test]
-    fn windows_shrink_as_it_fills() {
-        let (budget, _) = budget();
-        let check = |held: u64, window: u64| {
-            let _held = budget.hold(held);
-            assert_eq!(budget.window(MIB), window, "{held}");
+    #[tokio::test]
+    async fn windows_shrink_as_it_fills() {
+        // 48 MiB are for windows while it is not tight.
+        let check = async |seats: u64, held: u64, window: u64| {
+            let (budget, _) = budget();
+            let mut all = Vec::new();
+            for _ in 0..seats {
+                all.push(budget.seat(0).await.unwrap());
+            }
+            all.push(budget.hold(held));
+            assert_eq!(budget.window(MIB), window, "{seats} {held}");
         };
-        check(48 * MIB - 1, MIB);
-        check(48 * MIB, MIB / 4);
-        check(72 * MIB - 1, MIB / 4);
-        check(72 * MIB, MIB / 8);
-        check(96 * MIB - 1, MIB / 8);
-        check(96 * MIB, 0);
+        check(0, 48 * MIB - 1, MIB).await;
+        check(1, 48 * MIB, MIB / 4).await;
+        check(48, 0, MIB).await;
+        check(96, 0, MIB / 2).await;
+        check(96, 48 * MIB, MIB / 4).await;
+        check(192, 48 * MIB, MIB / 8).await;
+        check(384, 0, MIB / 8).await;
+        check(3840, 0, MIB / 8).await;
+        check(1, 96 * MIB - 1, MIB / 4).await;
+        check(1, 96 * MIB, 0).await;
     }
 
     #[test]

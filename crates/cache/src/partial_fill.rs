@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 use perigee_semantics::{
     head::StoredHead,
     partial::{self, Asked, Part},
+    policy::Policy,
     purge::Seq,
     request::RequestView,
     storable::{Admission, Times, own_fields, says_nothing_of_the_url},
@@ -88,8 +89,19 @@ impl Parting {
         RequestView { method: &Method::GET, headers: &self.ask.headers }
     }
 
-    async fn fetch(&self) -> Result<(FetchResponse, Begun), Failure> {
+    /// Whatever comes is stored as a 200, or as a part of one.
+    fn policy(&self) -> Policy<'_> {
+        self.ask.policy_for(StatusCode::OK)
+    }
+
+    async fn fetch(&mut self) -> Result<(FetchResponse, Begun), Failure> {
         let Some(seat) = self.engine.inflight.seat(FETCH_BYTES).await else { return Err(Failure::Memory) };
+        // Before the request leaves: what is invalidated while it is under way must not come back with it.
+        let (fill, fence) = (self.ask.begin(&self.engine), self.engine.store.fence());
+        // What was purged for good validates nothing, and would be given this fence.
+        if matches!(&self.base, Base::Stored(located) if self.engine.is_gone(&self.ask, &located.object)) {
+            self.base = Base::Nothing;
+        }
         let mut conditions = vec![(header::RANGE, self.asked.value())];
         // RFC 9110 §13.1.5: else the whole, which is then another representation.
         if let Some(validator) = self.base.object().and_then(|object| partial::strong_validator(&object.head)) {
@@ -97,8 +109,6 @@ impl Parting {
         }
         let request = self.ask.fetch_whole(&self.engine, conditions);
         self.engine.metrics.fetched_range();
-        // Before the request leaves: what is invalidated while it is under way must not come back with it.
-        let (fill, fence) = (self.ask.begin(&self.engine), self.engine.store.fence());
         let request_time = self.engine.now();
         let response = self.ask.site.upstream.fetch(request).await.map_err(|error| Failure::Fetch(error.kind()))?;
         if response.status == StatusCode::NOT_MODIFIED {
@@ -185,16 +195,19 @@ impl Parting {
 
     /// More of what is stored: its head is as good as validated (RFC 9111 §3.4).
     async fn renewed(self, leader: Leader, located: Located, part: Part, response: FetchResponse, begun: Begun) {
-        let (policy, head) = (self.ask.policy(), &located.object.head);
+        let (policy, head) = (self.policy(), &located.object.head);
         let freshened =
             validate::freshen(head, self.view(), &response.headers, &policy, begun.times, response.trusted_age_ms);
         let object = match freshened {
-            // The fence stays: it is the lowest of the segments'.
-            Freshened::Updated(head) => {
-                let object = Object { head: Arc::from(head), ..located.object };
+            // All segments are of what the origin has now, as after a 304: so they have this fence.
+            Freshened::Updated(head) if !self.engine.is_gone(&self.ask, &located.object) => {
+                let fence = begun.fence.max(located.object.fence);
+                let object = Object { head: Arc::from(head), fence, ..located.object };
                 self.engine.store.commit(&located.key, object.clone());
                 object
             }
+            // Purged while this was under way: for those who asked before.
+            Freshened::Updated(_) => located.object,
             Freshened::NoLongerStorable | Freshened::OnlyHere | Freshened::Mismatch => {
                 self.engine.store.remove(&located.key);
                 located.object
@@ -205,7 +218,7 @@ impl Parting {
 
     /// A part of what nothing is stored of, or something else.
     async fn fresh(self, leader: Leader, part: Part, response: FetchResponse, begun: Begun) {
-        let policy = self.ask.policy();
+        let policy = self.policy();
         let admission =
             partial::admit(self.view(), &response.headers, part, &policy, begun.times, response.trusted_age_ms);
         let head = match admission {
@@ -268,7 +281,7 @@ impl Parting {
             fence: object.fence,
             length: Some(part.complete),
             stored: keeping,
-            own: own_fields(&response.headers, &self.ask.policy()),
+            own: own_fields(&response.headers, &self.policy()),
             below: below(response),
             peer: response.peer.to_string(),
             part: Some(Stretch { range: part.range, fragment, told }),
@@ -377,19 +390,18 @@ impl Parting {
     }
 
     /// Fetches what follows a fragment that is the beginning of the whole.
-    pub(crate) async fn lead_rest(self, leader: Leader) {
-        let Base::Stored(located) = &self.base else { return leader.release() };
+    pub(crate) async fn lead_rest(mut self, leader: Leader) {
         let (response, begun) = match self.fetch().await {
             Ok(arrived) => arrived,
             Err(failure) => return leader.fail(failure),
         };
-        let fragment = located.object.clone();
+        let fragment = self.base.object().cloned();
         let fetching = Fetching::new(&self.engine, &self.ask, None, self.private);
         if !matches!(response.status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
             return fetching.receive(leader, begun.seat, (begun.fill, begun.fence), response, begun.times).await;
         }
-        let policy = self.ask.policy();
-        let joined = rest(&fragment, self.asked, &response).and_then(|(whole, beginning)| {
+        let policy = self.policy();
+        let joined = fragment.and_then(|fragment| rest(&fragment, self.asked, &response)).and_then(|(whole, beginning)| {
             let view = RequestView { method: &Method::GET, headers: &self.ask.headers };
             let trusted = response.trusted_age_ms;
             match validate::freshen(&whole, view, &response.headers, &policy, begun.times, trusted) {
@@ -408,7 +420,7 @@ impl Parting {
         let frames = stream::iter([Ok(Frame::data(beginning))]).chain(BodyStream(body));
         response.body = UpstreamBody::from_body(StreamBody::new(frames));
         response.framing = BodyFraming::Length(complete);
-        fetching.fill(leader, begun.seat, begun.fill, begun.fence.min(fragment.fence), *head, response).await;
+        fetching.fill(leader, begun.seat, begun.fill, begun.fence, *head, response).await;
     }
 }
 
@@ -454,7 +466,10 @@ enum Ended {
 pub(crate) fn carve(body: UpstreamBody, skip: u64, take: u64) -> UpstreamBody {
     let state = (BodyStream(body), skip, take);
     let frames = stream::try_unfold(state, |(mut body, mut skip, take)| async move {
-        while take > 0 {
+        if take == 0 {
+            return Ok(None);
+        }
+        loop {
             let Some(frame) = body.next().await else {
                 return Err(FetchError::new(FetchErrorKind::PrematureClose));
             };
@@ -468,7 +483,6 @@ pub(crate) fn carve(body: UpstreamBody, skip: u64, take: u64) -> UpstreamBody {
                 return Ok(Some((Frame::data(rest), (body, skip, left))));
             }
         }
-        Ok(None)
     });
     UpstreamBody::from_body(StreamBody::new(frames))
 }

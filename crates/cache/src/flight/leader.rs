@@ -90,6 +90,10 @@ impl Leader {
             let window = budget.window(WINDOW_BYTES);
             {
                 let mut state = lock(&self.flight.state);
+                if window < state.window_bytes {
+                    state.window_bytes = window;
+                    state.trim();
+                }
                 state.window_bytes = window;
                 if state.positions.is_empty() && (window > 0 || state.window.is_empty()) {
                     return Room::Nobody;
@@ -109,6 +113,15 @@ impl Leader {
                     lock(&self.flight.state).leave_laggards();
                 }
             }
+        }
+    }
+
+    /// Holds no more than must be held, where memory is tight: nobody will see to it later.
+    pub(crate) fn leave(&self, budget: &Inflight) {
+        if budget.is_tight() {
+            let mut state = lock(&self.flight.state);
+            state.window_bytes = 0;
+            state.trim();
         }
     }
 
