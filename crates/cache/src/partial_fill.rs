@@ -396,13 +396,14 @@ impl Parting {
             Err(failure) => return leader.fail(failure),
         };
         let fragment = self.base.object().cloned();
+        let ask = Arc::clone(&self.ask);
         let fetching = Fetching::new(&self.engine, &self.ask, None, self.private);
         if !matches!(response.status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
             return fetching.receive(leader, begun.seat, (begun.fill, begun.fence), response, begun.times).await;
         }
-        let policy = self.policy();
+        let policy = ask.policy_for(StatusCode::OK);
         let joined = fragment.and_then(|fragment| rest(&fragment, self.asked, &response)).and_then(|(whole, beginning)| {
-            let view = RequestView { method: &Method::GET, headers: &self.ask.headers };
+            let view = RequestView { method: &Method::GET, headers: &ask.headers };
             let trusted = response.trusted_age_ms;
             match validate::freshen(&whole, view, &response.headers, &policy, begun.times, trusted) {
                 Freshened::Updated(head) => Some((head, beginning)),
