@@ -155,11 +155,27 @@ fn is_authority(text: &str) -> bool {
             None => (text, Some("")),
         },
     };
-    let is_name = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b));
+    let is_name = |host: &str| host.bytes().all(|b| NAME.get(usize::from(b)).is_some_and(|is| *is));
     let is_port =
         |port: &str| port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
     !host.is_empty() && (text.starts_with('[') || is_name(host)) && port.is_some_and(is_port)
 }
+
+/// RFC 3986 §3.2.2: bytes of a reg-name.
+static NAME: [bool; 256] = {
+    let (mut bytes, others) = ([false; 256], b"-._~%!$&'()*+,;=");
+    let mut byte = 0;
+    while byte < 128 {
+        bytes[byte as usize] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        bytes[others[at] as usize] = true;
+        at += 1;
+    }
+    bytes
+};
 
 fn lower(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
