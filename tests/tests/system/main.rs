@@ -5,9 +5,12 @@
 
 mod bad_input;
 mod fleet;
+mod idlers;
 mod memory;
 mod partial;
 mod reload;
+mod restart;
+mod rules;
 mod soak;
 mod tiers;
 mod tls;
