@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use perigee_semantics::status::{CacheStatus, Fwd};
 
-use crate::body::Body;
+use crate::{ask::Ask, body::Body};
 
 /// A response, and how it came about.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        entry(name).detail(reason).append_to(headers);
+        entry(name).detail(reason).append_plainly_to(headers);
         Self::new(response, cache, reason)
     }
 
@@ -40,7 +40,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-        entry(name).detail("redirect").append_to(headers);
+        entry(name).detail("redirect").append_plainly_to(headers);
         Self::new(response, "pass", "redirect")
     }
 }
@@ -90,7 +90,16 @@ impl<'a> Entry<'a> {
         self.0.detail = Some(detail);
         self
     }
-    pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
+    /// As the request may see it.
+    pub(crate) fn append_to(&self, headers: &mut HeaderMap, ask: &Ask) {
+        if ask.debug {
+            CacheStatus { key: Some(&ask.key.to_string()), ..self.0 }.append_to(headers);
+        } else {
+            self.0.append_to(headers);
+        }
+    }
+    /// Without its key.
+    pub(crate) fn append_plainly_to(&self, headers: &mut HeaderMap) {
         self.0.append_to(headers);
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Ask {
     pub(crate) peer_proof: Option<String>,
     /// Where interim responses go that come while this is fetched.
     pub(crate) interim: Option<Interim>,
+    /// Whether Cache-Status says the key.
+    pub(crate) debug: bool,
 }
 
 /// A request that is answered at once, and why.
@@ -111,6 +113,7 @@ impl Ask {
             return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: "cdn-loop", site: Some(site) });
         }
 
+        let debug = engine.may_debug(&parts.headers);
         let Parts { method, mut headers, version, .. } = parts;
         fields::strip_hop_by_hop(&mut headers);
         fields::strip_internal(&mut headers);
@@ -157,6 +160,7 @@ impl Ask {
             generation: snapshot.generation,
             peer_proof: peer.map(|peer| peer.proof),
             interim: None,
+            debug,
             site,
         })
     }

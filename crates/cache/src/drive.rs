@@ -332,7 +332,8 @@ impl Engine {
         why: Why,
         follows: bool,
     ) -> Answer {
-        let entry = why.entry(&self.config.name).fwd_status(Some(filling.head.status.as_u16()));
+        let status = if filling.part.is_some() { StatusCode::PARTIAL_CONTENT } else { filling.head.status };
+        let entry = why.entry(&self.config.name).fwd_status(Some(status.as_u16()));
         let said = Said {
             cache: if follows { "collapsed" } else { "miss" },
             reason: why.reason,
@@ -496,7 +497,7 @@ impl Engine {
         if reason != fwd.as_str() {
             member = member.detail(reason);
         }
-        member.append_to(headers);
+        member.append_to(headers, ask);
         towards_downstream(self, ask, status, headers);
         let mut answer = Answer::new(response, cache, reason);
         answer.upstream = peer;

@@ -19,6 +19,7 @@ use crate::{
     answer::Answer,
     ask::{Ask, Refusal},
     body::Body,
+    debug::Debuggers,
     flight::Flights,
     inflight::{Held, Inflight},
     metrics::Metrics,
@@ -62,6 +63,7 @@ pub struct Engine {
     pub(crate) via: Option<HeaderValue>,
     /// Writers of variant indexes take turns, per shard of keys.
     index_turns: [tokio::sync::Mutex<()>; INDEX_TURNS],
+    pub(crate) debuggers: Debuggers,
     snapshot: ArcSwap<Snapshot>,
     clock: Clock,
     recorder: Arc<dyn Recorder>,
@@ -97,6 +99,7 @@ impl Engine {
             inflight,
             connections: Mutex::default(),
             index_turns,
+            debuggers: Debuggers::none(),
             snapshot,
             clock,
             recorder,

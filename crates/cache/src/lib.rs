@@ -7,6 +7,7 @@
 mod answer;
 mod ask;
 mod body;
+mod debug;
 mod drive;
 mod engine;
 mod error;

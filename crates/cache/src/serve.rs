@@ -122,7 +122,7 @@ pub(crate) fn serve(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, said
     }
     // RFC 9111 §5.1: seconds, rounded down; a peer gets the milliseconds beside it.
     headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
-    said.entry.append_to(headers);
+    said.entry.append_to(headers, ask);
     ask::vouch(engine, ask, age_ms, headers);
     towards_downstream(engine, ask, head.status, headers);
     Answer::new(response, said.cache, said.reason)

@@ -84,6 +84,13 @@ impl Authorizer {
         let known = find(&admin.tokens, token).ok_or(Denied::Unknown)?;
         if known.scopes.contains(&scope) { Ok(known.name.clone()) } else { Err(Denied::Scope(word(scope))) }
     }
+
+    /// Whether the token may do what `scope` says.
+    pub fn permits(&self, token: &[u8], scope: Scope) -> bool {
+        let token = token.trim_ascii();
+        let is_token = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
+        is_token && find(&self.0.load().tokens, token).is_some_and(|known| known.scopes.contains(&scope))
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -132,6 +139,19 @@ mod tests {
         }
         let said = authorizer().authorize(&headers, scope);
         assert_eq!(said, expected.map(str::to_owned), "{authorization:?} {scope:?}");
+    }
+
+    #[test]
+    fn bare_tokens() {
+        let authorizer = authorizer();
+        let check = |token: &[u8], scope: Scope, expected: bool| assert_eq!(authorizer.permits(token, scope), expected);
+        check(b"one", Scope::Read, true);
+        check(b" one ", Scope::Read, true);
+        check(b"two", Scope::Read, false);
+        for unknown in [&b""[..], b"Bearer one", b"on", &[b'x'; TOKEN_BYTES_MAX], &[b'x'; TOKEN_BYTES_MAX + 1]] {
+            check(unknown, Scope::Read, false);
+        }
+        assert!(!Authorizer::new(Admin::default()).permits(b"one", Scope::Read));
     }
 
     #[test]

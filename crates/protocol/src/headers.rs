@@ -19,6 +19,9 @@ pub const KEY_SCHEME: HeaderName = HeaderName::from_static("perigee-key-scheme")
 /// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
 pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
 
+/// Request: an operator's token, for which Cache-Status says the key. Of clients, and believed as far as the token is known.
+pub const DEBUG: HeaderName = HeaderName::from_static("perigee-debug");
+
 /// Whether a field is ours alone. Header names in `http` are lower-case already.
 pub fn is_internal(name: &HeaderName) -> bool {
     name.as_str().starts_with(INTERNAL_PREFIX)

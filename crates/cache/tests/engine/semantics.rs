@@ -322,7 +322,8 @@ async fn fields_that_are_private_or_to_be_validated_are_of_one_response() {
     ",
     )
     .await;
-    let reply = "reply /g 301 ; cache-control: max-age=60, private=\"set-cookie, connection\" ; set-cookie: a=b | moved";
+    let reply =
+        "reply /g 301 ; cache-control: max-age=60, private=\"set-cookie, connection\" ; set-cookie: a=b | moved";
     let (first, then) = ("GET /g => 301 moved", "GET /g => 301 moved ; set-cookie: - ; cache-status: *hit*");
     for (policy, own) in [(SetCookie::Store, "a=b"), (SetCookie::Strip, "-")] {
         let script = format!("{reply}\n{first} ; set-cookie: {own}\n{then}");
@@ -645,4 +646,21 @@ async fn any_final_status_may_be_kept_that_says_how_long() {
     ",
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_key_is_for_those_who_may_read_it() {
+    let world = World::edge().await;
+    world.engine.show_keys_to(|token| token == b"secret");
+    let script = "
+        reply /a?q=1 200 ; cache-control: max-age=60 | v1
+        GET /a?q=1 ; perigee-debug: secret => 200 ; cache-status: *stored; key=\"www http://www.example/a?q=1\"
+        GET /a?q=1 ; perigee-debug: secret => 200 ; cache-status: fra; hit; ttl=60; key=\"www http://www.example/a?q=1\"
+        GET /a?q=1 ; perigee-debug: Secret => 200 ; cache-status: fra; hit; ttl=60
+        GET /a?q=1 => 200 ; cache-status: fra; hit; ttl=60
+        reply /n 200 ; cache-control: no-store | v1
+        GET /n ; perigee-debug: secret => 200 ; cache-status: *key=*detail=no-store
+    ";
+    play(&world, script).await;
+    assert!(!world.origin.last().contains_key("perigee-debug"), "a token goes no further");
 }
