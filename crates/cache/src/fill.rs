@@ -31,7 +31,7 @@ use crate::{
 pub(crate) type Private = (Box<FetchResponse>, &'static str, Held);
 
 /// Of `first_byte_timeout`, the part after which a fetch is slow: followers need not wait for it any more.
-const SLOW_PART: u32 = 3;
+pub(crate) const SLOW_PART: u32 = 3;
 
 /// One fetch for the store.
 pub(crate) struct Fetching {

@@ -18,14 +18,14 @@ use perigee_store::{Body as StoredBody, Object};
 use tokio::sync::oneshot;
 
 use crate::{
-    answer::{Answer, entry},
+    answer::Answer,
     ask::Ask,
     body::BodyError,
     drive::{Found, Located, Why, may_share},
     engine::Engine,
     error::Failure,
     fill::Private,
-    flight::{Filling, Flights, Joined, Phase, Reader},
+    flight::{Filling, Flights, Joined, Leader, Phase, Reader},
     partial_fill::{Base, Parting, carve, content_length},
     segments::{self, Carrier, Source},
     serve::{Content, Said, serve},
@@ -80,7 +80,7 @@ impl Engine {
             .filter(|_| ask_first)
             .and_then(|wanted| segments::gap(self, object, wanted.first, wanted.last.saturating_add(1)));
         let Some(gap) = gap else {
-            let entry = entry(&self.config.name).fwd(why.fwd).stored(true);
+            let entry = why.entry(&self.config.name).stored(true);
             let said = Said { cache: "miss", reason: why.reason, entry, own: None, below: None };
             return serve(self, ask, Content::Stored(located.object), said);
         };
@@ -111,26 +111,31 @@ impl Engine {
             return self.fetch_part_alone(ask, located, asked, why).await;
         }
         let key = key_of(ask, located.as_ref().map(|located| &located.object), asked);
-        match self.board(ask, &key) {
-            Joined::Bypass => self.pass(ask, None, Why { fwd: why.fwd, reason: "known-private" }).await,
-            Joined::Missed => self.fetch_part_alone(ask, located, asked, why).await,
-            Joined::Leader(leader, reader) => self.lead_part(ask, leader, reader, located, asked, why).await,
-            Joined::Follower(reader) => match reader.phase().await {
+        // Once more, where the leader is slow: those who find it so begin a second flight together.
+        for _ in 0..2 {
+            let reader = match self.board(ask, &key) {
+                Joined::Bypass => return self.pass(ask, None, Why { fwd: why.fwd, reason: "known-private" }).await,
+                Joined::Missed => break,
+                Joined::Leader(leader, reader) => {
+                    return self.lead_part(ask, leader, reader, located, asked, why).await;
+                }
+                Joined::Follower(reader) => reader,
+            };
+            match reader.soon().await {
+                None => {}
+                Some(Phase::Failed(failure)) => return self.failed(ask, None, failure),
                 // A fetch that began before an invalidation is not for those who asked after it.
-                Phase::Streaming(filling)
+                Some(Phase::Streaming(filling))
                     if may_share(&filling.head, ask)
                         && !self.store.removed_since(&ask.key, filling.fill)
                         && self.store.verdict(&ask.key, &filling.head.tags, filling.fence) == Verdict::Clean =>
                 {
-                    self.answer_part(ask, reader, filling, asked, why, true).await
+                    return self.answer_part(ask, reader, filling, asked, why, true).await;
                 }
-                Phase::Failed(failure) => self.failed(ask, None, failure),
-                _ => {
-                    drop(reader);
-                    self.fetch_part_alone(ask, located, asked, why).await
-                }
-            },
+                Some(_) => break,
+            }
         }
+        self.fetch_part_alone(ask, located, asked, why).await
     }
 
     async fn fetch_part_alone(
@@ -147,7 +152,7 @@ impl Engine {
     async fn lead_part(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        leader: crate::flight::Leader,
+        leader: Leader,
         reader: Reader,
         located: Option<Located>,
         asked: Asked,
@@ -190,18 +195,7 @@ impl Engine {
             RangeAnswer::Many(_) => false,
         };
         if served || validate::evaluate(ask.view(), &filling.head) != Precondition::Proceed {
-            let entry = entry(&self.config.name).fwd(why.fwd).fwd_status(Some(StatusCode::PARTIAL_CONTENT.as_u16()));
-            let said = Said {
-                cache: if follows { "collapsed" } else { "miss" },
-                reason: why.reason,
-                entry: entry.stored(filling.stored).collapsed(follows),
-                own: (!follows).then(|| Arc::clone(&filling)),
-                below: filling.below.clone(),
-            };
-            let peer = filling.peer.clone();
-            let mut answer = serve(self, ask, Content::Flying(reader, filling), said);
-            answer.upstream = peer;
-            return answer;
+            return self.stream(ask, reader, filling, why, follows);
         }
         drop(reader);
         match ask.headers.get(header::IF_RANGE) {
@@ -268,8 +262,10 @@ fn sort_fragment(ask: &Ask, located: Located) -> Found {
         RangeAnswer::Many(_) | RangeAnswer::Whole => false,
     };
     // It cannot be validated: a 304 would be about the whole.
-    let fresh =
-        matches!(reuse::judge(&whole, ask.view(), &ask.policy(), ask.now), Reuse::Fresh | Reuse::StaleByRequest);
+    let fresh = matches!(
+        reuse::judge(&whole, ask.view(), &ask.policy_for(whole.status), ask.now),
+        Reuse::Fresh | Reuse::StaleByRequest
+    );
     match (answers, fresh) {
         (true, true) => Found::Object(located),
         _ => Found::Fragment(located),
@@ -309,20 +305,20 @@ impl Source {
         let asked = Asked::Run { first: gap.first, last: Some(gap.last) };
         let shared = !ask.headers.contains_key(header::AUTHORIZATION);
         let joined = if shared { engine.board(ask, &key_of(ask, Some(&self.object), asked)) } else { Joined::Missed };
-        let reader = match joined {
-            Joined::Follower(reader) => reader,
-            Joined::Leader(leader, reader) => {
-                self.spawn(leader, asked);
-                reader
-            }
-            Joined::Missed | Joined::Bypass => {
-                let (leader, reader) = Flights::alone();
-                self.spawn(leader, asked);
-                reader
+        let own = match joined {
+            Joined::Follower(reader) => reader.soon().await.map(|phase| (reader, phase)).ok_or(None),
+            Joined::Leader(leader, reader) => Err(Some(self.lead_gap(leader, reader, asked))),
+            Joined::Missed | Joined::Bypass => Err(None),
+        };
+        let (mut reader, phase) = match own {
+            Ok(shared) => shared,
+            Err(own) => {
+                let own = own.unwrap_or_else(|| self.lead_gap_alone(asked));
+                let phase = own.phase().await;
+                (own, phase)
             }
         };
-        let mut reader = reader;
-        match reader.phase().await {
+        match phase {
             Phase::Streaming(filling) => match &filling.part {
                 Some(part) if filling.fill == self.object.fill && !part.fragment && part.range.first <= position => {
                     let start = part.range.first;
@@ -339,9 +335,15 @@ impl Source {
         }
     }
 
-    fn spawn(&self, leader: crate::flight::Leader, asked: Asked) {
+    fn lead_gap_alone(&self, asked: Asked) -> Reader {
+        let (leader, reader) = Flights::alone();
+        self.lead_gap(leader, reader, asked)
+    }
+
+    fn lead_gap(&self, leader: Leader, reader: Reader, asked: Asked) -> Reader {
         let (private, _) = oneshot::channel();
         let base = Base::Begun(self.object.clone());
         tokio::spawn(Parting::new(&self.engine, &self.ask, base, asked, private).lead(leader));
+        reader
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     drive::{Found, Located, below},
     engine::Engine,
     error::Failure,
-    fill::{Fetching, Private, Sink, commit, commit_in_turn},
+    fill::{Fetching, Private, SLOW_PART, Sink, commit, commit_in_turn},
     flight::{Cut, Filling, Leader, Room},
     inflight::{FETCH_BYTES, Held},
     segments::{self, SEGMENT, Stretch},
@@ -94,7 +94,7 @@ impl Parting {
         self.ask.policy_for(StatusCode::OK)
     }
 
-    async fn fetch(&mut self) -> Result<(FetchResponse, Begun), Failure> {
+    async fn fetch(&mut self, leader: &Leader) -> Result<(FetchResponse, Begun), Failure> {
         let Some(seat) = self.engine.inflight.seat(FETCH_BYTES).await else { return Err(Failure::Memory) };
         // Before the request leaves: what is invalidated while it is under way must not come back with it.
         let (fill, fence) = (self.ask.begin(&self.engine), self.engine.store.fence());
@@ -110,7 +110,9 @@ impl Parting {
         let request = self.ask.fetch_whole(&self.engine, conditions);
         self.engine.metrics.fetched_range();
         let request_time = self.engine.now();
-        let response = self.ask.site.upstream.fetch(request).await.map_err(|error| Failure::Fetch(error.kind()))?;
+        let patience = self.ask.site.model.upstream.first_byte_timeout / SLOW_PART;
+        let fetch = self.ask.site.upstream.fetch(request);
+        let response = leader.watch(patience, fetch).await.map_err(|error| Failure::Fetch(error.kind()))?;
         if response.status == StatusCode::NOT_MODIFIED {
             // Nothing that we asked can be answered so.
             return Err(Failure::Fetch(FetchErrorKind::Protocol));
@@ -120,7 +122,7 @@ impl Parting {
     }
 
     pub(crate) async fn lead(mut self, leader: Leader) {
-        let (response, begun) = match self.fetch().await {
+        let (response, begun) = match self.fetch(&leader).await {
             Ok(arrived) => arrived,
             Err(failure) => return leader.fail(failure),
         };
@@ -391,7 +393,7 @@ impl Parting {
 
     /// Fetches what follows a fragment that is the beginning of the whole.
     pub(crate) async fn lead_rest(mut self, leader: Leader) {
-        let (response, begun) = match self.fetch().await {
+        let (response, begun) = match self.fetch(&leader).await {
             Ok(arrived) => arrived,
             Err(failure) => return leader.fail(failure),
         };
@@ -402,14 +404,15 @@ impl Parting {
             return fetching.receive(leader, begun.seat, (begun.fill, begun.fence), response, begun.times).await;
         }
         let policy = ask.policy_for(StatusCode::OK);
-        let joined = fragment.and_then(|fragment| rest(&fragment, self.asked, &response)).and_then(|(whole, beginning)| {
-            let view = RequestView { method: &Method::GET, headers: &ask.headers };
-            let trusted = response.trusted_age_ms;
-            match validate::freshen(&whole, view, &response.headers, &policy, begun.times, trusted) {
-                Freshened::Updated(head) => Some((head, beginning)),
-                Freshened::NoLongerStorable | Freshened::OnlyHere | Freshened::Mismatch => None,
-            }
-        });
+        let joined =
+            fragment.and_then(|fragment| rest(&fragment, self.asked, &response)).and_then(|(whole, beginning)| {
+                let view = RequestView { method: &Method::GET, headers: &ask.headers };
+                let trusted = response.trusted_age_ms;
+                match validate::freshen(&whole, view, &response.headers, &policy, begun.times, trusted) {
+                    Freshened::Updated(head) => Some((head, beginning)),
+                    Freshened::NoLongerStorable | Freshened::OnlyHere | Freshened::Mismatch => None,
+                }
+            });
         // Without a strong validator the two may be of different representations (RFC 9110 §15.3.7.3): all anew.
         let Some((head, beginning)) = joined else {
             drop((response, begun));

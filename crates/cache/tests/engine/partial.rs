@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use perigee_upstream::{FetchError, FetchErrorKind, FetchRequest, FetchResponse, UpstreamBody};
 
-use crate::{dialogue::play, world::World};
+use crate::{dialogue::play, purge::purge, world::World};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -482,6 +482,49 @@ async fn an_invalidation_takes_the_parts_too() {
     origin.says(|says| says.version = 1);
     assert!(range(&world, 1, "1000000-1000009", 1_000_000, 1_000_009).await.contains("fwd=uri-miss"));
     whole(&world, 1, 8 * SEGMENT).await;
+}
+
+/// Rule 6 of the blueprint: the fence is the lowest of the segments', and a purge starts a new generation.
+#[tokio::test]
+async fn rule_6_parts_from_before_a_purge_are_never_joined_to_later_ones() {
+    for scope in ["url /big", "prefix /b", "tag red", "site", "everything"] {
+        let world = World::edge().await;
+        let length = 8 * SEGMENT;
+        let fields = [("cache-control", "max-age=60"), ("etag", "\"1\""), ("surrogate-key", "red")];
+        let origin = Origin::of(&world, length, &fields);
+        range(&world, 0, "1000000-1000009", 1_000_000, 1_000_009).await;
+        range(&world, 0, "0-9", 0, 9).await;
+        world.settle().await;
+        purge(&world, &format!("hard {scope}")).await;
+        // An origin may forget to change its tag.
+        origin.says(|says| says.version = 1);
+        let said = range(&world, 1, "1000000-1000009", 1_000_000, 1_000_009).await;
+        assert!(said.contains("fwd=uri-miss") && said.contains("purged"), "{scope}: {said}");
+        whole(&world, 1, length).await;
+        world.settle().await;
+        assert_eq!(origin.asked(), "786432-1048575 0-262143? 786432-1048575 0-786431? 1048576-2097151?", "{scope}");
+        // A soft purge: what is there is validated before it is used, by what is missing if that comes first.
+        purge(&world, &format!("soft {scope}")).await;
+        assert!(range(&world, 1, "0-9", 0, 9).await.contains("fwd-status=304"), "{scope}");
+        assert!(range(&world, 1, "0-9", 0, 9).await.contains("; hit"), "{scope}");
+    }
+}
+
+/// The same while the fetch is under way: those who asked before have their answer, and nobody after.
+#[tokio::test]
+async fn rule_6_a_part_on_its_way_when_a_purge_is_acknowledged_is_not_reused() {
+    let world = World::edge().await;
+    let origin = Origin::tagged(&world, 64 * MIB);
+    range(&world, 0, "0-9", 0, 9).await;
+    world.settle().await;
+    let early = world.send("GET", "/big", &[("range", "bytes=20000000-24000000")]).await;
+    purge(&world, "hard url /big").await;
+    origin.says(|says| says.version = 1);
+    range(&world, 1, "20000000-24000000", 20_000_000, 24_000_000).await;
+    assert!(early.into_body().collect().await.unwrap().to_bytes() == piece(0, 20_000_000, 4_000_001));
+    world.settle().await;
+    assert!(range(&world, 1, "20000000-24000000", 20_000_000, 24_000_000).await.contains("; hit"));
+    range(&world, 1, "0-9", 0, 9).await;
 }
 
 async fn edge(script: &str) {
