@@ -168,6 +168,8 @@ impl Choice {
 
     /// The place of the rule of a response with that status.
     pub fn index_for(&self, rules: &[Rule], status: u16) -> Option<usize> {
+        // RFC 9110 §15.3.7, §15.4.5: parts of a 200, and word that one still holds, whoever asked for them so.
+        let status = if matches!(status, 206 | 304) { 200 } else { status };
         let fits = |index: &usize| {
             rules.get(*index).is_some_and(|rule| rule.when.status.iter().any(|pattern| pattern.matches(status)))
         };

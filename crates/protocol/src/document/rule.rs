@@ -163,7 +163,12 @@ fn cookie_name(value: &Value<'_>) -> Option<String> {
 
 fn status(value: &Value<'_>) -> Option<StatusPattern> {
     if !value.is_string() {
-        return value.integer(200..=599).and_then(|status| u16::try_from(status).ok()).map(StatusPattern::One);
+        let status = value.integer(200..=599).and_then(|status| u16::try_from(status).ok())?;
+        if matches!(status, 206 | 304) {
+            value.wrong("must not be 206 or 304, which count as the 200 that they are of", "say 200");
+            return None;
+        }
+        return Some(StatusPattern::One(status));
     }
     value.choice(&[
         ("2xx", StatusPattern::Class(2)),
@@ -178,13 +183,21 @@ fn fields(value: &Value<'_>) -> Option<Vec<(HeaderName, Vec<TextPattern>)>> {
     let law = format!(
         "must be visible ASCII with inner spaces only, * for any run; at most {PATH_PATTERN_BYTES_MAX} bytes with at most {PATH_PATTERN_STARS_MAX} *"
     );
-    named(value, |value| {
+    let fields = named(value, |value| {
         some(value, |value| {
             value.parse(&law, |text| {
                 (is_value(text) && is_short(text) && !text.is_empty()).then(|| TextPattern(text.into()))
             })
         })
-    })
+    })?;
+    if fields.iter().any(|(name, _)| *name == header::HOST) {
+        value.wrong(
+            "must not name Host, which the request's fields are without",
+            "say host = \"www.example.com\" in match",
+        );
+        return None;
+    }
+    Some(fields)
 }
 
 fn rule_cache(value: &Value<'_>, has_geo: bool) -> Option<RuleCache> {

@@ -78,7 +78,7 @@ fn matching() {
 #[test]
 fn the_first_that_matches_fires() {
     let rules = rules(
-        "[[site.rule]]\nmatch = { path = \"/a/*\", status = 404 }\n[[site.rule]]\nmatch = { path = \"/b/*\", status = \"5xx\" }\n\
+        "[[site.rule]]\nmatch = { path = \"/a/*\", status = 404 }\n[[site.rule]]\nmatch = { path = \"/b/*\", status = [200, \"5xx\"] }\n\
          [[site.rule]]\nmatch = { path = \"/a/x\" }\n[[site.rule]]\nmatch = { status = [404, 410] }\n[[site.rule]]\nmatch = { path = \"*\" }",
     );
     let check = |path: &str, request: Option<usize>, by_status: &[(u16, Option<usize>)]| {
@@ -92,7 +92,11 @@ fn the_first_that_matches_fires() {
     };
     check("/a/x", Some(2), &[(200, Some(2)), (404, Some(0)), (410, Some(2))]);
     check("/a/y", Some(4), &[(200, Some(4)), (404, Some(0)), (410, Some(3)), (500, Some(4))]);
-    check("/b/y", Some(4), &[(503, Some(1)), (404, Some(3)), (200, Some(4))]);
+    check(
+        "/b/y",
+        Some(4),
+        &[(503, Some(1)), (404, Some(3)), (200, Some(1)), (206, Some(1)), (304, Some(1)), (301, Some(4))],
+    );
     assert_eq!(choose(&rules[..2], "GET a/c"), Choice::default());
     assert_eq!(choose(&rules[..2], "GET a/b/").index_for(&rules, 404), None);
 }

@@ -32,7 +32,7 @@ fn matches() {
     );
     check_and(
         "[[site.rule]]\nmatch = { path = [\"/a?b\", \"/c\", \"/c\"], extension = [\"JPG\", \"jpg\", \".png\"], host = [\"*\", \"a:80\"], method = \"GE T\", \
-         cookie = [\"a b\"], status = [200, 199, 600, \"1xx\", \"5XX\", 2.5], header = { \"X-A\" = \"\", \"x-a\" = \"1\", \"X-B\" = [], TE = \"*\" } }",
+         cookie = [\"a b\"], status = [200, 206, 304, 199, 600, \"1xx\", \"5XX\", 2.5], header = { \"X-A\" = \"\", \"x-a\" = \"1\", \"X-B\" = [], TE = \"*\" } }",
         expect![[r#"
             perigee.toml:20  site.www.rule[0].match.path[0] = "/a?b"
                 must be a path of visible ASCII that begins with / or *, at most 1024 bytes with at most 8 *, without ? and #; remove it for the default (any)
@@ -50,15 +50,19 @@ fn matches() {
                 must be a method, which is case-sensitive: "GET"; at most 32 bytes; remove it for the default (any)
             perigee.toml:20  site.www.rule[0].match.cookie[0] = "a b"
                 must be the name of a cookie (RFC 6265 §4.1.1: a token) of at most 256 bytes; remove it for the default (any)
-            perigee.toml:20  site.www.rule[0].match.status[1] = 199
+            perigee.toml:20  site.www.rule[0].match.status[1] = 206
+                must not be 206 or 304, which count as the 200 that they are of; say 200
+            perigee.toml:20  site.www.rule[0].match.status[2] = 304
+                must not be 206 or 304, which count as the 200 that they are of; say 200
+            perigee.toml:20  site.www.rule[0].match.status[3] = 199
                 must be 200..=599; remove it for the default (any)
-            perigee.toml:20  site.www.rule[0].match.status[2] = 600
+            perigee.toml:20  site.www.rule[0].match.status[4] = 600
                 must be 200..=599; remove it for the default (any)
-            perigee.toml:20  site.www.rule[0].match.status[3] = "1xx"
+            perigee.toml:20  site.www.rule[0].match.status[5] = "1xx"
                 must be "2xx" or "3xx" or "4xx" or "5xx"; remove it for the default (any)
-            perigee.toml:20  site.www.rule[0].match.status[4] = "5XX"
+            perigee.toml:20  site.www.rule[0].match.status[6] = "5XX"
                 must be "2xx" or "3xx" or "4xx" or "5xx"; remove it for the default (any)
-            perigee.toml:20  site.www.rule[0].match.status[5] = 2.5
+            perigee.toml:20  site.www.rule[0].match.status[7] = 2.5
                 must be a whole number, 200..=599, not a float; remove it for the default (any)
             perigee.toml:20  site.www.rule[0].match.header.X-A = ""
                 must be visible ASCII with inner spaces only, * for any run; at most 1024 bytes with at most 8 *; correct it or remove it
@@ -69,6 +73,13 @@ fn matches() {
             perigee.toml:20  site.www.rule[0].match.header.TE = "*"
                 must be under the name of a header field, none that frames messages or belongs to one hop, none of Perigee's own; correct it or remove it"#]],
     );
+}
+
+#[test]
+fn host_is_no_field_here() {
+    check_and("[[site.rule]]\nmatch = { header = { Host = \"a\" } }", expect![[r#"
+        perigee.toml:20  site.www.rule[0].match.header = { Host = "a" }
+            must not name Host, which the request's fields are without; say host = "www.example.com" in match"#]]);
 }
 
 #[test]
