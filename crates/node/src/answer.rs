@@ -48,7 +48,9 @@ pub(crate) async fn answer<S: HttpService>(
     if version == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
-    let mut response = each.service.call(request, &each.connection).await;
+    // Boxed for each request: hyper keeps room for this future for as long as the connection lives, and a service's is
+    // large. An idle connection so takes 8 to 16 KiB less, and the box of the last request is warm for the next.
+    let mut response = Box::pin(each.service.call(request, &each.connection)).await;
     if version == Version::HTTP_11 {
         poll_fn(|cx| each.connection.interims().poll_close(cx)).await;
     }

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use crate::http::Connection;
 
-/// How long a connection is idle until it is kept without hyper. Short of what people and programs pause between two
-/// requests that belong together.
-pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
+/// How long a connection is idle until it is kept without hyper. Shorter, and programs that ask again at once would make
+/// that state anew each time; longer, and thousands that come at once are all held in full: what an allocator has once
+/// asked of the system it seldom gives back.
+pub(crate) const PARK_AFTER: Duration = Duration::from_millis(200);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,14 +195,14 @@ mod tests {
         let check = |bodiless: bool, sees_heads: bool, ending: bool, expected: Option<Instant>| {
             let mut timing = Timing::new(start, HEADER, IDLE, sees_heads);
             timing.observe(Seen { bodiless, ..seen(1, 0, 1) }, || at(0));
-            assert_eq!(timing.parks(at(1000)), None, "busy");
+            assert_eq!(timing.parks(at(200)), None, "busy");
             timing.observe(Seen { bodiless, ..seen(1, 1, 1) }, || at(5));
             if ending {
                 timing.never_park();
             }
-            assert_eq!(timing.parks(at(1004)), None);
-            assert_eq!(timing.parks(at(1005)), expected);
-            assert_eq!(timing.deadline(), Some(at(if expected.is_some() { 1005 } else { 60_005 })));
+            assert_eq!(timing.parks(at(204)), None);
+            assert_eq!(timing.parks(at(205)), expected);
+            assert_eq!(timing.deadline(), Some(at(if expected.is_some() { 205 } else { 60_005 })));
             assert_eq!(timing.parks(at(60_005)), None, "then its time is up");
         };
         check(true, true, false, Some(at(5)));

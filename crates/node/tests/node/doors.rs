@@ -279,7 +279,7 @@ async fn idle_connections_are_parked_and_wake() {
 
 #[tokio::test]
 async fn parked_connections_have_an_end() {
-    let limits = Limits { idle_timeout: Duration::from_millis(1500), ..Limits::default() };
+    let limits = Limits { idle_timeout: Duration::from_millis(600), ..Limits::default() };
     let (bench, metrics) = proxied(limits, &[]);
     let mut client = Client::connect(bench.address).await;
     client.say("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
