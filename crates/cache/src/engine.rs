@@ -195,6 +195,7 @@ impl Engine {
                 let ask = Arc::new(ask);
                 record.site = Arc::clone(&ask.site.label);
                 record.generation = ask.generation;
+                record.rule = ask.choice.index().and_then(|index| u16::try_from(index).ok());
                 record.key = Some(ask.key_hash);
                 let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
                 self.drive(ask, body).await
@@ -240,6 +241,7 @@ impl Engine {
             upstream: String::new(),
             key: None,
             generation: 0,
+            rule: None,
             head_us: 0,
             total_us: 0,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),

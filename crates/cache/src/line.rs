@@ -46,6 +46,11 @@ pub(crate) fn write(record: &Record, line: &mut Vec<u8>) {
     hexadecimal(line, record.key);
     put(line, "\",\"generation\":");
     digits(line, record.generation);
+    put(line, ",\"rule\":");
+    match record.rule {
+        Some(rule) => digits(line, rule.into()),
+        None => put(line, "null"),
+    }
     put(line, ",\"head_us\":");
     digits(line, record.head_us);
     put(line, ",\"total_us\":");
@@ -165,6 +170,7 @@ mod tests {
             let record = Record { time: number, bytes: number, key: Some(number), ..crate::record::tests::record() };
             check(&record);
         }
-        check(&Record { method: Method::PUT, host: None, target: None, key: None, ..crate::record::tests::record() });
+        let (host, target, key, rule) = (None, None, None, None);
+        check(&Record { method: Method::PUT, host, target, key, rule, ..crate::record::tests::record() });
     }
 }

@@ -48,6 +48,8 @@ pub struct Record {
     pub key: Option<u64>,
     /// Of the document.
     pub generation: u64,
+    /// The request's rule by its place among the site's, from 0; null where none matched.
+    pub rule: Option<u16>,
     /// From the request's head to the response's, in microseconds.
     pub head_us: u64,
     /// To the end of the body, in microseconds.
@@ -147,6 +149,7 @@ pub(crate) mod tests {
             upstream: String::new(),
             key: Some(0x0123_4567_89ab_cdef),
             generation: 1,
+            rule: Some(3),
             head_us: 12,
             total_us: 34,
             user_agent: None,
