@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -18,12 +18,14 @@ use crate::object::FillId;
 
 /// Removals remembered. An older one has long been carried out on disk too.
 const REMEMBERED_MAX: usize = 64 * 1024;
+/// A power of two, of eight bytes each.
+const SLOTS: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Removed {
     seed: u64,
-    /// Nothing was ever removed: nobody needs the lock.
-    any: AtomicBool,
+    /// The last removal of the keys of each slot: what came after it is there, and needs no lock to know. Every hit asks.
+    last: Box<[AtomicU64]>,
     state: Mutex<State>,
 }
 
@@ -35,12 +37,16 @@ struct State {
 
 impl Removed {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, any: AtomicBool::new(false), state: Mutex::default() }
+        let last = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Self { seed, last, state: Mutex::default() }
     }
 
     /// From now on what came before `floor` under `key` is gone.
     pub(crate) fn note(&self, key: &CacheKey, floor: FillId) {
         let hash = key.hash128(self.seed);
+        if let Some(last) = self.last.get(slot(hash)) {
+            last.fetch_max(floor.count, Ordering::SeqCst);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.floors.insert(hash, floor);
         state.order.push_back((hash, floor));
@@ -50,17 +56,21 @@ impl Removed {
         {
             state.floors.remove(&oldest);
         }
-        self.any.store(true, Ordering::Release);
     }
 
     /// Whether `key` was removed after `stamp`.
     pub(crate) fn since(&self, key: &CacheKey, stamp: FillId) -> bool {
-        if !self.any.load(Ordering::Acquire) {
+        let hash = key.hash128(self.seed);
+        if self.last.get(slot(hash)).is_some_and(|last| stamp.count >= last.load(Ordering::SeqCst)) {
             return false;
         }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.floors.get(&key.hash128(self.seed)).is_some_and(|floor| stamp < *floor)
+        state.floors.get(&hash).is_some_and(|floor| stamp < *floor)
     }
+}
+
+fn slot(hash: u128) -> usize {
+    hash as usize % SLOTS
 }
 
 #[cfg(test)]

@@ -124,6 +124,10 @@ impl Store {
     /// What memory has under `key`. Neither waits nor allocates.
     pub fn memory_get(&self, key: &CacheKey) -> Option<Entry> {
         let found = self.inner.memory.get(&HeadRef(key))?;
+        // Whoever stores, or reads from disk, looks for a removal after it inserted: until it has, what is gone is there.
+        if found.value().stamp().is_some_and(|stamp| self.inner.removed.since(key, stamp)) {
+            return None;
+        }
         let entry = entry_of(found.value())?;
         self.inner.recent.mark(found.hash());
         self.inner.metrics.heads.memory.inc();

@@ -111,3 +111,20 @@ fn a_segment_that_the_disk_does_not_take_in_time_stays_in_memory() {
         assert_eq!(store.inner.metrics.segments.written.get(), 1);
     });
 }
+
+/// Whoever stores looks for a removal again after it inserted; in between the insertion is there for all to see.
+#[test]
+fn what_is_inserted_beside_its_removal_is_not_found() {
+    with_store(async |store| {
+        let fill = store.begin();
+        store.remove(&key());
+        let object = Object { head: head(), fill, fence: Seq::ZERO, body: Body::Inline(Bytes::from_static(b"x")) };
+        let entry = store.inner.insert_anywhere(RecordKey::Head(key()), Record::Head { object, encoded: 1 });
+        drop(entry);
+        assert!(store.inner.memory.contains(&HeadRef(&key())), "else this shows nothing");
+        assert!(store.memory_get(&key()).is_none());
+        assert_eq!(fill_found(store).await, None);
+        let later = commit(store);
+        assert_eq!(fill_found(store).await, Some(later));
+    });
+}
