@@ -409,7 +409,7 @@ impl Engine {
         };
         let stored = &located.object.head;
         let (times, policy) = (Times { request_time, response_time: self.now() }, ask.policy_for(stored.status));
-        if response.status.is_server_error()
+        if reuse::is_upstream_error(response.status)
             && reuse::serve_on_error(stored, &policy, times.response_time)
             && !self.is_gone(ask, &located.object)
         {

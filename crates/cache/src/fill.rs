@@ -81,7 +81,7 @@ impl Fetching {
             // We asked for the whole, without conditions; the client's own are not the upstream's to answer.
             return self.fall_back(leader, Failure::Fetch(FetchErrorKind::Protocol), Some(304));
         }
-        if response.status.is_server_error() && self.stale_is_better(times) {
+        if reuse::is_upstream_error(response.status) && self.stale_is_better(times) {
             let status = response.status.as_u16();
             return self.fall_back(leader, Failure::ServerError(status), Some(status));
         }

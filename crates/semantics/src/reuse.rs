@@ -203,9 +203,10 @@ pub fn serve_on_error(stored: &StoredHead, policy: &Policy<'_>, now: Timestamp) 
     freshness.is_fresh(now) || freshness.stale_for_ms(now) < sie_ms
 }
 
-/// Whether a response to our own request counts as a failure of upstream (RFC 5861 §4): 500, 502, 503 and 504.
+/// Whether a response to our own request counts as a failure of upstream, so that something stale may be better: any 5xx
+/// (RFC 9111 §4.3.3; RFC 5861 §4 names four of them).
 pub fn is_upstream_error(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+    status.is_server_error()
 }
 
 #[cfg(test)]
