@@ -79,11 +79,7 @@ impl Engine {
             return;
         }
         let target = ask.invalidation();
-        let scope = |group: Box<str>| Scope::Group {
-            site: target.site.clone(),
-            authority: target.authority.to_owned(),
-            group: group.into(),
-        };
+        let scope = |group: Box<str>| Scope::group(target.site, target.scheme, target.authority, &group);
         let scopes: Vec<Scope> = groups.into_iter().map(scope).collect();
         self.store.invalidate(&scopes, ask.now);
     }

@@ -51,6 +51,20 @@ Examples:
     /// Make and list the DNSSEC keys of a document's zone
     #[command(subcommand)]
     Dns(DnsCommand),
+    /// Take URLs, a part of a site, or everything out of nodes' caches
+    #[command(after_help = "\
+Asks POST /v1/purge of each node in the order given, and says what each acknowledged. From then on the node serves nothing that \
+was fetched before: with --soft only after asking upstream whether it still holds. Name the shields before the edges that ask \
+them, else an edge may fetch the old content again from a shield. The token needs the scope \"purge\" in [admin] tokens.
+
+Exits 1 and names the nodes that did not acknowledge.
+
+Examples:
+  perigee purge http://www.example.com/a?b=1 --node 127.0.0.1:9100 --token-file ops.token
+  perigee purge --site www --tag article-17 --soft --node 10.0.0.80:9100,10.0.0.81:9100 --token-file ops.token
+  perigee purge --site www --prefix /img/ --node 127.0.0.1:9100 --token-file ops.token
+  perigee purge --everything --yes --node 127.0.0.1:9100 --token-file ops.token")]
+    Purge(PurgeArgs),
     /// Run a whole CDN of eight regions on this machine
     Demo(DemoArgs),
     /// Run the demo's origin alone
@@ -207,6 +221,44 @@ Examples:
   perigee explain rule --document perigee.toml http://www.example.com/img/a.jpg
   perigee explain rule --document perigee.toml https://www.example.com/cart -H 'Cookie: session=1' --status 404")]
     Rule(ExplainRuleArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["url", "site", "everything"])))]
+pub(crate) struct PurgeArgs {
+    /// As clients ask: http://www.example.com/a?b. With all its variants, over http and https
+    #[arg(value_name = "URL", conflicts_with_all = ["site", "everything"])]
+    pub(crate) url: Vec<String>,
+    /// A site of the document: all of it, or what --prefix or --tag says
+    #[arg(long, value_name = "ID", conflicts_with = "everything")]
+    pub(crate) site: Option<String>,
+    /// All of the site whose path begins so
+    #[arg(long, value_name = "PATH", requires = "site", conflicts_with = "tag")]
+    pub(crate) prefix: Option<String>,
+    /// Of that host alone
+    #[arg(long, value_name = "HOST", requires = "prefix")]
+    pub(crate) host: Option<String>,
+    /// All of the site that carries this surrogate key; may be given several times
+    #[arg(long, value_name = "KEY", requires = "site")]
+    pub(crate) tag: Vec<String>,
+    /// All of all sites; wants --yes
+    #[arg(long)]
+    pub(crate) everything: bool,
+    /// Do not ask back
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Validate before the next use, instead of forgetting; a response may still be served when upstream fails
+    #[arg(long)]
+    pub(crate) soft: bool,
+    /// The nodes' admin listeners; shields first
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", value_delimiter = ',', required = true)]
+    pub(crate) node: Vec<SocketAddr>,
+    /// A file with the bearer token; without one, the variable PERIGEE_TOKEN holds the token itself
+    #[arg(long, value_name = "FILE", env = "PERIGEE_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print each node's JSON as it came
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The request that is asked about.

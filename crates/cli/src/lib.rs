@@ -12,6 +12,7 @@ mod dns;
 mod explain;
 mod geo;
 mod origin;
+mod purge;
 mod status;
 
 use std::{
@@ -58,6 +59,10 @@ fn perform(command: Command) -> anyhow::Result<bool> {
         }
         Command::Explain(command) => explain::explain(&command, out).map(|()| true),
         Command::Dns(command) => dns::dns(&command, out).map(|()| true),
+        Command::Purge(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(purge::purge(&args, out))
+        }
         Command::Demo(args) => demo::run(&args).map(|()| true),
         Command::Origin(args) => origin::command::run(&args).map(|()| true),
     }

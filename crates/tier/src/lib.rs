@@ -12,6 +12,7 @@ mod explain;
 mod flags;
 mod options;
 mod process;
+mod purge;
 mod running;
 mod service;
 

@@ -24,7 +24,7 @@ use perigee_node::{
 };
 use perigee_protocol::{
     document::unsupported,
-    model::{Admin, Document},
+    model::{Admin, Document, Scope},
     proof::FleetSecret,
 };
 use perigee_semantics::{policy::Tier, time::Timestamp};
@@ -36,7 +36,7 @@ use crate::{
     budget,
     country::Countries,
     doors::{self, Tls},
-    explain,
+    explain, purge,
     options::{Options, Source},
     service::{EngineService, Logged},
 };
@@ -134,10 +134,12 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     budget::count_connections(&runtimes.control, &engine, metrics.connections.clone());
     metrics.reloads.set_generation(FIRST_GENERATION);
     let authorizer = Authorizer::new(place.admin);
+    let readers = authorizer.clone();
+    engine.show_keys_to(move |token| readers.permits(token, Scope::Read));
     let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
     let watcher = loaded
         .as_ref()
-        .map(|loaded| follow(loaded, &options, assembler, certificates, &engine, &authorizer, &metrics, runtimes));
+        .map(|loaded| follow(loaded, &options, assembler, (&engine, &authorizer, certificates), &metrics, runtimes));
 
     let admin = match options.admin {
         Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),
@@ -286,9 +288,7 @@ fn follow(
     loaded: &Loaded,
     options: &Options,
     assembler: Assembler,
-    certificates: Option<Arc<Certificates>>,
-    engine: &Arc<Engine>,
-    authorizer: &Authorizer,
+    (engine, authorizer, certificates): (&Arc<Engine>, &Authorizer, Option<Arc<Certificates>>),
     metrics: &NodeMetrics,
     runtimes: &Runtimes,
 ) -> DocumentWatcher {
@@ -333,8 +333,9 @@ fn admin(
     runtimes: &Runtimes,
 ) -> anyhow::Result<AdminServing> {
     let explaining = explain::routes(Arc::clone(engine));
+    let purging = purge::routes(Arc::clone(engine), Arc::clone(state), authorizer.clone());
     let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
-    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining);
+    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging);
     let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use perigee_protocol::{id::SiteId, model::Scheme};
+use perigee_protocol::{
+    id::SiteId,
+    model::{self, Scheme},
+};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{
-    key::{CacheKey, strip_default_port},
+    key::{CacheKey, normalise_query, strip_default_port},
+    policy::{Policy, Tier},
     tags,
 };
 
@@ -21,7 +25,8 @@ pub enum Scope {
     Url {
         /// Whose.
         site: SiteId,
-        /// Of the key: the site's `host_header` where it is set, else the client's host, with its port.
+        /// Of the key: the site's `host_header` where it is set, else the client's host; with its port, unless that is the
+        /// scheme's own.
         authority: String,
         /// Path and query in the form that is keyed.
         target: String,
@@ -125,10 +130,36 @@ impl Scope {
             }
             Self::Group { site, authority, group } => {
                 let site = site_of(site);
-                let authority = strip_default_port(authority, Scheme::Http).to_ascii_lowercase();
-                Target::Tag(site, group_hash(site, authority.as_bytes(), group))
+                Target::Tag(site, group_hash(site, authority.to_ascii_lowercase().as_bytes(), group))
             }
         }
+    }
+
+    /// A URL of a site, in every form in which its rules may have keyed it: they differ in the query. Any host of a site with
+    /// a `host_header` will do.
+    pub fn of_url(site: &model::Site, scheme: Scheme, authority: &str, path: &str, query: Option<&str>) -> Vec<Self> {
+        let authority = Self::authority_of(site, scheme, authority);
+        let mut scopes: Vec<Self> = Vec::new();
+        for rule in std::iter::once(None).chain(site.rules.iter().map(|rule| Some(&rule.cache))) {
+            let query = normalise_query(query, &Policy { cache: &site.cache, rule, tier: Tier::Edge });
+            let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+            let scope = Self::Url { site: site.id.clone(), authority: authority.clone(), target };
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        scopes
+    }
+
+    /// The authority that keys of a site have for a host that its clients use.
+    pub fn authority_of(site: &model::Site, scheme: Scheme, authority: &str) -> String {
+        strip_default_port(site.host_header.as_deref().unwrap_or(authority), scheme).to_ascii_lowercase()
+    }
+
+    /// A cache group of the origin that keys name so.
+    pub fn group(site: &SiteId, scheme: Scheme, authority: &str, group: &str) -> Self {
+        let authority = strip_default_port(authority, scheme).to_ascii_lowercase();
+        Self::Group { site: site.clone(), authority, group: group.to_owned() }
     }
 
     /// The word in answers, logs and metrics.
@@ -144,9 +175,8 @@ impl Scope {
     }
 }
 
-/// As in a key: authority in lower case without the default port, NUL, path and query.
+/// As in a key: authority in lower case, NUL, path and query.
 fn joined(authority: &str, target: &str) -> Vec<u8> {
-    let authority = strip_default_port(authority, Scheme::Http);
     let mut bytes = authority.to_ascii_lowercase().into_bytes();
     bytes.push(0);
     bytes.extend_from_slice(target.as_bytes());

@@ -66,7 +66,7 @@ fn check(purged: &str, key: &CacheKey, tagged: &[&str], expected: Option<&str>) 
         let before = ledger.applied();
         let after = apply(&mut ledger, kind, &[purged]);
         let tags = boxed(tagged);
-        for key in [key.clone(), key.variant(9)] {
+        for key in [key.clone(), key.variant(9), key.clone().with_parts(b"device\0mobile")] {
             let subject = Subject::new(&key, &tags, SEED).unwrap();
             let found = ledger.verdict(subject, before).reason().map(str::to_owned);
             assert_eq!(found, expected.map(|word| format!("{prefix}{word}")), "{purged} against {key} {tagged:?}");
@@ -84,7 +84,7 @@ fn rule_1_reuse_only_if_no_matching_purge_is_above_the_fence() {
         check("site www", key, &[], Some("purged-by-site"));
         check("site shop", key, &[], None);
         check("url www a.example/img/x.png?v=1", key, &[], Some("purged-by-url"));
-        check("url www A.EXAMPLE:80/img/x.png?v=1", key, &[], Some("purged-by-url"));
+        check("url www A.EXAMPLE/img/x.png?v=1", key, &[], Some("purged-by-url"));
         check("url www a.example/img/x.png", key, &[], None);
         check("url www a.example/img/x.png?v=2", key, &[], None);
         check("url www b.example/img/x.png?v=1", key, &[], None);
@@ -102,7 +102,7 @@ fn rule_1_reuse_only_if_no_matching_purge_is_above_the_fence() {
         check("tag www red", key, &[], None);
         check("tag shop red", key, &["red"], None);
         // A group (RFC 9875 §3) is one origin's: a tag of its name is another thing.
-        check("group www A.example:80 red", key, &["\u{1}red"], Some("purged-by-tag"));
+        check("group www A.example red", key, &["\u{1}red"], Some("purged-by-tag"));
         check("group www b.example red", key, &["\u{1}red"], None);
         check("group www a.example red", key, &["red"], None);
         check("group www a.example red", key, &["\u{1}blue"], None);
@@ -111,6 +111,38 @@ fn rule_1_reuse_only_if_no_matching_purge_is_above_the_fence() {
         check("tag www red", key, &["blue", tags::MORE], Some("purged-by-tag"));
         check("tag shop red", key, &["blue", tags::MORE], None);
     }
+}
+
+#[test]
+fn a_url_is_purged_in_every_form_in_which_rules_may_key_it() {
+    let toml = |more: &str| {
+        let text = format!(
+            "version = 1\n[cdn]\nname = \"t\"\nzone = \"t.example\"\n[[pop]]\nid = \"a\"\nlatitude = 0\nlongitude = 0\naddresses = [\"198.18.0.1\"]\n\
+             [[site]]\nid = \"www\"\nhosts = [\"www.example\"]\norigins = [{{ url = \"http://127.0.0.1:1\" }}]\n{more}"
+        );
+        let loaded =
+            perigee_protocol::document::load("perigee.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        loaded.sites.into_iter().next().unwrap()
+    };
+    let check = |more: &str, url: &str, expected: &[&str]| {
+        let (authority, target) = url.split_at(url.find('/').unwrap());
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let found: Vec<String> = Scope::of_url(&toml(more), Scheme::Http, authority, path, query)
+            .into_iter()
+            .map(|scope| match scope {
+                Scope::Url { authority, target, .. } => format!("{authority}{target}"),
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(found, expected, "{more}");
+    };
+    check("", "WWW.example:80/a?b=1", &["www.example/a?b=1"]);
+    check("", "www.example:8080/a", &["www.example:8080/a"]);
+    check("host_header = \"origin.example:81\"\n", "www.example/a?", &["origin.example:81/a?"]);
+    let sorted = "[site.cache]\nquery = { drop = [\"utm_*\"], sort = true }\n";
+    let rule = "[[site.rule]]\nmatch = { path = \"/x/*\" }\ncache = { ignore_query = true }\n";
+    check(sorted, "www.example/a?c=1&utm_x=2&b=3", &["www.example/a?b=3&c=1"]);
+    check(&format!("{sorted}{rule}"), "www.example/a?c=1&b=3", &["www.example/a?b=3&c=1", "www.example/a"]);
 }
 
 #[test]
