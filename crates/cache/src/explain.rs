@@ -91,8 +91,19 @@ pub struct Stored {
     pub tags: Vec<String>,
     /// How far purges had been applied when it was fetched.
     pub fence: u64,
-    /// Which purge undoes it, if one does: the word, and its number.
-    pub purged: Option<(&'static str, u64)>,
+    /// Which purge undoes it, if one does.
+    pub purged: Option<PurgeSaid>,
+}
+
+/// A purge that undoes what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeSaid {
+    /// The word.
+    pub reason: &'static str,
+    /// Its number.
+    pub seq: u64,
+    /// What it was for, where it is among the latest.
+    pub what: Option<String>,
 }
 
 /// What would be done with a request.
@@ -210,7 +221,10 @@ impl Engine {
             rule: ask.choice.index_for(&ask.site.model.rules, head.status.as_u16()),
             tags: head.tags.iter().map(ToString::to_string).collect(),
             fence: object.fence.as_u64(),
-            purged: purge.reason().zip(purge.seq().map(|seq| seq.as_u64())),
+            purged: purge.reason().zip(purge.seq()).map(|(reason, seq)| {
+                let recent = self.store.recent_purges().into_iter().find(|recent| recent.seq == seq);
+                PurgeSaid { reason, seq: seq.as_u64(), what: recent.map(|purge| purge.text.into()) }
+            }),
         }
     }
 }

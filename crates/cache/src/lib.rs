@@ -30,7 +30,7 @@ mod wait;
 
 pub use body::{Body, BodyError};
 pub use engine::{Clock, Config, Engine, HEALTH_PATH};
-pub use explain::{Explanation, RuleSaid, Stored, Verdict};
+pub use explain::{Explanation, PurgeSaid, RuleSaid, Stored, Verdict};
 pub use metrics::{Metrics, Totals};
 pub use record::{NoRecorder, Record, Recorder};
 pub use snapshot::{CountryOf, Site, Snapshot, host_of};

@@ -12,7 +12,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts};
-use perigee_cache::{Engine, Explanation, RuleSaid, Stored};
+use perigee_cache::{Engine, Explanation, PurgeSaid, RuleSaid, Stored};
 use perigee_node::admin::{json_response, problem};
 use perigee_protocol::model::Scheme;
 use serde::Deserialize;
@@ -190,8 +190,12 @@ fn told_stored(stored: &Stored) -> Value {
         },
         "tags": stored.tags,
         "fence": stored.fence,
-        "purged": stored.purged.map(|(reason, seq)| json!({ "reason": reason, "seq": seq })),
+        "purged": stored.purged.as_ref().map(told_purge),
     })
+}
+
+fn told_purge(purge: &PurgeSaid) -> Value {
+    json!({ "reason": purge.reason, "seq": purge.seq, "what": purge.what })
 }
 
 #[cfg(test)]

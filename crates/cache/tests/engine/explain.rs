@@ -114,3 +114,21 @@ async fn rules_and_keys_are_told() {
     );
     assert_eq!(said.key, "www http://www.example/a[device desktop][cookie t 1]");
 }
+
+#[tokio::test]
+async fn purges_are_told() {
+    use perigee_semantics::purge::{Kind, Scope};
+    let world = World::edge().await;
+    play(&world, "reply /a 200 ; cache-control: max-age=60 ; surrogate-key: k1 | v1\nGET /a => 200 v1").await;
+    let tag = Scope::Tag { site: "www".parse().unwrap(), tag: "k1".into() };
+    let now = perigee_semantics::time::Timestamp::from_millis(1);
+    let ack = world.engine.store().purge(Kind::Soft, std::slice::from_ref(&tag), now).await;
+    let said = check(&world, "GET /a", "validate", "soft-purged-by-tag").await;
+    let purge = said.stored[0].purged.clone().unwrap();
+    assert_eq!((purge.reason, purge.seq), ("soft-purged-by-tag", ack.seq.as_u64()));
+    assert_eq!(purge.what, Some(tag.to_string()));
+    world.engine.store().purge(Kind::Hard, &[Scope::Everything], now).await;
+    let said = check(&world, "GET /a", "fetch", "purged-all").await;
+    assert_eq!(said.stored[0].purged.as_ref().map(|purge| purge.reason), Some("purged-all"));
+    assert!(!said.stored[0].selected);
+}

@@ -18,6 +18,7 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
          Fetch through it, twice: first a miss at edge and shield, then a hit.\n  {}\n\
          A range, a slow page, the whole site:\n  {}\n  {}\n  {}\n\
          What reached the origin, and how an edge is:\n  curl http://{}/.origin/stats\n  perigee status --admin {}\n\
+         Why a page is served as it is:\n  perigee explain http http://{site}:{port}/ --node {}\n\
          Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
          Change the CDN: edit {folder}/{DOCUMENT_FILE}\n",
         dig(tokyo),
@@ -27,6 +28,7 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
         curl(from, "/slow", ""),
         format_args!("wget -q -r --header 'Host: {site}' http://{}/", from.listen),
         layout.origin,
+        tokyo.admin,
         tokyo.admin,
         tokyo.admin,
     )
@@ -52,6 +54,7 @@ mod tests {
             "dig -b 127.81.0.1 @127.0.0.53 -p 5353 www.x.test +short    # Tokyo: 127.81.0.80",
             "curl -sD- -o /dev/null --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
             "curl http://127.0.0.90:8000/.origin/stats",
+            "perigee explain http http://www.x.test:8080/ --node 127.81.0.80:9100",
             "edit /f/perigee.toml",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

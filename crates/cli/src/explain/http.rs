@@ -153,7 +153,9 @@ fn print_stored(one: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     let fence = &one["fence"];
     match one["purged"].as_object() {
         Some(purge) => {
-            fact(out, "  purged", &format!("{} by purge {}; fence {fence}", text(&purge["reason"]), purge["seq"]))?
+            let what = purge["what"].as_str().map(|what| format!(" of {what}")).unwrap_or_default();
+            let said = format!("{} by purge {}{what}; fence {fence}", text(&purge["reason"]), purge["seq"]);
+            fact(out, "  purged", &said)?;
         }
         None => fact(out, "  purged", &format!("no; fence {fence}"))?,
     }

@@ -81,7 +81,7 @@ const TOLD: &str = r#"{"url":"http://www.example.com/a","method":"GET","generati
  "status":200,"bytes":1048577,"head":"memory","segments":{"memory":3,"disk":1,"missing":1},"rule":1,
  "freshness":{"lifetime_ms":3600000,"source":"max-age","clause":"RFC 9111 §5.2.2.1: max-age","response_time_ms":0,"initial_age_ms":10,"age_ms":1010,
  "ttl_ms":3598990,"stale_while_revalidate_ms":0,"stale_if_error_ms":86400000,"no_cache":false,"must_revalidate":true,"immutable":false},
- "tags":["k1","k2"],"fence":4,"purged":{"reason":"soft-purged-by-tag","seq":5}}],"upstreams":["shield shield-eu","origin http://198.18.0.90:8000"]}"#;
+ "tags":["k1","k2"],"fence":4,"purged":{"reason":"soft-purged-by-tag","seq":5,"what":"tag www k1"}}],"upstreams":["shield shield-eu","origin http://198.18.0.90:8000"]}"#;
 
 async fn http(node: &ScriptedOrigin, more: &'static [&'static str]) -> Ran {
     let node = node.address().to_string();
@@ -119,7 +119,7 @@ stored      1 of 1, this one
   fresh     for 59m 58.990s, must-revalidate
   may be    stale for 0s while revalidated, 1d on errors
   tags      k1 k2
-  purged    soft-purged-by-tag by purge 5; fence 4
+  purged    soft-purged-by-tag by purge 5 of tag www k1; fence 4
 upstream
   1.        shield shield-eu
   2.        origin http://198.18.0.90:8000
