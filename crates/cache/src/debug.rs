@@ -11,8 +11,10 @@ use perigee_protocol::headers::DEBUG;
 
 use crate::engine::Engine;
 
+type MayRead = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// Says whether a token may see it.
-pub(crate) struct Debuggers(OnceLock<Arc<dyn Fn(&[u8]) -> bool + Send + Sync>>);
+pub(crate) struct Debuggers(OnceLock<MayRead>);
 
 impl Debuggers {
     pub(crate) const fn none() -> Self {
