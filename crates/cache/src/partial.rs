@@ -294,8 +294,9 @@ fn key_of(ask: &Ask, object: Option<&Object>, asked: Asked) -> perigee_semantics
 }
 
 impl Source {
-    /// Joins or begins the fetch of the gap at `position`, for a response whose head is out already.
-    pub(crate) async fn fetch_gap(&self, position: u64, end: u64) -> Result<Carrier, BodyError> {
+    /// Joins or begins the fetch of the gap at `position`, for a response whose head is out already; with `alone`, begins one of
+    /// its own.
+    pub(crate) async fn fetch_gap(&self, position: u64, end: u64, alone: bool) -> Result<Carrier, BodyError> {
         let gap = segments::gap(&self.engine, &self.object, position, end);
         let Some(gap) = gap.filter(|_| partial::strong_validator(&self.object.head).is_some()) else {
             self.forget().await;
@@ -303,7 +304,7 @@ impl Source {
         };
         let (engine, ask) = (&self.engine, &self.ask);
         let asked = Asked::Run { first: gap.first, last: Some(gap.last) };
-        let shared = !ask.headers.contains_key(header::AUTHORIZATION);
+        let shared = !alone && !ask.headers.contains_key(header::AUTHORIZATION);
         let joined = if shared { engine.board(ask, &key_of(ask, Some(&self.object), asked)) } else { Joined::Missed };
         let own = match joined {
             Joined::Follower(reader) => reader.soon().await.map(|phase| (reader, phase)).ok_or(None),

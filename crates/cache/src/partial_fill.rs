@@ -307,6 +307,7 @@ impl Parting {
             segments::forget(&self.engine, &self.ask, &object).await;
         }
         leader.leave(&self.engine.inflight);
+        leader.leave(&self.engine.inflight);
         leader.finish(result.map_err(|_| Cut));
     }
 
@@ -322,6 +323,7 @@ impl Parting {
             let head = Arc::new(partial::fragment(&object.head, part));
             commit(&self.engine, &self.ask, Object { head, body, ..object }).await;
         }
+        leader.leave(&self.engine.inflight);
         leader.leave(&self.engine.inflight);
         leader.finish(result.map_err(|_| Cut));
     }

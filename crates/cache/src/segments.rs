@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) const SEGMENT: u64 = SEGMENT_BYTES as u64;
-/// How often one response goes on behind a fetch that brought less than it promised.
+/// How often a response goes on behind a fetch that brought less than it promised, without having got a segment further.
 const RESUMES_MAX: u32 = 3;
 
 /// The stretch of a body that a flight carries, where that is not all of it.
@@ -63,7 +63,7 @@ pub(crate) fn gap(engine: &Engine, object: &Object, position: u64, end: u64) -> 
 pub(crate) fn stored(engine: &Arc<Engine>, ask: &Arc<Ask>, object: Object, range: Range<u64>) -> ByteStream {
     let mends = can_be_mended(&object.head);
     let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base: 0, mends };
-    Walk { source, position: range.start, end: range.end, flight: None, resumes: 0, since: None }.stream()
+    Walk { source, position: range.start, end: range.end, flight: None, resumes: (0, 0), since: None, alone: false }.stream()
 }
 
 /// What the reader reads: from the flight's window, or behind it from the store. `range` counts in the whole body.
@@ -91,7 +91,7 @@ pub(crate) fn flying(
     let mends = fragment.is_none() && can_be_mended(&object.head);
     let base = fragment.map_or(0, |range| range.first);
     let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base, mends };
-    Walk { source, position: range.start, end: range.end, flight: Some(flight), resumes: 0, since: None }.stream()
+    Walk { source, position: range.start, end: range.end, flight: Some(flight), resumes: (0, 0), since: None, alone: false }.stream()
 }
 
 /// A flight that is being read.
@@ -109,9 +109,12 @@ struct Walk {
     position: u64,
     end: u64,
     flight: Option<Carrier>,
-    resumes: u32,
+    /// How often it has gone on, and where it was then.
+    resumes: (u32, u64),
     /// Where the present flight was joined.
     since: Option<u64>,
+    /// It fell behind a flight that it shared: whatever it still needs, it fetches at its own pace.
+    alone: bool,
 }
 
 impl Walk {
@@ -130,7 +133,7 @@ impl Walk {
                     return Ok(Some((piece, self)));
                 }
                 self.since = Some(self.position);
-                self.flight = Some(self.source.fetch_gap(self.position, self.end).await?);
+                self.flight = Some(self.source.fetch_gap(self.position, self.end, self.alone).await?);
                 continue;
             };
             match flight.reader.next().await {
@@ -147,10 +150,8 @@ impl Walk {
                         self.position = at + piece.len() as u64;
                         return Ok(Some((piece, self)));
                     }
-                    // While the flight goes on, what it has let go is fetched again; where that ends the store has more.
                     self.leave("segment-lost")?;
-                    self.since = Some(self.position);
-                    self.flight = Some(self.source.fetch_gap(self.position, until.min(self.end)).await?);
+                    self.alone = true;
                 }
                 // The rest is in the store, or another gap: a cut fetch of a part is no cut of the body.
                 Piece::End => {
@@ -162,11 +163,13 @@ impl Walk {
         }
     }
 
-    /// Goes on without the flight, if that has not been so too often already.
+    /// Goes on without the flight, if that leads anywhere.
     fn leave(&mut self, why: &'static str) -> Result<(), BodyError> {
         self.flight = None;
-        self.resumes += 1;
-        if self.source.mends && self.resumes <= RESUMES_MAX { Ok(()) } else { Err(BodyError(why)) }
+        let (times, at) = self.resumes;
+        let times = if self.position - at >= SEGMENT { 1 } else { times + 1 };
+        self.resumes = (times, self.position);
+        if self.source.mends && times <= RESUMES_MAX { Ok(()) } else { Err(BodyError(why)) }
     }
 }
 

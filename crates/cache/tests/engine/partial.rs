@@ -21,7 +21,12 @@ const SEGMENT: u64 = 256 * KIB;
 const PERIOD: u64 = 251;
 
 fn piece(version: u8, offset: u64, length: u64) -> Bytes {
-    (offset..offset + length).map(|i| ((i % PERIOD) as u8).wrapping_add(version)).collect::<Vec<_>>().into()
+    let start = (offset % PERIOD) as usize;
+    let period: Vec<u8> =
+        (0..PERIOD as usize).map(|i| (((start + i) % PERIOD as usize) as u8).wrapping_add(version)).collect();
+    let mut bytes = period.repeat(length.div_ceil(PERIOD) as usize);
+    bytes.truncate(length as usize);
+    bytes.into()
 }
 
 /// An origin of one body that serves ranges of it as a good one does, and remembers what it was asked for.
@@ -666,4 +671,70 @@ async fn any_split_into_ranges_reassembles() {
         world.settle().await;
         assert!(whole(&world, 0, length).await.contains("; hit"), "round {round}: {length} bytes");
     }
+}
+
+/// One client's request under churn; 1 if it was cut.
+async fn turn(world: &World, length: u64, client: u64, round: u64) -> u64 {
+    let mix = (client * 7919 + round * 104_729).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let path = format!("/{}", mix % 7);
+    let (a, b) = ((mix >> 5) % length, (mix >> 25) % length);
+    let (first, last) = (a.min(b), a.max(b));
+    let asked = match mix % 5 {
+        0 => None,
+        1 => Some((format!("bytes={first}-"), first, length - 1)),
+        2 => Some((format!("bytes=-{}", length - first), first, length - 1)),
+        _ => Some((format!("bytes={first}-{last}"), first, last)),
+    };
+    let range = asked.as_ref().map_or("", |(text, ..)| text.as_str());
+    let headers = [("range", range)];
+    let headers = if asked.is_some() { &headers[..] } else { &[] };
+    let (response, body) = world.send("GET", &path, headers).await.into_parts();
+    let body = crate::world::read_or_cut(body).await;
+    let body = body.ok();
+    let (first, last) = asked.as_ref().map_or((0, length - 1), |(_, first, last)| (*first, *last));
+    let expected = if asked.is_some() { 206 } else { 200 };
+    assert_eq!(response.status, expected, "{path} {range} {:?}", response.headers);
+    let Some(body) = body else { return 1 };
+    let version = (body[0]).wrapping_sub((first % PERIOD) as u8);
+    assert!(body == piece(version, first, last - first + 1), "{path} {range}: joined");
+    let tag = response.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(tag, format!("\"{}\"", version + 1), "{path} {range}");
+    0
+}
+
+/// Clients of all kinds, an origin that replaces its object now and then, and a memory that holds a part of it all: whatever
+/// comes whole is of one version, and what is cut is cut because the version changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_churn_no_two_versions_are_joined() {
+    let world = Arc::new(World::edge().await);
+    let length = 3 * MIB + 333;
+    let origin = Origin::tagged(&world, length);
+    let mut cut = 0;
+    for version in 0..4_u8 {
+        origin.says(|says| {
+            says.version = version;
+            says.fields = vec![
+                ("cache-control", "max-age=60".into()),
+                ("accept-ranges", "bytes".into()),
+                ("etag", format!("\"{}\"", version + 1)),
+            ];
+        });
+        let clients = (0..12).map(|client| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let mut cut = 0;
+                for round in 0..4 {
+                    cut += turn(&world, length, client, u64::from(version) * 4 + round).await;
+                }
+                cut
+            })
+        });
+        let all = tokio::time::timeout(std::time::Duration::from_secs(60), join_all(clients)).await.expect("stuck");
+        let here: u64 = all.into_iter().map(Result::unwrap).sum();
+        assert!(version > 0 || here == 0, "{here} responses were cut of an object that has not changed");
+        cut += here;
+    }
+    // Seven objects, each cut once a version at most for each who was reading it.
+    assert!(cut < 100, "{cut} of 192 responses were cut");
+    world.settle().await;
 }
