@@ -90,7 +90,7 @@ impl Engine {
         let via = headers::via(Version::HTTP_11, &config.name);
         let index_turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
         let (budget, lender) = (store.budget(), store.clone());
-        let inflight = Inflight::new(budget.inflight, budget.entries, metrics.inflight(), move |bytes| lender.lend(bytes));
+        let inflight = Inflight::new(budget, metrics.inflight(), move |bytes| lender.lend(bytes));
         Arc::new(Self {
             config,
             store,

@@ -3,7 +3,7 @@
 //! Counted are the pieces that flights and connections hold, once however many share one, and a seat for each fetch and
 //! each upload (what its connections buffer). A part of the memory is set aside for it. When more is under way, the store
 //! lends up to half of what its entries may take, in steps, and gets it back later. The more fetches there are, the less
-//! each of their leaders reads ahead of its readers. When all is used up, leaders read on only when their readers have taken what there was, readers of stored objects get small pieces, and a new fetch waits a
+//! each of their leaders reads ahead of its readers. When three quarters are used up, leaders read on only when their readers have taken what there was, readers of stored objects get small pieces, and a new fetch waits a
 //! while for a seat and is then refused. Nobody who has a seat waits for a seat, so nobody waits for ever.
 
 use std::{
@@ -18,6 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use perigee_store::Budget;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -75,6 +76,8 @@ pub(crate) struct Inflight {
     reserve: u64,
     /// With all that the store lends.
     max: u64,
+    /// The store has a disk: what it is given can be read later.
+    spills: bool,
     /// In bytes; who changes it tells the store.
     lent: Mutex<u64>,
     lend: Box<dyn Fn(u64) + Send + Sync>,
@@ -92,16 +95,12 @@ impl fmt::Debug for Inflight {
 }
 
 impl Inflight {
-    /// `reserve` bytes, and what `lend` gives of the store's `entries`: it is told how much to give in all.
-    pub(crate) fn new(
-        reserve: u64,
-        entries: u64,
-        metrics: Metrics,
-        lend: impl Fn(u64) + Send + Sync + 'static,
-    ) -> Arc<Self> {
+    /// What the store's `budget` sets aside, and what `lend` gives of its entries: it is told how much to give in all.
+    pub(crate) fn new(budget: Budget, metrics: Metrics, lend: impl Fn(u64) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            reserve,
-            max: reserve + entries / LENT_SHARE,
+            reserve: budget.inflight,
+            max: budget.inflight + budget.entries / LENT_SHARE,
+            spills: budget.buffers > 0,
             lent: Mutex::new(0),
             lend: Box::new(lend),
             freed: Notify::new(),
@@ -116,9 +115,19 @@ impl Inflight {
         u64::try_from(self.metrics.used.get()).unwrap_or(0)
     }
 
-    /// Whether all is used up: then a body goes on only where none of its pieces is still held.
-    pub(crate) fn is_short(&self) -> bool {
+    /// Whether there is no seat left.
+    fn is_full(&self) -> bool {
         self.used() >= self.max
+    }
+
+    /// Whether what is left is for seats: then a body goes on only where none of its pieces is still held.
+    pub(crate) fn is_short(&self) -> bool {
+        self.used() >= self.max / 4 * 3
+    }
+
+    /// Whether what the store was given can be read later, whatever its memory lets go.
+    pub(crate) fn spills(&self) -> bool {
+        self.spills
     }
 
     /// Whether what nobody needs to hold is better let go.
@@ -154,11 +163,11 @@ impl Inflight {
 
     /// A place for `bytes`, when there is room for them; waits a while for it. None: there is none.
     pub(crate) async fn seat(self: &Arc<Self>, bytes: u64) -> Option<Held> {
-        if !self.is_short() {
+        if !self.is_full() {
             return Some(self.sit(bytes));
         }
         self.metrics.waited.inc();
-        let found = timeout(SEAT_PATIENCE, self.room()).await.is_ok();
+        let found = timeout(SEAT_PATIENCE, self.wait(|| !self.is_full())).await.is_ok();
         if !found {
             self.metrics.refused.inc();
             tracing::warn!(used = self.used(), "no memory for another fetch");
@@ -166,14 +175,18 @@ impl Inflight {
         found.then(|| self.sit(bytes))
     }
 
-    /// Ready when there is room.
+    /// Ready when windows have room.
     pub(crate) async fn room(&self) {
+        self.wait(|| !self.is_short()).await;
+    }
+
+    async fn wait(&self, enough: impl Fn() -> bool) {
         let _waiting = Waiting::new(&self.waiting);
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if !self.is_short() {
+            if enough() {
                 return;
             }
             freed.await;
@@ -202,7 +215,7 @@ impl Inflight {
         if piece.len() <= SHORT_PIECE_BYTES {
             return Bytes::copy_from_slice(&piece);
         }
-        if self.used() >= self.max / 4 * 3 {
+        if self.is_short() {
             return Bytes::copy_from_slice(piece.get(..SHORT_PIECE_BYTES).unwrap_or(&piece));
         }
         Bytes::from_owner(Counted { bytes: piece, _outstanding: None, _held: self.hold(segment_bytes) })
@@ -213,7 +226,7 @@ impl Inflight {
         self.settle();
         // Either a waiter's look at `used` comes after this, or its count is seen here.
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) > 0 && !self.is_short() {
+        if self.waiting.load(Ordering::Relaxed) > 0 && !self.is_full() {
             self.freed.notify_waiters();
         }
     }
@@ -339,7 +352,8 @@ mod tests {
         let told = Arc::new(StdMutex::new(Vec::new()));
         let telling = Arc::clone(&told);
         let lend = move |bytes| telling.lock().unwrap().push(bytes / MIB);
-        (Inflight::new(32 * MIB, 128 * MIB, Metrics::default(), lend), told)
+        let budget = Budget { entries: 128 * MIB, buffers: 0, inflight: 32 * MIB };
+        (Inflight::new(budget, Metrics::default(), lend), told)
     }
 
     #[test]
@@ -386,8 +400,8 @@ mod tests {
         check(192, 48 * MIB, MIB / 8).await;
         check(384, 0, MIB / 8).await;
         check(3840, 0, MIB / 8).await;
-        check(1, 96 * MIB - 1, MIB / 4).await;
-        check(1, 96 * MIB, 0).await;
+        check(1, 72 * MIB - 1, MIB / 4).await;
+        check(1, 72 * MIB, 0).await;
     }
 
     #[test]

@@ -26,6 +26,13 @@ impl Node {
         process.wait_ready(admin).await;
         Self { process, address, admin }
     }
+
+    /// An edge without a document, before any origin.
+    pub(crate) async fn before(url: &str, arguments: &[&str]) -> Self {
+        let mut all = vec!["--origin", url];
+        all.extend(arguments);
+        Self::start("perigee-edge", loopback(free_port()), &all).await
+    }
 }
 
 pub(crate) fn loopback(port: u16) -> SocketAddr {
@@ -34,10 +41,7 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 
 /// An edge without a document.
 pub(crate) async fn quick_edge(origin: &ScriptedOrigin, arguments: &[&str]) -> Node {
-    let url = origin.url();
-    let mut all = vec!["--origin", &url];
-    all.extend(arguments);
-    Node::start("perigee-edge", loopback(free_port()), &all).await
+    Node::before(&origin.url(), arguments).await
 }
 
 /// One shield and two edges, in two PoPs, over one origin.

@@ -8,8 +8,10 @@ use perigee_store::Object;
 use tokio::time::{sleep, timeout};
 
 use super::{Cut, Filling, Flights, Landing, Phase, WINDOW_BYTES, lock, state::Flight};
-use crate::{error::Failure, inflight::Inflight};
+use crate::{error::Failure, inflight::Inflight, segments};
 
+/// The same, and how long the store's part is held, when there is no memory for it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long all readers of a body that is not stored wait for one that reads nothing.
 const LAGGARD_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -48,7 +50,10 @@ impl Leader {
 
     /// Publishes the head; readers begin to stream.
     pub(crate) fn stream(&self, filling: Filling) {
-        lock(&self.flight.state).phase = Phase::Streaming(Arc::new(filling));
+        let mut state = lock(&self.flight.state);
+        state.is_mendable = segments::can_be_mended(&filling.head);
+        state.phase = Phase::Streaming(Arc::new(filling));
+        drop(state);
         self.flight.grown.notify_waiters();
     }
 
@@ -90,11 +95,12 @@ impl Leader {
             let window = budget.window(WINDOW_BYTES);
             {
                 let mut state = lock(&self.flight.state);
-                if window < state.window_bytes {
-                    state.window_bytes = window;
+                let shrinks = window < state.window_bytes;
+                state.window_bytes = window;
+                if shrinks && (state.is_mendable || budget.spills()) {
+                    state.held_bytes = window;
                     state.trim();
                 }
-                state.window_bytes = window;
                 if state.positions.is_empty() && (window > 0 || state.window.is_empty()) {
                     return Room::Nobody;
                 }
@@ -108,7 +114,7 @@ impl Leader {
             tokio::select! {
                 () = drained => {}
                 () = budget.room(), if window == 0 => {}
-                () = sleep(LAGGARD_PATIENCE) => {
+                () = sleep(if window == 0 { SHORT_PATIENCE } else { LAGGARD_PATIENCE }) => {
                     patient = false;
                     lock(&self.flight.state).leave_laggards();
                 }
@@ -116,11 +122,12 @@ impl Leader {
         }
     }
 
-    /// Holds no more than must be held, where memory is tight: nobody will see to it later.
+    /// Holds no more than must be held, where memory is tight: nobody will see to it later. What the store might lose for
+    /// good is held for those who have yet to read it.
     pub(crate) fn leave(&self, budget: &Inflight) {
-        if budget.is_tight() {
-            let mut state = lock(&self.flight.state);
-            state.window_bytes = 0;
+        let mut state = lock(&self.flight.state);
+        if budget.is_tight() && (state.is_mendable || budget.spills()) {
+            state.held_bytes = 0;
             state.trim();
         }
     }

@@ -42,6 +42,10 @@ pub(super) struct State {
     pub(super) left_below: u64,
     /// How far the leader may be ahead of its furthest reader: less than [`WINDOW_BYTES`] while memory is short.
     pub(super) window_bytes: u64,
+    /// How much is held of what the store has, for readers that are behind.
+    pub(super) held_bytes: u64,
+    /// What the store loses can be fetched again.
+    pub(super) is_mendable: bool,
 }
 
 impl Default for Flight {
@@ -61,6 +65,8 @@ impl Default for Flight {
                 is_late: false,
                 left_below: 0,
                 window_bytes: WINDOW_BYTES,
+                held_bytes: WINDOW_BYTES,
+                is_mendable: false,
             }),
             grown: Notify::new(),
             drained: Notify::new(),
@@ -105,7 +111,7 @@ impl State {
             let chunk_end = offset + chunk.len() as u64;
             let passed = chunk_end <= slowest;
             let kept = chunk_end <= self.kept_below;
-            let full = self.end - offset > self.window_bytes;
+            let full = self.end - offset > self.held_bytes;
             let goes = if kept { passed || full } else { passed && !self.keeping };
             if !goes {
                 break;

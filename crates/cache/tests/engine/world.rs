@@ -167,12 +167,16 @@ impl World {
 }
 
 /// The whole body, each piece let go as it comes, as a connection does; `None` if it was cut.
-pub(crate) async fn read(mut body: Body) -> Option<Bytes> {
+pub(crate) async fn read(body: Body) -> Option<Bytes> {
+    read_or_cut(body).await.ok()
+}
+
+pub(crate) async fn read_or_cut(mut body: Body) -> Result<Bytes, perigee_cache::BodyError> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        whole.extend_from_slice(frame.ok()?.data_ref()?);
+        whole.extend_from_slice(&frame?.into_data().unwrap_or_default());
     }
-    Some(whole.into())
+    Ok(whole.into())
 }
 
 /// The standing replies of a simple origin, by path; answers conditional requests by ETag.
