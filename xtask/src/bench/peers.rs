@@ -101,7 +101,7 @@ fn nginx(setup: &Setup) -> Result<Server> {
 }
 
 fn nginx_open(setup: &Setup) -> Result<Server> {
-    nginx_with("nginx-open", "open_file_cache max=100000;", setup)
+    nginx_with("nginx-open", "open_file_cache max=8000;", setup)
 }
 
 fn nginx_with(name: &'static str, extra: &str, setup: &Setup) -> Result<Server> {
@@ -116,7 +116,7 @@ fn nginx_with(name: &'static str, extra: &str, setup: &Setup) -> Result<Server> 
     fs::write(
         &file,
         format!(
-            "daemon off; {user} worker_processes 1; worker_rlimit_nofile 200000; pid {place}/nginx.pid; error_log {place}/nginx.err;
+            "daemon off; {user} worker_processes 1; pid {place}/nginx.pid; error_log {place}/nginx.err;
 events {{ worker_connections 20000; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000;

@@ -273,7 +273,7 @@ impl Bench<'_> {
         for server in &self.servers {
             load::warm(server, &paths.all()).with_context(|| format!("{} does not warm up", server.name))?;
             // Twice: what is admitted at the second hit only is there then.
-            load::warm(server, &paths.all())?;
+            load::warm(server, &paths.all()).with_context(|| format!("{} does not warm up again", server.name))?;
             self.load(server, paths, WARM_UP)?;
         }
         let before = self.origin.requests();

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use super::{
     server::{Server, free_address},
 };
 
+const START_BOUND: Duration = Duration::from_secs(10);
 const HOST: &str = "www.cdn.example";
 const MEMORY_MIB: u64 = 192;
 const DISK_MIB: u64 = 512;
@@ -62,11 +64,10 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let purge = Purge {
         admins: vec![shield_admin, edge_admin],
         fields: "Authorization: Bearer soak\r\nContent-Type: application/json\r\n".to_owned(),
-        content: format!(r#"{{"site":"www","what":{{"url":"http://{HOST}PATH"}}}}"#),
+        content: format!(r#"{{"url":"http://{HOST}PATH"}}"#),
     };
     // A node without that part of the admin API is soaked by unsafe methods alone, and that is said.
-    let told = Client::new(edge_admin, "admin").ask("POST", "/v1/purge", "", "{}");
-    let purges = told.is_ok_and(|answer| answer.status != 404);
+    let purges = takes_purges(shield_admin)? && takes_purges(edge_admin)?;
     println!("soak    {}", if purges { "purges and unsafe methods" } else { "unsafe methods; no node takes purges" });
     let soak = Soak { edge: edge_address, host: HOST.to_owned(), purge: purges.then_some(purge), time, clients: 16 };
     println!(
@@ -84,6 +85,18 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     keep_logs(&folder.0, report.wrong > 0);
     ensure!(report.wrong == 0, "{} answers were wrong", report.wrong);
     Ok(())
+}
+
+/// Asked until the admin API listens, which begins after the data listener.
+fn takes_purges(admin: SocketAddr) -> Result<bool> {
+    let from = Instant::now();
+    loop {
+        match Client::new(admin, "admin").ask("POST", "/v1/purge", "", "{}") {
+            Ok(answer) => return Ok(answer.status != 404),
+            Err(failure) => ensure!(from.elapsed() < START_BOUND, "{admin} does not answer: {failure:?}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What a failure is looked into with.
