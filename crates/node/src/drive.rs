@@ -107,8 +107,7 @@ impl Protocols {
             drop(parked);
             match woken {
                 Woken::Bytes => {}
-                Woken::Closed => return None,
-                Woken::Draining => {
+                Woken::Closed | Woken::Draining => {
                     say(stream, b"").await;
                     return None;
                 }
@@ -278,6 +277,10 @@ async fn run(
                 });
             }
             timing.observe(Seen::of(connection), Instant::now);
+            // All is sent then: hyper writes out what it has before it waits, and where the socket took less, it is busy.
+            if let Some(since) = timing.parks_at_once() {
+                return Poll::Ready(Outcome::Park(since));
+            }
             if !is_late(&timing, alarm.as_mut(), &mut armed, cx) {
                 return Poll::Pending;
             }

@@ -85,9 +85,10 @@ impl<T> Watched<T> {
         Self { stream, given_back: Bytes::new(), connection }
     }
 
-    /// The next read brings these first. Nothing may wait to be read again.
+    /// The next reads bring these first.
     pub(crate) fn give_back(&mut self, bytes: Bytes) {
-        self.given_back = bytes;
+        // What was given back before and is not all read again comes after them.
+        self.given_back = if self.given_back.is_empty() { bytes } else { [&*bytes, &*self.given_back].concat().into() };
     }
 
     fn set_blocked(&self, blocked: bool) {
@@ -156,5 +157,34 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::{connections::Connections, metrics::ConnectionMetrics};
+
+    #[tokio::test]
+    async fn what_is_given_back_is_read_again_in_order() {
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let entry = Connections::new(1, ConnectionMetrics::default()).enter(0, nowhere, nowhere, false);
+        let (server, mut client) = duplex(64);
+        let mut watched = Watched::new(server, Arc::clone(entry.connection()));
+        client.write_all(b"fghi").await.unwrap();
+        assert!(watched.readable().await.unwrap());
+        assert!(watched.readable().await.unwrap(), "and again, without a second read");
+        watched.give_back(Bytes::from_static(b"cde"));
+        let mut two = [0; 2];
+        watched.read_exact(&mut two).await.unwrap();
+        assert_eq!(&two, b"cd");
+        watched.give_back(Bytes::from_static(b"abcd"));
+        drop(client);
+        let mut all = String::new();
+        watched.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "abcdefghi");
+        assert!(!watched.readable().await.unwrap());
     }
 }

@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use crate::http::Connection;
 
-/// How long a connection is idle until it is kept without hyper. Shorter, and programs that ask again at once would make
-/// that state anew each time; longer, and thousands that come at once are all held in full: what an allocator has once
-/// asked of the system it seldom gives back.
+/// How long a connection is idle until it is kept without hyper. Shorter, and programs that ask again and again would
+/// make that state anew each time.
 pub(crate) const PARK_AFTER: Duration = Duration::from_millis(200);
+/// One that has asked fewer times is parked at once: most connections ask little and then stay. So thousands that come
+/// together are never held in full together; what an allocator has once asked of the system it seldom gives back.
+pub(crate) const PARK_AT_ONCE_REQUESTS: u64 = 8;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,11 @@ impl Timing {
     pub(crate) fn parks(&self, now: Instant) -> Option<Instant> {
         let parks = self.may_park() && now >= self.since + PARK_AFTER && now < self.since + self.idle_timeout;
         parks.then_some(self.since)
+    }
+
+    /// Since when it has been idle, if it is to be kept without hyper at once.
+    pub(crate) fn parks_at_once(&self) -> Option<Instant> {
+        (self.may_park() && self.requests < PARK_AT_ONCE_REQUESTS).then_some(self.since)
     }
 
     fn may_park(&self) -> bool {
@@ -204,6 +211,10 @@ mod tests {
             assert_eq!(timing.parks(at(205)), expected);
             assert_eq!(timing.deadline(), Some(at(if expected.is_some() { 205 } else { 60_005 })));
             assert_eq!(timing.parks(at(60_005)), None, "then its time is up");
+            assert_eq!(timing.parks_at_once(), expected);
+            let many = Seen { bodiless, ..seen(PARK_AT_ONCE_REQUESTS, PARK_AT_ONCE_REQUESTS, 1) };
+            timing.observe(many, || at(5));
+            assert_eq!(timing.parks_at_once(), None);
         };
         check(true, true, false, Some(at(5)));
         check(false, true, false, None);

@@ -13,7 +13,7 @@ use perigee_testkit::certificates::{Authority, Issued, connect, der, shown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    http::Bench,
+    http::{BIG, Bench},
     wire::{Client, ask},
 };
 
@@ -288,6 +288,45 @@ async fn parked_connections_have_an_end() {
     assert_eq!(client.read_to_end().await, "");
     bench.until_open(0).await;
     assert_eq!((metrics.ended_total(Ended::IdleTimeout), metrics.parked()), (1, 0));
+}
+
+#[tokio::test]
+async fn many_requests_at_once_are_answered_in_order_wherever_the_connection_is_kept() {
+    let bench = Bench::new(1, Limits::default());
+    let mut client = Client::connect(bench.address).await;
+    // More than hyper answers in one turn, and more than it reads at once; the last one comes in two pieces.
+    let padding = "x".repeat(300);
+    let request = |number: usize| format!("GET /{number} HTTP/1.1\r\nHost: x\r\nA: {padding}\r\n\r\n");
+    let all: String = (1..=300).map(request).collect();
+    let (most, last) = all.split_at(all.len() - 40);
+    client.say(most).await;
+    for number in 1..300 {
+        client.read_until(&format!("\r\n\r\n/{number} 127.0.0.1 {number}")).await;
+    }
+    client.say(last).await;
+    client.read_until("\r\n\r\n/300 127.0.0.1 300").await;
+}
+
+/// Nothing that is on its way is lost when the connection is taken from hyper, however slowly it is taken.
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_it() {
+    let (bench, metrics) = proxied(Limits::default(), &[]);
+    let mut stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        // What the sockets hold is less, so that hyper has the rest in hand, and not one that was parked.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(metrics.parked(), 0);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let mut body = vec![0; BIG];
+        stream.read_exact(&mut body).await.unwrap();
+        assert!(body.chunks(16).all(|piece| piece == b"0123456789abcdef"));
+        until_parked(&metrics, 1).await;
+    }
 }
 
 /// Content that is still to come would be taken for a request.

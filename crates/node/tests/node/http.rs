@@ -29,6 +29,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::wire::{Client, ask};
 
+/// The length of `/big`: more than sockets hold.
+pub(crate) const BIG: usize = 16 << 20;
+
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Answers by path; `/wait` when it is let go.
@@ -83,6 +86,7 @@ impl HttpService for Service {
                 std::mem::forget(told);
                 Response::new(full("waited".into()))
             }
+            "/big" => Response::new(full("0123456789abcdef".repeat(BIG / 16))),
             "/early" | "/early-and-late" => {
                 let hints = HeaderMap::from_iter([(LINK, HeaderValue::from_static("</a.css>; rel=preload"))]);
                 let number = connection.requests();
