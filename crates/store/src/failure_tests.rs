@@ -246,6 +246,39 @@ fn files_that_were_cut_short_are_noticed_and_made_whole() {
     });
 }
 
+#[test]
+fn a_disk_that_does_not_answer_is_left_out_until_it_does() {
+    // All of the disk's reads and writes wait behind whatever holds this one thread.
+    let one =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build();
+    let dir = tempfile::tempdir().unwrap();
+    one.unwrap().block_on(async {
+        let world = World::open(dir.path()).await;
+        world.put("a", b"slow to come");
+        world.probed().await;
+        world.store.inner.memory.evict_all();
+        let (answer, hang) = std::sync::mpsc::channel::<()>();
+        let hanging = tokio::task::spawn_blocking(move || _ = hang.recv());
+        let start = Instant::now();
+        assert_eq!(world.body("a").await, None, "a miss, and not a client that waits");
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        world.assert_metric("perigee_store_read_timeouts_total 1");
+        world.put("b", b"meanwhile");
+        assert!(world.body("b").await.is_some());
+        world.until_up(false).await;
+        world.assert_metric("perigee_store_disk_faults_total{reason=\"slow\"} 1");
+        world.assert_serves_from_memory().await;
+        assert_eq!(world.body("a").await, None);
+
+        drop(answer);
+        hanging.await.unwrap();
+        world.until_up(true).await;
+        assert_eq!(world.body_on_disk("a").await.as_deref(), Some(&b"slow to come"[..]));
+        world.assert_works().await;
+        world.store.close().await;
+    });
+}
+
 /// A file system of its own, or `None` with a line that says so: mounting takes root.
 fn tmpfs(bytes: u64) -> Option<TempDir> {
     let dir = tempfile::tempdir().unwrap();

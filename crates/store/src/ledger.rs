@@ -194,38 +194,52 @@ impl LiveLedger {
 
     /// Purges: in force for every core, and on disk if it says so, when this returns.
     pub(crate) async fn purge(self: &Arc<Self>, kind: Kind, scopes: &[Scope], now: Timestamp) -> PurgeAck {
-        let purge = self.apply(kind, scopes, now);
+        let purge = self.apply(kind, scopes, false, words(scopes), now);
         let (ledger, seq) = (Arc::clone(self), purge.seq);
         // It goes on when whoever waits goes away; a runtime that has ended wrote nothing.
         let durable = self.runtime.spawn_blocking(move || ledger.write(&purge, true)).await.unwrap_or(false);
         PurgeAck { seq, durable }
     }
 
-    /// Purges at once what a response of upstream made invalid. It is written without delay but nobody waits for the disk: a
-    /// process that is killed remembers it, a machine that fails within the next seconds may not.
-    pub(crate) fn invalidate(self: &Arc<Self>, scopes: &[Scope], now: Timestamp) -> Seq {
-        let purge = self.apply(Kind::Hard, scopes, now);
-        let (ledger, seq) = (Arc::clone(self), purge.seq);
+    /// Purges at once what a response of upstream made invalid. With `local`, URLs that were removed from the store as well.
+    ///
+    /// It is written before this returns unless the file is busy, but nobody waits for the disk: a process that is killed
+    /// remembers it, a machine that fails within the next seconds may not.
+    pub(crate) fn invalidate(self: &Arc<Self>, scopes: &[Scope], local: bool, now: Timestamp) -> Seq {
+        let purge = self.apply(Kind::Hard, scopes, local, "".into(), now);
+        let seq = purge.seq;
+        if let Ok(mut file) = self.file.try_lock()
+            && file.as_ref().is_none_or(|file| !file.is_slow())
+        {
+            let Some(writer) = &mut *file else { return seq };
+            if let Err(error) = writer.append(&purge, || self.snapshot()) {
+                self.not_written(&error, seq);
+            }
+            return seq;
+        }
+        let ledger = Arc::clone(self);
         drop(self.runtime.spawn_blocking(move || ledger.write(&purge, false)));
         seq
     }
 
     /// In force when it returns.
-    fn apply(&self, kind: Kind, scopes: &[Scope], now: Timestamp) -> Purge {
+    fn apply(&self, kind: Kind, scopes: &[Scope], local: bool, text: Box<str>, now: Timestamp) -> Purge {
         let targets: Vec<Target> = scopes.iter().map(|scope| scope.target(self.seed)).collect();
-        let text = words(scopes);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-        let seq = ledger.applied().next();
-        ledger.apply(seq, kind, &targets);
+        let purge = Purge { seq: ledger.applied().next(), kind, local, at: now, targets, text };
+        purge.apply_to(&mut ledger);
         self.latest.store(ledger.latest().as_u64(), Ordering::Release);
-        self.applied.store(seq.as_u64(), Ordering::Release);
+        self.applied.store(purge.seq.as_u64(), Ordering::Release);
         self.metrics.show(&ledger);
         drop(ledger);
+        let kind = if local { "local" } else { kind.as_str() };
         for scope in scopes {
-            self.metrics.purges.get_or_create(&[("scope", scope.as_str()), ("kind", kind.as_str())]).inc();
+            self.metrics.purges.get_or_create(&[("scope", scope.as_str()), ("kind", kind)]).inc();
         }
-        let purge = Purge { seq, kind, at: now, targets, text };
+        if purge.text.is_empty() {
+            return purge;
+        }
         if recent.len() >= RECENT_PURGES_MAX {
             recent.pop_front();
         }
@@ -243,12 +257,22 @@ impl LiveLedger {
         // Others write on meanwhile: the system brings all of it to the disk at once.
         let done = written.and_then(|written| if sync { written.sync_data() } else { Ok(()) });
         let Err(error) = done else { return true };
-        self.metrics.write_errors.inc();
-        tracing::error!(%error, seq = purge.seq.as_u64(), "a purge is not on disk: it holds until this node restarts");
+        self.not_written(&error, purge.seq);
         if let Some(writer) = &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
             writer.distrust();
         }
         false
+    }
+
+    /// Remembers all of it in the folder again, where that was made anew under a running store. Blocks.
+    pub(crate) fn put_in_place(&self) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.as_mut().map_or(Ok(()), |writer| writer.put_in_place(|| self.snapshot()))
+    }
+
+    fn not_written(&self, error: &io::Error, seq: Seq) {
+        self.metrics.write_errors.inc();
+        tracing::error!(%error, seq = seq.as_u64(), "a purge is not on disk: it holds until this node restarts");
     }
 
     fn snapshot(&self) -> io::Result<Vec<u8>> {

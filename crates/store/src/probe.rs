@@ -156,6 +156,13 @@ async fn reopen(
     let wipe = disk.journal.to_forget() == Forget::All;
     let readied = runtime.spawn_blocking(move || folder.reopen(wipe));
     let folder = readied.await.map_err(|_| StoreError::Runtime)??;
+    // Without it the next process would take everything in the folder for purged.
+    let ledger = Arc::clone(&inner.ledger);
+    runtime
+        .spawn_blocking(move || ledger.put_in_place())
+        .await
+        .map_err(|_| StoreError::Runtime)?
+        .map_err(Fault::from)?;
     let (engine, folder) = disk.engine_in(folder, runtime).await?;
     disk.set_folder(folder);
     disk.journal.probe_begins();

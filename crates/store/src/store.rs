@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     next_fill: AtomicU64,
     removed: Removed,
-    ledger: Arc<LiveLedger>,
+    pub(crate) ledger: Arc<LiveLedger>,
     pub(crate) lender: Lender,
     metrics: Metrics,
 }
@@ -198,6 +198,11 @@ impl Store {
         })
     }
 
+    /// Whether memory or the disk's index has something under `key`. Reads nothing: it may yet turn out damaged, or go.
+    pub fn has(&self, key: &CacheKey) -> bool {
+        self.place(&RecordKey::Head(key.clone())).is_some()
+    }
+
     /// Where one record lies, without reading it.
     pub(crate) fn place(&self, key: &RecordKey) -> Option<Tier> {
         if self.inner.memory.contains(key) {
@@ -254,7 +259,12 @@ impl Store {
 
     /// Purges what a response of upstream made invalid: like a hard [`Self::purge`], but waits for nothing.
     pub fn invalidate(&self, scopes: &[Scope], now: Timestamp) -> Seq {
-        self.inner.ledger.invalidate(scopes, now)
+        self.inner.ledger.invalidate(scopes, false, now)
+    }
+
+    /// Remembers across a restart what [`Self::remove`] takes out of memory at once and off the disk in a while.
+    pub fn remember_removed(&self, scopes: &[Scope], now: Timestamp) -> Seq {
+        self.inner.ledger.invalidate(scopes, true, now)
     }
 
     /// The latest purges, at most [`RECENT_PURGES_MAX`](crate::RECENT_PURGES_MAX), youngest first.

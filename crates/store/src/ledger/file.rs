@@ -61,7 +61,10 @@ pub(crate) struct Contents {
 impl Contents {
     /// One that was appended while all was written anew is there twice.
     fn remember(&mut self, purge: Purge) {
-        if let Err(place) = self.recent.binary_search_by_key(&purge.seq, |known| known.seq) {
+        // What nobody asked for is not listed.
+        if !purge.text.is_empty()
+            && let Err(place) = self.recent.binary_search_by_key(&purge.seq, |known| known.seq)
+        {
             self.recent.insert(place, purge);
         }
     }
@@ -100,7 +103,7 @@ fn parse(bytes: &[u8], fingerprint: u64) -> Result<Contents, Unreadable> {
             }
             (1, Some(contents)) => {
                 let purge = purge(payload)?;
-                contents.ledger.apply(purge.seq, purge.kind, &purge.targets);
+                purge.apply_to(&mut contents.ledger);
                 contents.remember(purge);
             }
             (2, Some(contents)) => contents.remember(purge(payload)?),
@@ -198,7 +201,7 @@ impl LedgerFile {
         purge: &Purge,
         snapshot: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> io::Result<Arc<File>> {
-        if self.broken || self.appended > APPENDED_BYTES_MIN.max(2 * self.rewritten) || !self.is_in_place() {
+        if self.is_slow() || !self.is_in_place() {
             self.broken = true;
             *self = Self::create(&self.dir, &snapshot()?)?;
             return Ok(Arc::clone(&self.file));
@@ -224,6 +227,19 @@ impl LedgerFile {
     #[cfg(not(unix))]
     fn is_in_place(&self) -> bool {
         true
+    }
+
+    /// Writes all anew if the folder does not lead to this file any more.
+    pub(crate) fn put_in_place(&mut self, snapshot: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<()> {
+        if !self.is_in_place() {
+            *self = Self::create(&self.dir, &snapshot()?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the next purge writes all anew, which takes a while.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.broken || self.appended > APPENDED_BYTES_MIN.max(2 * self.rewritten)
     }
 
     /// What was appended may not be on disk: the next purge writes all anew.
