@@ -460,7 +460,7 @@ impl Engine {
         for policy in ask.policies() {
             let target = ask.invalidation();
             for key in invalidate::invalidated(&ask.method, response.status, &response.headers, target, &policy) {
-                self.store.remove(&key);
+                self.remove_invalid(ask, &key);
                 self.flights.close(&key);
                 if ask.site.keys_parts {
                     self.invalidate_url(ask, &key);

@@ -87,11 +87,24 @@ impl Engine {
     /// RFC 9111 §4.4 for a site whose rules make many keys of one URL: all of them are invalid, those that nobody knows
     /// included.
     pub(crate) fn invalidate_url(&self, ask: &Ask, key: &CacheKey) {
-        let Some((_, url)) = key.site_and_url() else { return };
-        let mut parts = url.splitn(2, |byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned());
-        if let (Some(authority), Some(target)) = (parts.next(), parts.next()) {
-            let site = ask.site.model.id.clone();
-            self.store.invalidate(&[Scope::Url { site, authority, target }], ask.now);
+        if let Some(scope) = url_of(ask, key) {
+            self.store.invalidate(&[scope], ask.now);
         }
     }
+
+    /// Takes out of the store what an unsafe method made invalid, and remembers it where there was something to take out: a
+    /// process that is killed may not have told its disk yet.
+    pub(crate) fn remove_invalid(&self, ask: &Ask, key: &CacheKey) {
+        let was_stored = self.store.has(key);
+        self.store.remove(key);
+        if was_stored && let Some(scope) = url_of(ask, key) {
+            self.store.remember_removed(&[scope], ask.now);
+        }
+    }
+}
+
+fn url_of(ask: &Ask, key: &CacheKey) -> Option<Scope> {
+    let (_, url) = key.site_and_url()?;
+    let mut parts = url.splitn(2, |byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned());
+    Some(Scope::Url { site: ask.site.model.id.clone(), authority: parts.next()?, target: parts.next()? })
 }

@@ -13,7 +13,7 @@ mod ledger;
 mod scope;
 
 pub use codec::Purge;
-pub use ledger::{ENTRIES_MAX, Ledger, PREFIX_LENGTHS_MAX, SITES_MAX};
+pub use ledger::{ENTRIES_MAX, LOCAL_MAX, Ledger, PREFIX_LENGTHS_MAX, SITES_MAX};
 pub use scope::{Scope, Subject, Target};
 
 use std::fmt;

@@ -119,7 +119,7 @@ fn a_number_is_never_given_twice() {
 fn invalidations_are_remembered_too() {
     let mut world = World::new();
     let before = world.ledger.applied();
-    let seq = world.ledger.invalidate(&[url("/a")], NOW);
+    let seq = world.ledger.invalidate(&[url("/a")], true, NOW);
     assert_eq!(world.verdict("/a", before), Verdict::Hard(By::Url, seq), "at once");
     // It is written behind the caller's back: wait for it.
     while world.contents().expect("whole").ledger.applied() < seq {
@@ -233,7 +233,7 @@ fn the_file_stays_small_and_the_list_short() {
     let scopes = [url(&path)];
     let mut largest = 0;
     for _ in 0..6_000 {
-        let purge = world.ledger.apply(Kind::Soft, &scopes, NOW);
+        let purge = world.ledger.apply(Kind::Soft, &scopes, false, words(&scopes), NOW);
         assert!(world.ledger.write(&purge, false));
         largest = largest.max(fs::metadata(world.file()).expect("there").len());
     }

@@ -254,6 +254,26 @@ async fn nothing_that_was_purged_comes_back_after_a_kill() {
 }
 
 #[tokio::test]
+async fn what_an_unsafe_method_invalidated_does_not_come_back_after_a_kill() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let origin = origin(&version).await;
+    let mut edge = Durable::start(&origin).await;
+    for round in 1..4 {
+        version.store(round, Ordering::SeqCst);
+        assert_eq!(edge.get("/a").await.0, format!("/a v{round}"));
+        edge.written().await;
+        version.store(round + 1, Ordering::SeqCst);
+        let mut connection = client::Connection::open(edge.address).await;
+        let changed = connection.send_body(http::Method::POST, SITE, "/a", &[], bytes::Bytes::from_static(b"x")).await;
+        assert_eq!(changed.status, 200);
+        edge.kill().await;
+        assert_eq!(edge.get("/a").await.0, format!("/a v{}", round + 1), "round {round}");
+        edge.written().await;
+        // The next round begins with the content of this one's end.
+    }
+}
+
+#[tokio::test]
 async fn the_recent_purges_are_listed_for_who_may_read() {
     let version = Arc::new(AtomicUsize::new(1));
     let origin = origin(&version).await;

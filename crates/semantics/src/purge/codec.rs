@@ -32,10 +32,13 @@ impl Ledger {
             put_u64(out, site.latest.as_u64());
             put_marks(out, site.tags);
         }
-        put_count(out, self.order.len());
-        for target in self.order.values() {
-            target.encode(out);
-            put_marks(out, self.slots.get(target).map(|slot| slot.marks).unwrap_or_default());
+        for order in [&self.order, &self.locals] {
+            put_count(out, order.len());
+            for (target, slot) in order.values().filter_map(|target| Some((target, self.slots.get(target)?))) {
+                target.encode(out);
+                put_marks(out, slot.marks);
+                put_u64(out, slot.local.as_u64());
+            }
         }
     }
 
@@ -61,9 +64,12 @@ impl Ledger {
             ledger.see(site.latest);
             ledger.sites.insert(hash, site);
         }
-        for _ in 0..reader.count()? {
-            let target = Target::decode(&mut reader)?;
-            ledger.mark(target, marks(&mut reader)?);
+        for _order in 0..2 {
+            for _ in 0..reader.count()? {
+                let target = Target::decode(&mut reader)?;
+                let marks = marks(&mut reader)?;
+                ledger.mark(target, marks, seq(&mut reader)?);
+            }
         }
         reader.end()?;
         ledger.folds += folds;
@@ -125,6 +131,8 @@ pub struct Purge {
     pub seq: Seq,
     /// What it does.
     pub kind: Kind,
+    /// Whether the node itself found it invalid: see [`Ledger::apply_local`].
+    pub local: bool,
     /// When it was asked for.
     pub at: Timestamp,
     /// What it is for.
@@ -134,12 +142,22 @@ pub struct Purge {
 }
 
 impl Purge {
+    /// Applies it.
+    pub fn apply_to(&self, ledger: &mut Ledger) {
+        if self.local {
+            ledger.apply_local(self.seq, &self.targets);
+        } else {
+            ledger.apply(self.seq, self.kind, &self.targets);
+        }
+    }
+
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.seq.as_u64());
-        out.push(match self.kind {
-            Kind::Soft => 0,
-            Kind::Hard => 1,
+        out.push(match (self.kind, self.local) {
+            (Kind::Soft, _) => 0,
+            (Kind::Hard, false) => 1,
+            (Kind::Hard, true) => 2,
         });
         put_u64(out, self.at.as_millis());
         put_bytes(out, self.text.as_bytes());
@@ -151,12 +169,17 @@ impl Purge {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let seq = seq(&mut reader)?;
-        let kind = if reader.flag()? { Kind::Hard } else { Kind::Soft };
+        let (kind, local) = match reader.u8()? {
+            0 => (Kind::Soft, false),
+            1 => (Kind::Hard, false),
+            2 => (Kind::Hard, true),
+            _ => return Err(DecodeError::Invalid("kind")),
+        };
         let at = Timestamp::from_millis(reader.u64()?);
         let text = reader.text()?.into();
         let targets = (0..reader.count()?).map(|_| Target::decode(&mut reader)).collect::<Result<_, _>>()?;
         reader.end()?;
-        Ok(Self { seq, kind, at, targets, text })
+        Ok(Self { seq, kind, local, at, targets, text })
     }
 }
 

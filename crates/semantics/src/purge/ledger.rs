@@ -9,6 +9,9 @@ use super::{
 
 /// URLs, prefixes and surrogate keys that a ledger tells apart. One more, and the oldest stands for its whole site.
 pub const ENTRIES_MAX: usize = 65_536;
+/// URLs that were invalidated by an unsafe method, beside the others. One more, and the oldest is forgotten: what it stood for
+/// was removed from the store as well.
+pub const LOCAL_MAX: usize = 16_384;
 /// Sites that a ledger tells apart. One more, and the one that was not purged for longest stands for all.
 pub const SITES_MAX: usize = 4096;
 /// Lengths of prefixes of one site: each is one look-up. One more, and those not used for longest stand for the whole site.
@@ -42,6 +45,8 @@ impl Marks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) marks: Marks,
+    /// The last invalidation by an unsafe method.
+    pub(super) local: Seq,
     /// Where it stands among all entries by age.
     place: (Seq, u64),
 }
@@ -79,6 +84,8 @@ pub struct Ledger {
     pub(super) slots: HashMap<Target, Slot>,
     /// Oldest first.
     pub(super) order: BTreeMap<(Seq, u64), Target>,
+    /// Those that were only invalidated, oldest first.
+    pub(super) locals: BTreeMap<(Seq, u64), Target>,
     places: u64,
     pub(super) folds: u64,
     entries_max: usize,
@@ -101,6 +108,7 @@ impl Ledger {
             sites: HashMap::new(),
             slots: HashMap::new(),
             order: BTreeMap::new(),
+            locals: BTreeMap::new(),
             places: 0,
             folds: 0,
             entries_max: entries_max.max(1),
@@ -144,7 +152,16 @@ impl Ledger {
         for target in targets {
             let mut marks = Marks::default();
             marks.raise(kind, seq);
-            self.mark(*target, marks);
+            self.mark(*target, marks, Seq::ZERO);
+        }
+    }
+
+    /// Applies what a node itself found invalid and removed from its store (blueprint 5, rule 10): as hard, but remembered
+    /// only as long as a removal may still be under way.
+    pub fn apply_local(&mut self, seq: Seq, targets: &[Target]) {
+        self.applied = self.applied.max(seq);
+        for target in targets {
+            self.mark(*target, Marks::default(), seq);
         }
     }
 
@@ -152,8 +169,12 @@ impl Ledger {
         self.latest = self.latest.max(seq);
     }
 
-    pub(super) fn mark(&mut self, target: Target, marks: Marks) {
-        self.latest = self.latest.max(marks.latest());
+    pub(super) fn mark(&mut self, target: Target, mut marks: Marks, local: Seq) {
+        if !matches!(target, Target::Url(..)) {
+            marks.raise(Kind::Hard, local);
+        }
+        let latest = marks.latest().max(local);
+        self.see(latest);
         let site = match target {
             Target::Everything => {
                 self.all.join(marks);
@@ -163,7 +184,7 @@ impl Ledger {
         };
         self.make_room_for_site(site);
         let of_site = self.sites.entry(site).or_default();
-        of_site.latest = of_site.latest.max(marks.latest());
+        of_site.latest = of_site.latest.max(latest);
         match target {
             Target::Everything => return,
             Target::Site(_) => {
@@ -179,24 +200,32 @@ impl Ledger {
                 *latest = (*latest).max(marks.latest());
             }
         }
-        self.put(target, marks);
+        self.put(target, marks, local);
         if matches!(target, Target::Prefix(..)) {
             self.fold_lengths(site);
         }
-        while self.slots.len() > self.entries_max {
+        while self.order.len() > self.entries_max {
             self.fold_oldest();
+        }
+        while self.locals.len() > LOCAL_MAX
+            && let Some((_, oldest)) = self.locals.pop_first()
+        {
+            self.slots.remove(&oldest);
         }
     }
 
-    fn put(&mut self, target: Target, mut marks: Marks) {
+    fn put(&mut self, target: Target, mut marks: Marks, mut local: Seq) {
         if let Some(slot) = self.slots.get(&target) {
             marks.join(slot.marks);
+            local = local.max(slot.local);
             self.order.remove(&slot.place);
+            self.locals.remove(&slot.place);
         }
         self.places += 1;
-        let place = (marks.latest(), self.places);
-        self.order.insert(place, target);
-        self.slots.insert(target, Slot { marks, place });
+        let place = (marks.latest().max(local), self.places);
+        let order = if marks.latest() == Seq::ZERO { &mut self.locals } else { &mut self.order };
+        order.insert(place, target);
+        self.slots.insert(target, Slot { marks, local, place });
     }
 
     /// Whether purges allow a stored response with this fence to be used.
@@ -215,7 +244,7 @@ impl Ledger {
             verdict.weigh(By::Floor, site.floor);
             let mut weigh = |by: By, target: Target| {
                 if let Some(slot) = self.slots.get(&target) {
-                    verdict.weigh(by, slot.marks);
+                    verdict.weigh(by, Marks { hard: slot.marks.hard.max(slot.local), ..slot.marks });
                 }
             };
             weigh(By::Url, subject.url_target());
@@ -252,10 +281,11 @@ impl Ledger {
     fn fold(&mut self, target: Target) {
         let Some(slot) = self.slots.remove(&target) else { return };
         self.order.remove(&slot.place);
+        self.locals.remove(&slot.place);
         self.folds += 1;
         let (Target::Url(site, _) | Target::Tag(site, _) | Target::Prefix(site, ..)) = target else { return };
         let of_site = self.sites.entry(site).or_default();
-        of_site.floor.join(slot.marks);
+        of_site.floor.join(Marks { hard: slot.marks.hard.max(slot.local), ..slot.marks });
         if let Target::Prefix(_, length, _) = target
             && let Some((count, _)) = of_site.lengths.get_mut(&length)
         {

@@ -224,6 +224,42 @@ fn rule_7_old_entries_fold_into_a_floor_of_their_site() {
 }
 
 #[test]
+fn rule_10_local_invalidations_are_hard_and_neither_fold_nor_push_others_out() {
+    let (page, other) = (key_of(Scheme::Http, "www", "h", "/a"), key_of(Scheme::Http, "www", "h", "/b"));
+    let verdict = |ledger: &Ledger, key: &CacheKey, fence: Seq| {
+        ledger.verdict(Subject::new(key, &[], SEED).unwrap(), fence).reason()
+    };
+    let local = |ledger: &mut Ledger, text: &str| {
+        let seq = ledger.applied().next();
+        ledger.apply_local(seq, &[scope(text).target(SEED)]);
+        seq
+    };
+    let mut ledger = Ledger::with_entries_max(1);
+    let purged = apply(&mut ledger, Kind::Hard, &["url www h/b"]);
+    let invalidated = local(&mut ledger, "url www h/a");
+    assert_eq!(verdict(&ledger, &page, purged), Some("purged-by-url"));
+    assert_eq!(verdict(&ledger, &page, invalidated), None);
+    for number in 1..LOCAL_MAX {
+        local(&mut ledger, &format!("url www h/{number}"));
+    }
+    assert_eq!(verdict(&ledger, &page, purged), Some("purged-by-url"), "exactly as many are kept");
+    let last = local(&mut ledger, "url www h/last");
+    assert_eq!(verdict(&ledger, &page, purged), None, "the oldest is forgotten");
+    assert_eq!(verdict(&ledger, &other, Seq::ZERO), Some("purged-by-url"), "what was purged is not");
+    assert_eq!((ledger.entries(), ledger.folds()), (LOCAL_MAX + 1, 0));
+    // What is purged as well is remembered as such.
+    let target = scope("url www h/last").target(SEED);
+    ledger.apply(last.next(), Kind::Soft, &[target]);
+    let mut bytes = Vec::new();
+    ledger.encode(&mut bytes);
+    let back = Ledger::decode(&bytes, 1).unwrap();
+    let key = key_of(Scheme::Http, "www", "h", "/last");
+    assert_eq!(verdict(&back, &key, purged), Some("purged-by-url"));
+    assert_eq!(verdict(&back, &key, last), Some("soft-purged-by-url"));
+    assert_eq!(verdict(&back, &other, Seq::ZERO), Some("purged-by-floor"), "two purges do not fit one entry");
+}
+
+#[test]
 fn both_sides_of_every_bound() {
     let distinct = |ledger: &Ledger, of: &str| {
         let key = key_of(Scheme::Http, of, "h", "/never/purged");
@@ -289,12 +325,13 @@ fn the_stored_form() {
     let (three, zero) = ("0300000000000000", "0000000000000000");
     let all = format!("01{three}{zero}{three}{zero}{zero}{zero}");
     let one_site = format!("01000000{}{three}{zero}{zero}{zero}{three}{three}{zero}", "0500000000000000");
-    let one_tag = format!("0100000004{}{}{zero}{three}{zero}", "0500000000000000", "0600000000000000");
+    let one_tag = format!("0100000004{}{}{zero}{three}{zero}{zero}00000000", "0500000000000000", "0600000000000000");
     assert_eq!(hex, format!("{all}{one_site}{one_tag}"));
 
     let purge = Purge {
         seq: Seq::new(3),
         kind: Kind::Hard,
+        local: false,
         at: Timestamp::from_millis(1),
         targets: vec![Target::Everything],
         text: "x".into(),
