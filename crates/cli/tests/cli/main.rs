@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod geo;
 mod origin;
+mod purge;
 mod status;
 
 use std::{ffi::OsStr, process::Command};
@@ -20,8 +21,12 @@ struct Ran {
 }
 
 fn perigee<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_perigee")).args(arguments).env_remove("PERIGEE_ADMIN").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_perigee"))
+        .args(arguments)
+        .env_remove("PERIGEE_ADMIN")
+        .env_remove("PERIGEE_TOKEN")
+        .output()
+        .unwrap();
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -36,6 +41,7 @@ fn help_explains_every_command_with_an_example() {
         &["geo", "build"],
         &["geo", "lookup"],
         &["status"],
+        &["purge"],
         &["explain", "http"],
         &["explain", "rule"],
         &["demo"],
