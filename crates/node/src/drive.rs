@@ -144,7 +144,7 @@ impl Protocols {
                 let parts = serving.into_parts();
                 let mut stream = parts.io.into_inner();
                 // The beginning of a next request, perhaps.
-                stream.give_back(parts.read_buf);
+                stream.give_back(&parts.read_buf);
                 return Http1::Parked(stream, since);
             }
             Outcome::Late(State::Head) => say(serving.into_parts().io.into_inner(), TOO_LATE).await,

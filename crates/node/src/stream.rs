@@ -86,9 +86,10 @@ impl<T> Watched<T> {
     }
 
     /// The next reads bring these first.
-    pub(crate) fn give_back(&mut self, bytes: Bytes) {
-        // What was given back before and is not all read again comes after them.
-        self.given_back = if self.given_back.is_empty() { bytes } else { [&*bytes, &*self.given_back].concat().into() };
+    pub(crate) fn give_back(&mut self, bytes: &[u8]) {
+        // What was given back before and is not all read again comes after them. A copy, since even no bytes at all of a
+        // buffer keep the whole of it.
+        self.given_back = [bytes, &*self.given_back].concat().into();
     }
 
     fn set_blocked(&self, blocked: bool) {
@@ -176,11 +177,11 @@ mod tests {
         client.write_all(b"fghi").await.unwrap();
         assert!(watched.readable().await.unwrap());
         assert!(watched.readable().await.unwrap(), "and again, without a second read");
-        watched.give_back(Bytes::from_static(b"cde"));
+        watched.give_back(b"cde");
         let mut two = [0; 2];
         watched.read_exact(&mut two).await.unwrap();
         assert_eq!(&two, b"cd");
-        watched.give_back(Bytes::from_static(b"abcd"));
+        watched.give_back(b"abcd");
         drop(client);
         let mut all = String::new();
         watched.read_to_string(&mut all).await.unwrap();
