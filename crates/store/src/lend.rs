@@ -55,6 +55,7 @@ impl Inner {
             let wanted = lender.wanted.load(Ordering::SeqCst);
             let entries = lender.budget.entries;
             let left = entries - wanted.min(entries - entries / KEPT_SHARE);
+            self.shares.resize(left);
             if let Err(error) = self.memory.resize(usize::try_from(left).unwrap_or(usize::MAX)) {
                 tracing::warn!(%error, "the memory of entries cannot be resized");
             }

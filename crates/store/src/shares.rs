@@ -44,7 +44,7 @@ struct Account {
 /// The accounts of a store.
 pub(crate) struct Shares {
     seed: u64,
-    memory_capacity: u64,
+    memory_capacity: AtomicU64,
     disk_capacity: u64,
     /// Bytes in memory, of all sites.
     memory: AtomicU64,
@@ -91,7 +91,7 @@ impl Shares {
     ) -> Self {
         Self {
             seed,
-            memory_capacity,
+            memory_capacity: AtomicU64::new(memory_capacity),
             disk_capacity,
             memory: AtomicU64::new(0),
             in_memory: AtomicUsize::new(0),
@@ -100,6 +100,11 @@ impl Shares {
             recent,
             displaced,
         }
+    }
+
+    /// Memory may take so many bytes from now on.
+    pub(crate) fn resize(&self, memory_capacity: u64) {
+        self.memory_capacity.store(memory_capacity, Ordering::Relaxed);
     }
 
     /// `None`: it is nobody's.
@@ -145,9 +150,10 @@ impl Shares {
             queue.retain(|hash| memory.contains(&HashRef { hash: *hash, seed: self.seed }));
         }
         let sites = self.in_memory.load(Ordering::Relaxed) as u64;
-        let share = self.memory_capacity / sites.max(1);
+        let capacity = self.memory_capacity.load(Ordering::Relaxed);
+        let share = capacity / sites.max(1);
         // A little below: foyer's shards fill unevenly, and the first full one takes from anybody.
-        let full = self.memory_capacity - self.memory_capacity / 16;
+        let full = capacity - capacity / 16;
         let is_full = self.memory.load(Ordering::Relaxed) + bytes > full;
         if sites < 2 || !is_full || account.memory.load(Ordering::Relaxed) + bytes <= share {
             return;

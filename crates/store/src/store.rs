@@ -2,9 +2,7 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     ops::Range,
-    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use foyer::HybridCacheProperties;
 use perigee_protocol::model::DiskAdmission;
 use perigee_semantics::{
     key::CacheKey,
@@ -21,19 +18,19 @@ use perigee_semantics::{
     time::Timestamp,
     vary::VariantIndex,
 };
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
+use self::inner::{entry_of, segment_of};
 use crate::{
     buffer::Buffer,
     config::StoreConfig,
-    disk::{Disk, Engine},
-    engine::{self, Memory, MemoryEntry},
+    disk::Disk,
+    engine::{self, Memory},
     error::StoreError,
-    journal::Note,
     ledger::{LedgerMetrics, LiveLedger, PurgeAck},
     lend::Lender,
-    metrics::{Counts, Metrics, Sizes},
+    metrics::{Metrics, Sizes},
     object::{Body, Entry, FillId, INLINE_BYTES_MAX, Object, SEGMENT_BYTES, Stats, Tier},
     probe,
     recent::{Fetched, Recent},
@@ -41,11 +38,7 @@ use crate::{
     removed::Removed,
     rescue,
     shares::Shares,
-    window::Ticket,
 };
-
-/// What a future of foyer's is.
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How long closing waits for the disk.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -64,7 +57,7 @@ impl fmt::Debug for Store {
 
 pub(crate) struct Inner {
     pub(crate) memory: Memory,
-    shares: Arc<Shares>,
+    pub(crate) shares: Arc<Shares>,
     recent: Arc<Recent>,
     fetched: Fetched,
     /// `None` without a disk.
@@ -411,185 +404,8 @@ async fn open_ledger(
     opened.map_err(|_| StoreError::Runtime)?.map_err(|source| StoreError::Unwritable { dir, source })
 }
 
-impl Inner {
-    pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            memory_used: self.memory.usage() as u64,
-            memory_capacity: self.memory.capacity() as u64,
-            memory_entries: self.memory.entries() as u64,
-            disk: self.disk.as_ref().map(|disk| disk.stats()),
-        }
-    }
-
-    pub(crate) fn hash_seed(&self) -> u64 {
-        self.hash_seed
-    }
-
-    /// The disk tier, if there is one that works.
-    fn engine(&self) -> Option<Arc<Engine>> {
-        self.disk.as_ref()?.engine()
-    }
-
-    /// From the disk, its queue, or memory if it got there meanwhile. Concurrent reads of one key share one read.
-    async fn read(&self, key: &RecordKey) -> Option<Record> {
-        let disk = self.disk.as_ref()?;
-        let engine = disk.engine()?;
-        // The index is in memory: a plain miss costs neither a task nor an allocation.
-        if !engine.storage().may_contains(key) {
-            return None;
-        }
-        let (disk, name) = (Arc::clone(disk), key.clone());
-        let (memory, shares, recent) = (self.memory.clone(), Arc::clone(&self.shares), Arc::clone(&self.recent));
-        // Told to the one who reads: it is written anew once.
-        let is_old = Arc::new(AtomicBool::new(false));
-        let (reads_old, owner) = (Arc::clone(&is_old), Arc::clone(&disk));
-        let spawner = engine.storage().spawner().clone();
-        let load = move |_: &mut ()| -> BoxFuture<'static, _> {
-            Box::pin(async move {
-                let found = disk.load(&engine, &name).await;
-                if let Some((record, _)) = &found {
-                    let hash = memory.hash(&name);
-                    recent.mark(hash);
-                    shares.make_room(&memory, hash, Record::weight(&name, record) as u64);
-                }
-                Ok(found.map(|(record, is_old)| {
-                    reads_old.store(is_old, Ordering::Relaxed);
-                    (record, HybridCacheProperties::default()).into()
-                }))
-            })
-        };
-        let reading = self.memory.get_or_fetch_inner(key, || Some(Box::new(load)), || None, (), &spawner);
-        let mut reading = pin!(reading);
-        // Awaiting it would take a miss for an error.
-        match poll_fn(|context| reading.as_mut().poll_inner(context)).await {
-            Ok(found) => {
-                let found = found?;
-                if is_old.load(Ordering::Relaxed) {
-                    owner.waiting.push(found.hash());
-                }
-                Some(found.value().clone())
-            }
-            Err(error) => {
-                // The runtime is shutting down.
-                tracing::debug!(%error, "disk cache read abandoned");
-                None
-            }
-        }
-    }
-
-    fn put(&self, key: &CacheKey, record: Record, fits: bool) {
-        let counts = &self.metrics.heads;
-        if !fits {
-            // What was there is older than what cannot be stored.
-            self.remove(key);
-        }
-        let stamp = record.stamp();
-        let undone = || stamp.is_some_and(|stamp| self.removed.since(key, stamp));
-        if !fits || self.closed.load(Ordering::Acquire) || undone() {
-            counts.refused.inc();
-            return;
-        }
-        let name = RecordKey::Head(key.clone());
-        match &self.disk {
-            None => self.insert_in_memory(&counts.memory_only, name, record),
-            Some(disk) => self.put_on(disk, counts, name, record),
-        }
-        // A removal may have come between the check and the insertion.
-        if undone() {
-            self.remove(key);
-        }
-    }
-
-    fn put_on(&self, disk: &Disk, counts: &Counts, name: RecordKey, record: Record) {
-        let hash = self.memory.hash(&name);
-        let Some(engine) = disk.changing(hash, false) else {
-            return self.insert_in_memory(&counts.disk_down, name, record);
-        };
-        let is_first = matches!(&record, Record::Head { object, .. } if object.fill.memory_only);
-        let count = if is_first { &counts.first_fetch } else { &counts.memory_only };
-        let ticket = if is_first { None } else { engine.window.head(record.disk_bytes(&name)) };
-        match ticket {
-            Some(ticket) => self.insert(counts, &engine, ticket, name, record),
-            None => {
-                // Else an older head on disk would come back when memory lets this one go.
-                disk.journal.note(Note { hash, removed: true });
-                engine.storage().delete(&name);
-                self.insert_in_memory(count, name, record);
-            }
-        }
-    }
-
-    fn insert_anywhere(&self, key: RecordKey, record: Record) -> MemoryEntry {
-        self.shares.make_room(&self.memory, self.memory.hash(&key), Record::weight(&key, &record) as u64);
-        self.memory.insert(key, record)
-    }
-
-    /// Into memory and to the disk.
-    fn insert(&self, counts: &Counts, engine: &Engine, ticket: Ticket, key: RecordKey, record: Record) {
-        let bytes = record.disk_bytes(&key) as u64;
-        let entry = self.insert_anywhere(key, record);
-        engine.enqueue(&entry);
-        if entry.is_outdated() && !matches!(entry.key(), RecordKey::Segment(..)) {
-            // Replaced or removed meanwhile: what was just written might be the later one on disk.
-            engine.storage().delete(entry.key());
-        }
-        self.shares.enters_disk(entry.hash(), bytes);
-        ticket.sent(entry.hash());
-        counts.written.inc();
-    }
-
-    fn insert_in_memory(&self, count: &Counter, key: RecordKey, record: Record) {
-        drop(self.insert_anywhere(key, record));
-        count.inc();
-    }
-
-    fn remove(&self, key: &CacheKey) {
-        let name = HeadRef(key);
-        self.memory.remove(&name);
-        let Some(disk) = &self.disk else { return };
-        if let Some(engine) = disk.changing(self.memory.hash(&name), true) {
-            engine.storage().delete(&name);
-        }
-    }
-}
-
-fn entry_of(record: &Record) -> Option<Entry> {
-    match record {
-        Record::Head { object, .. } => Some(Entry::Object(object.clone())),
-        Record::Variants { index, .. } => Some(Entry::Variants(Arc::clone(index))),
-        Record::Segment(_) => None,
-    }
-}
-
-fn segment_of(record: &Record) -> Option<Bytes> {
-    match record {
-        Record::Segment(bytes) => Some(bytes.clone()),
-        _ => None,
-    }
-}
-
-/// A head that shares no memory with the connection it came from.
-mod compact {
-    use bytes::BytesMut;
-    use http::HeaderValue;
-    use perigee_semantics::head::StoredHead;
-
-    /// hyper hands out field values as slices of its read buffer: kept as they are, each small response would keep 8 KiB and
-    /// more alive, uncounted. All values move into one allocation of just their size.
-    pub(super) fn head(head: &StoredHead) -> StoredHead {
-        let mut head = head.clone();
-        let mut text = BytesMut::with_capacity(head.fields.values().map(HeaderValue::len).sum());
-        for value in head.fields.values_mut() {
-            text.extend_from_slice(value.as_bytes());
-            // It was a valid value a moment ago; if it were not, it stays as it was.
-            if let Ok(mut copy) = HeaderValue::from_maybe_shared(text.split().freeze()) {
-                copy.set_sensitive(value.is_sensitive());
-                *value = copy;
-            }
-        }
-        head
-    }
-}
+mod compact;
+mod inner;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
