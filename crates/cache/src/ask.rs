@@ -89,7 +89,13 @@ const CONDITIONS: [HeaderName; 6] = [
 ];
 
 impl Ask {
-    pub(crate) fn new(engine: &Engine, parts: Parts, client: SocketAddr, scheme: Scheme, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        engine: &Engine,
+        parts: Parts,
+        client: SocketAddr,
+        scheme: Scheme,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let normal = guard(&parts).map_err(|error| Refusal::new(error.status, error.reason))?;
         let authority = normal.authority.into_owned();
         let target = match parts.uri.path_and_query() {
@@ -124,12 +130,15 @@ impl Ask {
         let told = peer.as_ref().and_then(|peer| peer.rule.as_deref());
         let choice = match told.and_then(|claim| Choice::from_claim(claim, site.rules_fingerprint, rules)) {
             Some(choice) => choice,
-            None => Choice::new(rules, &RuleView { path, host: host_of(&authority), method: &method, headers: &headers }),
+            None => {
+                Choice::new(rules, &RuleView { path, host: host_of(&authority), method: &method, headers: &headers })
+            }
         };
         let rule = choice.rule(rules);
         let parts = match rule {
             Some(rule) => {
-                let from = if peer.is_some() { Client::Peer } else { Client::Outside(snapshot.country(client.ip(), rule)) };
+                let from =
+                    if peer.is_some() { Client::Peer } else { Client::Outside(snapshot.country(client.ip(), rule)) };
                 rules::prepare(rule, &method, from, &mut headers)
             }
             None => Vec::new(),
@@ -205,7 +214,11 @@ impl Ask {
     pub(crate) fn policy_for(&self, status: StatusCode) -> Policy<'_> {
         let policy = self.policy();
         // What passes is not stored, whatever its status.
-        if policy.is_pass() { policy } else { self.policy_by(self.choice.rule_for(&self.site.model.rules, status.as_u16())) }
+        if policy.is_pass() {
+            policy
+        } else {
+            self.policy_by(self.choice.rule_for(&self.site.model.rules, status.as_u16()))
+        }
     }
 
     /// Every policy by which a URL of the site may have been keyed, by whatever request: they differ in the query.
@@ -213,9 +226,8 @@ impl Ask {
         let mut policies = vec![self.policy_by(None)];
         for rule in &self.site.model.rules {
             let policy = self.policy_by(Some(rule));
-            let keys_alike = |other: &Policy<'_>| {
-                other.ignores_query() == policy.ignores_query() && other.query() == policy.query()
-            };
+            let keys_alike =
+                |other: &Policy<'_>| other.ignores_query() == policy.ignores_query() && other.query() == policy.query();
             if !policies.iter().any(keys_alike) {
                 policies.push(policy);
             }

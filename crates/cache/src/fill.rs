@@ -97,8 +97,14 @@ impl Fetching {
         response: FetchResponse,
         times: Times,
     ) {
-        match admit(self.view(), response.status, &response.headers, &self.ask.policy_for(response.status), times, response.trusted_age_ms)
-        {
+        match admit(
+            self.view(),
+            response.status,
+            &response.headers,
+            &self.ask.policy_for(response.status),
+            times,
+            response.trusted_age_ms,
+        ) {
             Admission::Store(head) => self.fill(leader, seat, fill, fence, *head, response).await,
             Admission::DoNot(reason) => self.decline(leader, seat, response, reason, times),
         }
@@ -116,9 +122,7 @@ impl Fetching {
     }
 
     fn stale_is_better(&self, times: Times) -> bool {
-        self.located
-            .as_ref()
-            .is_some_and(|located| self.may_be_stale(located, times.response_time))
+        self.located.as_ref().is_some_and(|located| self.may_be_stale(located, times.response_time))
     }
 
     /// Ends the flight with what is stored, if that may be, or with the failure.

@@ -11,8 +11,8 @@ mod rule;
 mod site;
 
 pub use rule::{
-    HeaderRules, HostPattern, KeyParts, PathPattern, Redirect, RedirectPiece, Rule, RuleCache, RuleMatch, StatusPattern,
-    TextPattern,
+    HeaderRules, HostPattern, KeyParts, PathPattern, Redirect, RedirectPiece, Rule, RuleCache, RuleMatch,
+    StatusPattern, TextPattern,
 };
 pub use site::{
     CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,

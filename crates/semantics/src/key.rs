@@ -146,7 +146,10 @@ impl fmt::Display for CacheKey {
         let mut part = || parts.next().unwrap_or_default();
         write!(f, "{} {}://{}{}", part(), part(), part(), part())?;
         for part in KeyPart::read_all(self.parts()) {
-            write!(f, "[{}{}{}]", part.name(), if part.value().is_some() { " " } else { "" }, part.value().unwrap_or_default())?;
+            match part.value() {
+                Some(value) => write!(f, "[{} {value}]", part.name())?,
+                None => write!(f, "[{}]", part.name())?,
+            }
         }
         id.map_or(Ok(()), |id| write!(f, "#{id}"))
     }

@@ -36,8 +36,9 @@ use crate::{
     budget,
     country::Countries,
     doors::{self, Tls},
-    explain, purge,
+    explain,
     options::{Options, Source},
+    purge,
     service::{EngineService, Logged},
 };
 
@@ -335,7 +336,8 @@ fn admin(
     let explaining = explain::routes(Arc::clone(engine));
     let purging = purge::routes(Arc::clone(engine), Arc::clone(state), authorizer.clone());
     let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
-    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging);
+    let builder =
+        AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging);
     let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();

@@ -216,11 +216,10 @@ async fn internal_fields_of_clients_and_hop_by_hop_fields_go_no_further() {
 
 #[tokio::test]
 async fn rules_pass_set_ttl_ignore_queries_and_change_headers() {
-    let rule =
-        |path: &str, cache: RuleCache, headers: HeaderRules| {
-            let when = RuleMatch { path: vec![PathPattern(path.into())], ..RuleMatch::default() };
-            Rule { when, cache, headers, ..Rule::default() }
-        };
+    let rule = |path: &str, cache: RuleCache, headers: HeaderRules| {
+        let when = RuleMatch { path: vec![PathPattern(path.into())], ..RuleMatch::default() };
+        Rule { when, cache, headers, ..Rule::default() }
+    };
     let rules = vec![
         rule("/api/*", RuleCache { pass: true, ..RuleCache::default() }, HeaderRules::default()),
         rule(

@@ -60,7 +60,8 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
     let cache =
         table.or("cache", CachePolicy::default(), "RFC 9111 as it stands", |value| cache::policy(&mut value.table()?));
     let upstream = table.or("upstream", UpstreamPolicy::default(), "connect_timeout = \"2s\" and so on", upstream);
-    let rules: Vec<_> = table.tables("rule", 0..=SITE_RULES_MAX).iter().map(|value| rule::rule(value, around.has_geo)).collect();
+    let rules: Vec<_> =
+        table.tables("rule", 0..=SITE_RULES_MAX).iter().map(|value| rule::rule(value, around.has_geo)).collect();
     Some(Site {
         id: id?,
         hosts: hosts?,

@@ -122,7 +122,12 @@ fn what_cannot_be_read_is_refused() {
 fn an_age_is_believed_with_its_proof_only() {
     let (ours, theirs) =
         (FleetSecret::new(b"sixteen bytes ok").unwrap(), FleetSecret::new(b"sixteen bytes no").unwrap());
-    let claims = Claims { site: "www".parse().unwrap(), key_authority: "shop.example".into(), key_scheme: perigee_protocol::model::Scheme::Https, rule: None };
+    let claims = Claims {
+        site: "www".parse().unwrap(),
+        key_authority: "shop.example".into(),
+        key_scheme: perigee_protocol::model::Scheme::Https,
+        rule: None,
+    };
     let asked = FetchRequest { shield_claims: Some(claims), ..request(Method::GET, &[]) };
     let mut headers = request_headers(&asked);
     let proof = prove(&asked, &mut headers, &ours, 1000).unwrap();

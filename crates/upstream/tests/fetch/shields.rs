@@ -8,7 +8,12 @@ use crate::*;
 const SECRET: &str = "a secret of the fleet";
 
 fn claiming(target: &str) -> FetchRequest {
-    let claims = Claims { site: "www".parse().unwrap(), key_authority: "shop.example".into(), key_scheme: perigee_protocol::model::Scheme::Https, rule: None };
+    let claims = Claims {
+        site: "www".parse().unwrap(),
+        key_authority: "shop.example".into(),
+        key_scheme: perigee_protocol::model::Scheme::Https,
+        rule: None,
+    };
     let mut asked = get(target);
     asked.headers.insert("perigee-site", "forged".parse().unwrap());
     asked.headers.insert("x-kept", "yes".parse().unwrap());

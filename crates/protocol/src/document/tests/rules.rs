@@ -77,9 +77,12 @@ fn matches() {
 
 #[test]
 fn host_is_no_field_here() {
-    check_and("[[site.rule]]\nmatch = { header = { Host = \"a\" } }", expect![[r#"
+    check_and(
+        "[[site.rule]]\nmatch = { header = { Host = \"a\" } }",
+        expect![[r#"
         perigee.toml:20  site.www.rule[0].match.header = { Host = "a" }
-            must not name Host, which the request's fields are without; say host = "www.example.com" in match"#]]);
+            must not name Host, which the request's fields are without; say host = "www.example.com" in match"#]],
+    );
 }
 
 #[test]
