@@ -152,7 +152,11 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
         match validate::evaluate(view, head) {
             Precondition::Proceed => {}
             Precondition::NotModified => {
-                return with(StatusCode::NOT_MODIFIED, validate::not_modified_fields(head), Body::empty());
+                let fields = match ask.peer_proof {
+                    Some(_) => validate::not_modified_fields_for_peer(head),
+                    None => validate::not_modified_fields(head),
+                };
+                return with(StatusCode::NOT_MODIFIED, fields, Body::empty());
             }
             Precondition::Failed => {
                 let mut headers = HeaderMap::new();

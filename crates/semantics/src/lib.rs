@@ -1,6 +1,6 @@
 //! HTTP caching as pure functions: key, freshness, reuse, storability, Vary, validation, ranges, Cache-Status.
 //!
-//! RFC 9110, 9111, 5861, 7239, 8246, 8586, 9211 and 9213, each cited beside the lines that obey it. Time is an argument
+//! RFC 9110, 9111, 5861, 7239, 8246, 8586, 9211, 9213 and 9875, each cited beside the lines that obey it. Time is an argument
 //! ([`time::Timestamp`]), policy is an argument ([`policy::Policy`]). Deliberately absent: sockets, clocks, threads,
 //! storage, bodies; who performs what is decided here is `perigee-cache`.
 

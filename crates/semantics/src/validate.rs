@@ -325,12 +325,18 @@ fn merged(stored: &StoredHead, arrived: &HeaderMap, policy: &Policy<'_>) -> Head
 /// The stored fields that go on a 304: those that RFC 9110 §15.4.5 requires and all others that may guide caches behind us;
 /// not what describes the body that is not sent. Age and Cache-Status are the caller's.
 pub fn not_modified_fields(stored: &StoredHead) -> HeaderMap {
+    let mut fields = not_modified_fields_for_peer(stored);
+    fields.remove(CONTENT_TYPE);
+    fields.remove(CONTENT_LANGUAGE);
+    fields
+}
+
+/// The same for a cache of the fleet: all that it is to update (RFC 9111 §3.2), the content's type and language included.
+pub fn not_modified_fields_for_peer(stored: &StoredHead) -> HeaderMap {
     let mut fields = stored.fields.clone();
     for name in &OF_THE_BODY {
         fields.remove(name);
     }
-    fields.remove(CONTENT_TYPE);
-    fields.remove(CONTENT_LANGUAGE);
     fields
 }
 

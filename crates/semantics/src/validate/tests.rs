@@ -200,6 +200,8 @@ fn fields_of_a_304() {
     let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["cache-control", "content-location", "content-security-policy", "date", "etag", "vary"]);
+    let for_peer = not_modified_fields_for_peer(&stored);
+    assert!(for_peer.contains_key("content-type") && for_peer.len() == fields.len() + 1, "{for_peer:?}");
     assert!(fields.contains_key(CACHE_CONTROL) && fields.contains_key(VARY) && !fields.contains_key(AGE));
 }
 
