@@ -64,12 +64,6 @@ pub(super) struct Site {
     pub(super) lengths: BTreeMap<Length, (usize, Seq)>,
 }
 
-impl Default for Length {
-    fn default() -> Self {
-        Self { bytes: 0, with_authority: false }
-    }
-}
-
 /// Everything that was purged, by the highest number of each URL, prefix, surrogate key and site.
 ///
 /// Bounded: what is too much folds into a floor of its site (of all, for sites), which hides more and never less.
