@@ -74,7 +74,8 @@ async fn keys_that_a_node_cannot_enforce() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/example.toml");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cdn.toml");
-    std::fs::write(&file, format!("{}\n[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n", good())).unwrap();
+    std::fs::write(&file, format!("{}\n[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n", good()))
+        .unwrap();
     let path = file.to_str().unwrap();
     let said = refused("perigee-edge", &["--document", path, "--pop", "fra", "--admin", "off"]).await;
     assert!(said.contains("control.engine"), "{said}");

@@ -140,7 +140,10 @@ async fn https_over_both_versions_and_http_beside_it() {
     let world = World::start(&origin, TLS, &["--access-log", log.path().to_str().unwrap()]).await;
 
     let first = world.get("/a").await;
-    assert_eq!((first.status.as_u16(), first.version, first.text().as_str()), (200, Version::HTTP_11, "https 127.0.0.1 -"));
+    assert_eq!(
+        (first.status.as_u16(), first.version, first.text().as_str()),
+        (200, Version::HTTP_11, "https 127.0.0.1 -")
+    );
     let second = world.get_h2("/a").await;
     assert_eq!((second.status.as_u16(), second.version), (200, Version::HTTP_2));
     assert!(second.header("cache-status").contains("; hit"), "{:?}", second.headers);
@@ -171,7 +174,9 @@ async fn curl_agrees() {
     let origin = telling().await;
     let world = World::start(&origin, TLS, &[]).await;
     let address = world.https;
-    for (options, version) in [(&["--http2"][..], "2"), (&["--http1.1"], "1.1"), (&["--http2", "--tls-max", "1.2"], "2")] {
+    for (options, version) in
+        [(&["--http2"][..], "2"), (&["--http1.1"], "1.1"), (&["--http2", "--tls-max", "1.2"], "2")]
+    {
         let mut curl = Command::new("curl");
         curl.arg("-sS")
             .args(options)
@@ -235,7 +240,8 @@ async fn bad_pairs_and_bad_flags_are_refused_at_the_start() {
         }
     };
     let nothing = |_: &Path| {};
-    check(TLS, &|folder| std::fs::remove_file(folder.join("www.key")).unwrap(), &[], &["site.www.tls", "www.key"]).await;
+    check(TLS, &|folder| std::fs::remove_file(folder.join("www.key")).unwrap(), &[], &["site.www.tls", "www.key"])
+        .await;
     check(TLS, &|folder| std::fs::write(folder.join("www.pem"), "x").unwrap(), &[], &["holds no certificate"]).await;
     check("", &nothing, &[], &["--listen-tls needs a certificate"]).await;
     check(TLS, &nothing, &["--proxy-protocol", "10.0.0.1/8"], &["host bits"]).await;
@@ -257,7 +263,8 @@ async fn http_is_sent_to_https_where_the_site_says_so() {
 async fn a_shield_over_tls_keeps_the_clients_scheme() {
     let origin = telling().await;
     let port = free_port();
-    let more = format!("{TLS}\n[[shield]]\nid = \"s\"\nurl = \"https://127.0.0.1:{port}\"\ntls = {{ ca = \"ca.pem\" }}\n");
+    let more =
+        format!("{TLS}\n[[shield]]\nid = \"s\"\nurl = \"https://127.0.0.1:{port}\"\ntls = {{ ca = \"ca.pem\" }}\n");
     for protocol in ["http/1.1", "h2"] {
         let more = format!("{more}protocol = \"{protocol}\"\npops = [\"fra\"]\n");
         let (folder, path, authority, _) = prepared(&origin.url(), &more);
