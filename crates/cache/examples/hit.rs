@@ -25,6 +25,7 @@ zone = "cdn.example"
 id = "fra"
 latitude = 50.11
 longitude = 8.68
+addresses = ["192.0.2.1"]
 [[site]]
 id = "www"
 hosts = ["www.example"]

@@ -86,7 +86,7 @@ fn text(line: &mut Vec<u8>, value: &[u8]) {
 
 /// Stands in a JSON string as it is, and is UTF-8 whatever stands beside it.
 fn is_plain(byte: u8) -> bool {
-    (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
+    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 /// Decimal, from the last digit to the first.

@@ -327,6 +327,8 @@ impl Bench<'_> {
             let before = self.load(server, paths, time)?;
             let (resident, _) = server.resident();
             let open = load::idle(server, HOT, COUNT)?;
+            // What a server lets go of while a connection rests is gone by then.
+            thread::sleep(WARM_UP * 3);
             let grown = server.resident().0.saturating_sub(resident);
             let beside = self.load(server, paths, time)?;
             drop(open);
