@@ -26,8 +26,8 @@ use crate::{
     fill::{Fetching, Private},
     flight::{Filling, Flights, Joined, Landing, Phase, Reader},
     flow::{self, Action, Lookup},
+    fragment::is_beginning,
     inflight::{FETCH_BYTES, Held, UPLOAD_BYTES},
-    partial::is_beginning,
     segments,
     serve::{CACHE_STATUS, Content, Said, length_of, serve, towards_downstream},
 };

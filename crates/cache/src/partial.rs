@@ -11,7 +11,6 @@ use perigee_semantics::{
     partial::{self, Asked},
     purge::Verdict,
     ranges::{self, ByteRange, RangeAnswer},
-    reuse::{self, Reuse},
     validate::{self, Precondition},
 };
 use perigee_store::{Body as StoredBody, Object};
@@ -21,12 +20,14 @@ use crate::{
     answer::Answer,
     ask::Ask,
     body::BodyError,
+    carve::carve,
     drive::{Found, Located, Why, may_share},
     engine::Engine,
     error::Failure,
     fill::Private,
     flight::{Filling, Flights, Joined, Leader, Phase, Reader},
-    partial_fill::{Base, Parting, carve, content_length},
+    fragment::sort_fragment,
+    partial_fill::{Base, Parting, content_length},
     segments::{self, Carrier, Source},
     serve::{Content, Said, serve},
 };
@@ -237,50 +238,6 @@ impl Engine {
             }
         }
     }
-
-    /// Fetches the rest of what begins with a stored fragment, together with everybody who wants the whole.
-    pub(crate) async fn complete_fragment(self: &Arc<Self>, ask: &Arc<Ask>, fragment: Located, why: Why) -> Answer {
-        if ask.headers.contains_key(header::AUTHORIZATION) {
-            return self.fetch(ask, None, why).await;
-        }
-        let Joined::Leader(leader, reader) = self.board(ask, &ask.key) else {
-            return self.fetch(ask, None, why).await;
-        };
-        let (private, response) = oneshot::channel();
-        let asked = Asked::Run { first: fragment.object.body.len(), last: None };
-        tokio::spawn(Parting::new(self, ask, Base::Stored(fragment), asked, private).lead_rest(leader));
-        self.landing(ask, reader, response, None, why).await
-    }
-}
-
-/// A fragment answers ranges within it, and what needs no bytes of it.
-fn sort_fragment(ask: &Ask, located: Located) -> Found {
-    let Some((whole, part)) = partial::of_fragment(&located.object.head) else { return Found::Nothing };
-    let answers = match ranges::evaluate(ask.view(), &whole, part.complete) {
-        RangeAnswer::One(range) => part.range.first <= range.first && range.last <= part.range.last,
-        RangeAnswer::Unsatisfiable => true,
-        RangeAnswer::Many(_) | RangeAnswer::Whole => false,
-    };
-    // It cannot be validated: a 304 would be about the whole.
-    let fresh = matches!(
-        reuse::judge(&whole, ask.view(), &ask.policy_for(whole.status), ask.now),
-        Reuse::Fresh | Reuse::StaleByRequest
-    );
-    match (answers, fresh) {
-        (true, true) => Found::Object(located),
-        _ => Found::Fragment(located),
-    }
-}
-
-/// Whether the rest of a stored fragment may be asked for, rather than the whole: it is the beginning, and small. Without a
-/// strong validator what comes cannot be joined to it (RFC 9110 §15.3.7.3), so only an origin that gave no validator at all,
-/// and may do otherwise with the rest, is asked in vain.
-pub(crate) fn is_beginning(object: &Object) -> bool {
-    let Some((whole, part)) = partial::of_fragment(&object.head) else { return false };
-    matches!(object.body, StoredBody::Inline(_))
-        && part.range.first == 0
-        && part.range.length() < part.complete
-        && (partial::strong_validator(&whole).is_some() || !whole.has_validator())
 }
 
 /// Identical ranges share a flight: of a stored object those that begin at one gap, else those that ask upstream the same.

@@ -1,19 +1,11 @@
 //! The fetching end of a flight that carries a part: what upstream answered, whether it fits what is stored, and its way into
 //! the store.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode, header};
-use http_body::{Body as _, Frame};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use perigee_semantics::{
-    head::StoredHead,
     partial::{self, Asked, Part},
     policy::Policy,
     purge::Seq,
@@ -22,11 +14,12 @@ use perigee_semantics::{
     validate::{self, Freshened},
 };
 use perigee_store::{Body as StoredBody, FillId, Object};
-use perigee_upstream::{BodyFraming, FetchError, FetchErrorKind, FetchResponse, UpstreamBody};
+use perigee_upstream::{BodyFraming, FetchErrorKind, FetchResponse, UpstreamBody};
 use tokio::sync::oneshot;
 
 use crate::{
     ask::Ask,
+    carve::carve,
     drive::{Found, Located, below},
     engine::Engine,
     error::Failure,
@@ -47,7 +40,7 @@ pub(crate) enum Base {
 }
 
 impl Base {
-    fn object(&self) -> Option<&Object> {
+    pub(crate) fn object(&self) -> Option<&Object> {
         match self {
             Self::Nothing => None,
             Self::Stored(located) => Some(&located.object),
@@ -58,19 +51,19 @@ impl Base {
 
 /// One fetch of a part.
 pub(crate) struct Parting {
-    engine: Arc<Engine>,
-    ask: Arc<Ask>,
-    base: Base,
-    asked: Asked,
-    private: oneshot::Sender<Private>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) ask: Arc<Ask>,
+    pub(crate) base: Base,
+    pub(crate) asked: Asked,
+    pub(crate) private: oneshot::Sender<Private>,
 }
 
 /// A fetch as it was begun, before the request left.
-struct Begun {
-    seat: Held,
-    fill: FillId,
-    fence: Seq,
-    times: Times,
+pub(crate) struct Begun {
+    pub(crate) seat: Held,
+    pub(crate) fill: FillId,
+    pub(crate) fence: Seq,
+    pub(crate) times: Times,
 }
 
 impl Parting {
@@ -94,7 +87,7 @@ impl Parting {
         self.ask.policy_for(StatusCode::OK)
     }
 
-    async fn fetch(&mut self, leader: &Leader) -> Result<(FetchResponse, Begun), Failure> {
+    pub(crate) async fn fetch(&mut self, leader: &Leader) -> Result<(FetchResponse, Begun), Failure> {
         let Some(seat) = self.engine.inflight.seat(FETCH_BYTES).await else { return Err(Failure::Memory) };
         // Before the request leaves: what is invalidated while it is under way must not come back with it.
         let (fill, fence) = (self.ask.begin(&self.engine), self.engine.store.fence());
@@ -392,54 +385,6 @@ impl Parting {
         }
         leader.release();
     }
-
-    /// Fetches what follows a fragment that is the beginning of the whole.
-    pub(crate) async fn lead_rest(mut self, leader: Leader) {
-        let (response, begun) = match self.fetch(&leader).await {
-            Ok(arrived) => arrived,
-            Err(failure) => return leader.fail(failure),
-        };
-        let fragment = self.base.object().cloned();
-        let ask = Arc::clone(&self.ask);
-        let fetching = Fetching::new(&self.engine, &self.ask, None, self.private);
-        if !matches!(response.status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
-            return fetching.receive(leader, begun.seat, (begun.fill, begun.fence), response, begun.times).await;
-        }
-        let policy = ask.policy_for(StatusCode::OK);
-        let joined =
-            fragment.and_then(|fragment| rest(&fragment, self.asked, &response)).and_then(|(whole, beginning)| {
-                let view = RequestView { method: &Method::GET, headers: &ask.headers };
-                let trusted = response.trusted_age_ms;
-                match validate::freshen(&whole, view, &response.headers, &policy, begun.times, trusted) {
-                    Freshened::Updated(head) => Some((head, beginning)),
-                    Freshened::NoLongerStorable | Freshened::OnlyHere | Freshened::Mismatch => None,
-                }
-            });
-        // Without a strong validator the two may be of different representations (RFC 9110 §15.3.7.3): all anew.
-        let Some((head, beginning)) = joined else {
-            drop((response, begun));
-            return fetching.lead(leader).await;
-        };
-        let mut response = response;
-        let body = std::mem::replace(&mut response.body, UpstreamBody::empty());
-        let complete = beginning.len() as u64 + content_length(&response).unwrap_or_default();
-        let frames = stream::iter([Ok(Frame::data(beginning))]).chain(BodyStream(body));
-        response.body = UpstreamBody::from_body(StreamBody::new(frames));
-        response.framing = BodyFraming::Length(complete);
-        fetching.fill(leader, begun.seat, begun.fill, begun.fence, *head, response).await;
-    }
-}
-
-/// The head of the whole and its beginning, if the response brings all the rest of the same representation.
-fn rest(fragment: &Object, asked: Asked, response: &FetchResponse) -> Option<(StoredHead, Bytes)> {
-    let (whole, stored) = partial::of_fragment(&fragment.head)?;
-    let StoredBody::Inline(beginning) = &fragment.body else { return None };
-    let length = content_length(response)?;
-    let part = partial::read(asked, &response.headers, Some(length)).ok()?;
-    let follows = part.range.first == beginning.len() as u64
-        && part.range.last.checked_add(1) == Some(part.complete)
-        && part.complete == stored.complete;
-    (follows && partial::is_same(&whole, &response.headers)).then(|| (whole, beginning.clone()))
 }
 
 /// Whether at least one segment lies in the part as a whole.
@@ -466,40 +411,4 @@ enum Ended {
     Cut,
     /// It was longer or shorter than its Content-Range says.
     Lied,
-}
-
-/// Bytes `skip..skip + take` of a body; the rest is left unread, which closes its connection.
-pub(crate) fn carve(body: UpstreamBody, skip: u64, take: u64) -> UpstreamBody {
-    let state = (BodyStream(body), skip, take);
-    let frames = stream::try_unfold(state, |(mut body, mut skip, take)| async move {
-        if take == 0 {
-            return Ok(None);
-        }
-        loop {
-            let Some(frame) = body.next().await else {
-                return Err(FetchError::new(FetchErrorKind::PrematureClose));
-            };
-            let Ok(data) = frame?.into_data() else { continue };
-            let passed = skip.min(data.len() as u64);
-            skip -= passed;
-            let rest = data.slice(passed as usize..);
-            let rest = rest.slice(..rest.len().min(usize::try_from(take).unwrap_or(usize::MAX)));
-            if !rest.is_empty() {
-                let left = take - rest.len() as u64;
-                return Ok(Some((Frame::data(rest), (body, skip, left))));
-            }
-        }
-    });
-    UpstreamBody::from_body(StreamBody::new(frames))
-}
-
-/// A body as a stream of its frames.
-struct BodyStream(UpstreamBody);
-
-impl futures_util::Stream for BodyStream {
-    type Item = Result<Frame<Bytes>, FetchError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(Pin::new(&mut self.0).poll_frame(cx)))
-    }
 }

@@ -63,7 +63,8 @@ pub(crate) fn gap(engine: &Engine, object: &Object, position: u64, end: u64) -> 
 pub(crate) fn stored(engine: &Arc<Engine>, ask: &Arc<Ask>, object: Object, range: Range<u64>) -> ByteStream {
     let mends = can_be_mended(&object.head);
     let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base: 0, mends };
-    Walk { source, position: range.start, end: range.end, flight: None, resumes: (0, 0), since: None, alone: false }.stream()
+    Walk { source, position: range.start, end: range.end, flight: None, resumes: (0, 0), since: None, alone: false }
+        .stream()
 }
 
 /// What the reader reads: from the flight's window, or behind it from the store. `range` counts in the whole body.
@@ -91,7 +92,16 @@ pub(crate) fn flying(
     let mends = fragment.is_none() && can_be_mended(&object.head);
     let base = fragment.map_or(0, |range| range.first);
     let source = Source { engine: Arc::clone(engine), ask: Arc::clone(ask), object, base, mends };
-    Walk { source, position: range.start, end: range.end, flight: Some(flight), resumes: (0, 0), since: None, alone: false }.stream()
+    Walk {
+        source,
+        position: range.start,
+        end: range.end,
+        flight: Some(flight),
+        resumes: (0, 0),
+        since: None,
+        alone: false,
+    }
+    .stream()
 }
 
 /// A flight that is being read.
