@@ -127,22 +127,25 @@ impl Ask {
 
         let (path, query) = (target.path(), target.query());
         let rules = &site.model.rules;
-        let told = peer.as_ref().and_then(|peer| peer.rule.as_deref());
-        let choice = match told.and_then(|claim| Choice::from_claim(claim, site.rules_fingerprint, rules)) {
+        let told = peer.as_ref().map(|peer| peer.rule.as_deref().unwrap_or_default());
+        let known = told.map(|claim| Choice::from_claim(claim, site.rules_fingerprint, rules));
+        let stranger = told.filter(|_| known == Some(None));
+        let choice = match known.flatten() {
             Some(choice) => choice,
             None => {
                 Choice::new(rules, &RuleView { path, host: host_of(&authority), method: &method, headers: &headers })
             }
         };
         let rule = choice.rule(rules);
-        let parts = match rule {
-            Some(rule) => {
-                let from =
-                    if peer.is_some() { Client::Peer } else { Client::Outside(snapshot.country(client.ip(), rule)) };
-                rules::prepare(rule, &method, from, &mut headers)
-            }
-            None => Vec::new(),
+        let from = if peer.is_some() {
+            Client::Peer
+        } else {
+            Client::Outside(rule.and_then(|rule| snapshot.country(client.ip(), rule)))
         };
+        let mut parts = rule.map(|rule| rules::prepare(rule, &method, from, &mut headers)).unwrap_or_default();
+        if let Some(claim) = stranger {
+            rules::key_of_strangers(claim, &mut parts);
+        }
         let policy = Policy { cache: &site.model.cache, rule: rule.map(|rule| &rule.cache), tier: config.tier };
         let keyed_query = normalise_query(query, &policy);
         let keyed_target =

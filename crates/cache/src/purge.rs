@@ -73,34 +73,50 @@ impl Engine {
 
     /// RFC 9875 §3: what an unsafe method says of its origin's groups holds for all that is stored of them, and for what is
     /// on its way.
-    pub(crate) fn invalidate_groups(&self, ask: &Ask, response: &FetchResponse) {
-        let groups = invalidate::invalidated_groups(&ask.method, response.status, &response.headers);
-        if groups.is_empty() {
-            return;
-        }
+    pub(crate) fn invalid_groups(&self, ask: &Ask, response: &FetchResponse) -> Vec<Scope> {
         let target = ask.invalidation();
-        let scope = |group: Box<str>| Scope::group(target.site, target.scheme, target.authority, &group);
-        let scopes: Vec<Scope> = groups.into_iter().map(scope).collect();
-        self.store.invalidate(&scopes, ask.now);
+        let groups = invalidate::invalidated_groups(&ask.method, response.status, &response.headers);
+        groups.iter().map(|group| Scope::group(target.site, target.scheme, target.authority, group)).collect()
     }
 
-    /// RFC 9111 §4.4 for a site whose rules make many keys of one URL: all of them are invalid, those that nobody knows
-    /// included.
-    pub(crate) fn invalidate_url(&self, ask: &Ask, key: &CacheKey) {
-        if let Some(scope) = url_of(ask, key) {
-            self.store.invalidate(&[scope], ask.now);
-        }
-    }
-
-    /// Takes out of the store what an unsafe method made invalid, and remembers it where there was something to take out: a
-    /// process that is killed may not have told its disk yet.
-    pub(crate) fn remove_invalid(&self, ask: &Ask, key: &CacheKey) {
+    /// Takes out of the store what an unsafe method made invalid (RFC 9111 §4.4). It is to be remembered where there was
+    /// something to take out, since a process that is killed may not have told its disk yet.
+    pub(crate) fn take_out(&self, ask: &Ask, key: &CacheKey, invalid: &mut Invalid) {
         let was_stored = self.store.has(key);
         self.store.remove(key);
-        if was_stored && let Some(scope) = url_of(ask, key) {
-            self.store.remember_removed(&[scope], ask.now);
+        if ask.site.keys_parts || !ask.key.parts().is_empty() {
+            // Rules make many keys of one URL: all of them are invalid, those that nobody knows included.
+            invalid.purged.extend(url_of(ask, key));
+        } else if was_stored {
+            invalid.removed.extend(url_of(ask, key));
         }
     }
+
+    /// Has the ledger take in what was invalidated. In force at the first poll, written when it returns.
+    pub(crate) async fn remember_invalid(&self, ask: &Ask, invalid: Invalid) {
+        let Invalid { purged, removed } = invalid;
+        tokio::join!(
+            async {
+                if !purged.is_empty() {
+                    self.store.invalidate(&purged, ask.now).await;
+                }
+            },
+            async {
+                if !removed.is_empty() {
+                    self.store.remember_removed(&removed, ask.now).await;
+                }
+            }
+        );
+    }
+}
+
+/// What a response to an unsafe method made invalid.
+#[derive(Debug, Default)]
+pub(crate) struct Invalid {
+    /// Nobody knows all that is stored of it.
+    pub(crate) purged: Vec<Scope>,
+    /// Has been removed from the store.
+    pub(crate) removed: Vec<Scope>,
 }
 
 fn url_of(ask: &Ask, key: &CacheKey) -> Option<Scope> {

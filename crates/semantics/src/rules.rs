@@ -25,7 +25,7 @@ use perigee_protocol::model::{HeaderRules, Rule, RuleMatch};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use device::DeviceClass;
-pub use key::{Client, KeyPart, prepare};
+pub use key::{Client, KeyPart, key_of_strangers, prepare};
 pub use redirect::location;
 
 use crate::fields::trim;
@@ -185,9 +185,9 @@ impl Choice {
     }
 
     /// What an edge tells a shield: `fingerprint:rule:status rules`. A shield sees the request as the edge sends it on, and
-    /// could not tell which rule the client's own request matched. `None` where nothing matched.
+    /// could not tell which rule the client's own request matched. `None` where there are no rules.
     pub fn claim(&self, fingerprint: u64) -> Option<String> {
-        if *self == Self::default() {
+        if fingerprint == NO_RULES {
             return None;
         }
         let mut claim = format!("{fingerprint:016x}:");
@@ -199,8 +199,12 @@ impl Choice {
         Some(claim)
     }
 
-    /// A claim read back; `None` where it speaks of other rules: another generation of the document.
+    /// A claim read back, empty where there was none; `None` where it speaks of other rules: another generation of the
+    /// document. What such a peer asks for has a key of its own: see [`key_of_strangers`].
     pub fn from_claim(claim: &str, fingerprint: u64, rules: &[Rule]) -> Option<Self> {
+        if claim.is_empty() && fingerprint == NO_RULES {
+            return Some(Self::default());
+        }
         let mut parts = claim.splitn(3, ':');
         if u64::from_str_radix(parts.next()?, 16).ok()? != fingerprint {
             return None;
@@ -215,9 +219,12 @@ impl Choice {
     }
 }
 
+/// The fingerprint of an empty list.
+const NO_RULES: u64 = 0;
+
 /// A number for a site's rules: equal on all nodes that read the same ones.
 pub fn fingerprint(rules: &[Rule]) -> u64 {
-    if rules.is_empty() { 0 } else { xxh3_64(format!("{rules:?}").as_bytes()) }
+    if rules.is_empty() { NO_RULES } else { xxh3_64(format!("{rules:?}").as_bytes()).max(1) }
 }
 
 /// Changes fields: `remove`, then `set`, then `add`.

@@ -37,6 +37,7 @@ const COOKIE_PART: u8 = b'c';
 const DEVICE: u8 = b'd';
 const COUNTRY: u8 = b'g';
 const REQUEST_HEADERS: u8 = b'r';
+const OTHER_RULES: u8 = b'x';
 
 /// Changes a request's fields as its rule says, and returns the bytes that come into its key: none where the URL is all.
 ///
@@ -119,6 +120,12 @@ fn country(client: Client, headers: &HeaderMap) -> Option<[u8; 2]> {
     }
 }
 
+/// Adds to a key that the request comes from a peer with other rules, and what it says of them: it has changed fields by
+/// them, so that what it gets is for its kind alone.
+pub fn key_of_strangers(claim: &str, bytes: &mut Vec<u8>) {
+    KeyPart::new(OTHER_RULES, [claim.as_bytes()]).write(bytes);
+}
+
 /// What a rule makes of the fields of its requests.
 fn of_headers(rules: &HeaderRules) -> KeyPart {
     let mut texts: Vec<&[u8]> = Vec::new();
@@ -156,7 +163,7 @@ impl KeyPart {
         parts
     }
 
-    /// What it is of: `device`, `country`, `header x-lang`, `cookie theme`, `request_headers`.
+    /// What it is of: `device`, `country`, `header x-lang`, `cookie theme`, `request_headers`, `other_rules`.
     pub fn name(&self) -> String {
         let named = |kind: &str| match self.texts.first() {
             Some(name) => format!("{kind} {}", String::from_utf8_lossy(name)),
@@ -167,6 +174,7 @@ impl KeyPart {
             COUNTRY => "country".to_owned(),
             HEADER => named("header"),
             COOKIE_PART => named("cookie"),
+            OTHER_RULES => "other_rules".to_owned(),
             _ => "request_headers".to_owned(),
         }
     }

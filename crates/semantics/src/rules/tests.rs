@@ -113,7 +113,10 @@ fn claims() {
         assert_eq!(Choice::from_claim(&claim, print, &rules).as_ref(), Some(&choice), "{claim}");
         assert_eq!(Choice::from_claim(&claim, print + 1, &rules), None);
     }
-    assert_eq!(Choice::default().claim(print), None);
+    let nothing = Choice::default();
+    assert_eq!(Choice::from_claim(&nothing.claim(print).unwrap(), print, &rules), Some(nothing.clone()));
+    assert_eq!(nothing.claim(fingerprint(&[])), None, "without rules nothing is said");
+    assert_eq!(Choice::from_claim("", fingerprint(&[]), &[]), Some(nothing));
     assert_ne!(print, fingerprint(&rules[1..]));
     assert_eq!(fingerprint(&[]), 0);
     for bad in ["", "x", ":", "3", "3:3", "3:-1", "3:0:", "3:0:x", "3:0:1,", "3:0:1,3", "3:0:1:2", "3:65536"] {
@@ -262,6 +265,18 @@ fn keys_with_parts() {
     assert_eq!(key.site_and_url(), key_of(&[]).site_and_url(), "a purge of the URL is one of all its keys");
     assert_eq!(key.variant(7).site_and_url(), key_of(&[]).site_and_url());
     assert_ne!(key, key_of(&[]));
+}
+
+#[test]
+fn peers_with_other_rules_share_with_their_kind() {
+    let key_of = |claim: &str| {
+        let mut parts = Vec::new();
+        key_of_strangers(claim, &mut parts);
+        key_of(&parts)
+    };
+    assert_eq!(key_of("00ff:1").to_string(), "www http://a.example/p?q[other_rules 00ff:1]");
+    assert_ne!(key_of("00ff:1"), key_of("00ff:2"));
+    assert_ne!(key_of(""), self::key_of(&[]));
 }
 
 #[test]
