@@ -102,11 +102,7 @@ fn check_unsupported(text: &str, node: NodeKind, expected: Expect) {
 
 #[test]
 fn what_nodes_cannot_do() {
-    check_unsupported(
-        EXAMPLE,
-        NodeKind::Edge,
-        expect![],
-    );
+    check_unsupported(EXAMPLE, NodeKind::Edge, expect![]);
     check_unsupported(EXAMPLE, NodeKind::Shield, expect![]);
     check_unsupported(
         EXAMPLE,
