@@ -155,3 +155,36 @@ async fn a_node_explains_what_it_would_do() {
     let short = client::get(edge.admin, "admin", &format!("/v1/explain/http?url=http://{SITE}/k")).await;
     assert!(short.status == 200 && short.text().contains("\"verdict\""), "{}", short.text());
 }
+
+/// Asks the shield as an edge with that claim of its rules would.
+async fn as_edge(shield: &Node, path: &str, claim: Option<&str>) -> client::Response {
+    let secret = perigee_protocol::proof::FleetSecret::new(b"a secret of the tests alone").unwrap();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let mut said = vec!["www", SITE, "http"];
+    said.extend(claim);
+    let proof = secret.prove_request(u64::try_from(now_ms).unwrap(), "GET", path, &said);
+    let mut headers = vec![
+        ("perigee-site", "www"),
+        ("perigee-key-authority", SITE),
+        ("perigee-key-scheme", "http"),
+        ("perigee-proof", proof.as_str()),
+    ];
+    headers.extend(claim.map(|claim| ("perigee-rule", claim)));
+    client::get_with(shield.address, SITE, path, &headers).await
+}
+
+#[tokio::test]
+async fn a_shield_keeps_edges_with_other_rules_apart() {
+    let origin = origin().await;
+    let fleet = fleet(&origin, "DE").await;
+    let shield = &fleet.shield;
+    let is_hit = |response: &client::Response| response.header("cache-status").starts_with("shield-eu; hit");
+    get(&fleet.edges[0], "/k", &[]).await;
+    assert!(is_hit(&get(&fleet.edges[1], "/k", &[]).await), "edges of the same rules share");
+    for claim in [Some("00000000000000ff:7"), Some("00000000000000ff:"), None] {
+        let first = as_edge(shield, "/k", claim).await;
+        assert_eq!(first.status, 200);
+        assert!(!is_hit(&first), "{claim:?} was answered with what other edges share");
+        assert!(is_hit(&as_edge(shield, "/k", claim).await), "{claim:?} shares with its kind");
+    }
+}
