@@ -28,7 +28,11 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["eviction"] => eviction(),
-        ["disk"] => Runtime::new().run(async |runtime| disk(runtime).await),
+        ["disk"] => {
+            for writes_anew in [true, false] {
+                Runtime::new().run(async |runtime| disk(runtime, writes_anew).await);
+            }
+        }
         ["overhead", count] => {
             let count = count.parse().expect("a number");
             Runtime::new().run(async |runtime| overhead(runtime, count).await);
@@ -163,12 +167,13 @@ async fn settle(store: &Store) {
 }
 
 /// A working set of three times the disk, half a disk of memory: how many requests find something, and where.
-async fn disk(runtime: &Handle) {
+async fn disk(runtime: &Handle, writes_anew: bool) {
     const OBJECTS: usize = 100_000;
     const BYTES: usize = 30_000;
     let dir = tempfile::tempdir().unwrap();
     let config = DiskConfig { dir: dir.path().to_owned(), bytes: 1024 * MIB };
     let config = StoreConfig::new(256 * MIB, Some(config), 1).unwrap();
+    let config = if writes_anew { config } else { config.never_writing_anew() };
     let mut registry = Registry::default();
     let store = Store::open(config, runtime, &mut registry).await.unwrap();
     let zipf = Zipf::new(OBJECTS, 0.8);
@@ -193,6 +198,7 @@ async fn disk(runtime: &Handle) {
         }
     }
     let percent = |part: u64| 100.0 * part as f64 / asked as f64;
+    println!("what is hit is written anew: {writes_anew}");
     println!("hits {:.1} %: memory {:.1}, disk {:.1}", percent(memory + disk), percent(memory), percent(disk));
     println!("{:?}, written {} MiB", start.elapsed(), store.stats().disk.unwrap().written / MIB);
     let mut text = String::new();

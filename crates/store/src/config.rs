@@ -43,6 +43,7 @@ pub struct StoreConfig {
     disk: Option<DiskConfig>,
     hash_seed: u64,
     probe_every: Duration,
+    writes_anew: bool,
 }
 
 impl StoreConfig {
@@ -57,7 +58,7 @@ impl StoreConfig {
                 Err(ConfigError::MemoryWithDisk { bytes: memory_bytes })
             }
             Some(disk) if disk.bytes < DISK_BYTES_MIN => Err(ConfigError::Disk { bytes: disk.bytes }),
-            _ => Ok(Self { memory_bytes, disk, hash_seed, probe_every: PROBE_EVERY }),
+            _ => Ok(Self { memory_bytes, disk, hash_seed, probe_every: PROBE_EVERY, writes_anew: true }),
         }
     }
 
@@ -87,6 +88,18 @@ impl StoreConfig {
     /// How often the disk is probed.
     pub fn probe_every(&self) -> Duration {
         self.probe_every
+    }
+
+    /// Lets what is hit leave the disk like anything else. It shows what writing it anew is worth.
+    #[must_use]
+    pub fn never_writing_anew(mut self) -> Self {
+        self.writes_anew = false;
+        self
+    }
+
+    /// Whether what is hit is written anew before it leaves the disk.
+    pub fn writes_anew(&self) -> bool {
+        self.writes_anew
     }
 
     /// How the memory is divided.

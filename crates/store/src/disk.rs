@@ -213,7 +213,7 @@ impl Disk {
         self.engine()
     }
 
-    /// Reads one entry, and tells whether it lies in the older half of the disk. `None`: it is not there, damaged, the disk
+    /// Reads one entry, and tells whether it lies in the last tenth of the disk. `None`: it is not there, damaged, the disk
     /// failed or did not answer in time.
     pub(crate) async fn load(&self, engine: &Engine, key: &RecordKey) -> Option<(Record, bool)> {
         let found = match tokio::time::timeout(READ_MAX, engine.storage().load(key)).await {

@@ -62,8 +62,8 @@ pub(crate) async fn disk(
         .with_tombstone_log(true)
         // It is told what leaves and admits nothing.
         .with_reinsertion_filter(StorageFilter::new().with_condition(reclaimed))
-        // First the blocks that hold next to nothing any more, then the oldest; what is read from the older half is told apart.
-        .with_eviction_pickers(vec![Box::new(InvalidRatioPicker::new(0.8)), Box::new(FifoPicker::new(0.5))])
+        // First the blocks that hold next to nothing any more, then the oldest; what is read from the last tenth is told apart.
+        .with_eviction_pickers(vec![Box::new(InvalidRatioPicker::new(0.8)), Box::new(FifoPicker::new(0.1))])
         .with_clean_block_threshold(2);
     HybridCacheBuilder::new()
         .with_name("perigee")

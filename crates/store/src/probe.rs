@@ -165,18 +165,19 @@ async fn reopen(
         .map_err(Fault::from)?;
     let (engine, folder) = disk.engine_in(folder, runtime).await?;
     disk.set_folder(folder);
+    // Before it serves, and before the probe, which proves that this is on disk too.
+    if let Forget::These(hashes) = disk.journal.to_forget() {
+        forget(inner, &engine, hashes);
+    }
     disk.journal.probe_begins();
     if let Err(fault) = probe(inner, disk, &engine, count, runtime).await {
         *retired = Some(runtime.spawn(retire(engine)));
         return Err(fault.into());
     }
     disk.close_breaker(Arc::clone(&engine));
-    // After that: what changes from here on goes through the tier itself.
+    // Again, for what changed meanwhile: what changes from here on goes through the tier itself.
     match disk.journal.to_forget() {
-        Forget::These(hashes) => {
-            let seed = inner.hash_seed();
-            hashes.into_iter().for_each(|hash| engine.storage().delete(&HashRef { hash, seed }));
-        }
+        Forget::These(hashes) => forget(inner, &engine, hashes),
         Forget::All if wipe => {}
         Forget::All => {
             *retired = disk.open_breaker().map(|failed| runtime.spawn(retire(failed)));
@@ -192,4 +193,9 @@ async fn reopen(
     disk.counts.reopened.inc();
     tracing::info!(emptied = wipe, "the disk cache is back");
     Ok(())
+}
+
+fn forget(inner: &Inner, engine: &Engine, hashes: Vec<u64>) {
+    let seed = inner.hash_seed();
+    hashes.into_iter().for_each(|hash| engine.storage().delete(&HashRef { hash, seed }));
 }

@@ -3,7 +3,7 @@
 //! The disk is a queue of blocks: whatever reaches its end is gone, hot or not. foyer could write chosen entries anew when it
 //! takes a block back, but they keep their old numbers, and a restart stops reading a block at the first number that is lower
 //! than its predecessor's: all behind it would be lost. So entries are written anew from memory, as new ones: those that were
-//! hit since they were written when their block is taken back, and those that are read from the older half of the disk.
+//! hit since they were written when their block is taken back, and those that are read from its last tenth.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

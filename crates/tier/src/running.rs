@@ -353,6 +353,7 @@ fn admin(
         fields.insert("memory_entries".into(), store.memory_entries.into());
         fields.insert("inflight_bytes".into(), engine.inflight_bytes().into());
         if let Some(disk) = store.disk {
+            fields.insert("disk_up".into(), disk.up.into());
             fields.insert("disk_capacity".into(), disk.capacity.into());
             fields.insert("disk_written".into(), disk.written.into());
         }
