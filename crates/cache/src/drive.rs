@@ -28,6 +28,7 @@ use crate::{
     flow::{self, Action, Lookup},
     fragment::is_beginning,
     inflight::{FETCH_BYTES, Held, UPLOAD_BYTES},
+    purge::Invalid,
     segments,
     serve::{CACHE_STATUS, Content, Said, length_of, serve, towards_downstream},
 };
@@ -390,7 +391,9 @@ impl Engine {
             Ok(response) => {
                 // Asked before its own invalidation: whatever another request changed meanwhile, this may not have seen.
                 let overtaken = self.store.removed_since(&ask.key, began);
-                self.invalidate(ask, &response);
+                // Out of the store before the first wait, in which the client may go away.
+                let invalid = self.invalidate(ask, &response);
+                self.remember_invalid(ask, invalid).await;
                 let times = Times { request_time, response_time: self.now() };
                 if !overtaken && let Some(head) = ask.representation(&response, times) {
                     return self.keep(ask, seat, fence, head, response, why).await;
@@ -452,21 +455,19 @@ impl Engine {
     }
 
     /// RFC 9111 §4.4: what an unsafe method changed is not served again.
-    fn invalidate(&self, ask: &Ask, response: &FetchResponse) {
+    fn invalidate(&self, ask: &Ask, response: &FetchResponse) -> Invalid {
         if ask.method.is_safe() {
-            return;
+            return Invalid::default();
         }
-        self.invalidate_groups(ask, response);
+        let mut invalid = Invalid { purged: self.invalid_groups(ask, response), removed: Vec::new() };
         for policy in ask.policies() {
             let target = ask.invalidation();
             for key in invalidate::invalidated(&ask.method, response.status, &response.headers, target, &policy) {
-                self.remove_invalid(ask, &key);
+                self.take_out(ask, &key, &mut invalid);
                 self.flights.close(&key);
-                if ask.site.keys_parts {
-                    self.invalidate_url(ask, &key);
-                }
             }
         }
+        invalid
     }
 
     /// Answers as the request's rule says, without looking anything up.

@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use perigee_semantics::{
@@ -33,6 +34,8 @@ use crate::ledger::file::{LedgerFile, Unreadable};
 
 /// Purges that are listed in words.
 pub const RECENT_PURGES_MAX: usize = 256;
+/// How long a response waits for what it invalidated to be written.
+const INVALIDATION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Bytes of the words of one purge; longer ones are cut.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -72,6 +75,8 @@ pub(crate) struct LiveLedger {
     /// Oldest first. Who purges takes its turn here.
     recent: Mutex<VecDeque<Purge>>,
     file: Mutex<Option<LedgerFile>>,
+    /// Whether there is a file.
+    is_durable: bool,
     runtime: Handle,
     metrics: LedgerMetrics,
 }
@@ -155,6 +160,7 @@ impl LiveLedger {
             latest: AtomicU64::new(ledger.latest().as_u64()),
             ledger: RwLock::new(ledger),
             recent: Mutex::new(recent),
+            is_durable: file.is_some(),
             file: Mutex::new(file),
             runtime,
             metrics,
@@ -201,24 +207,22 @@ impl LiveLedger {
         PurgeAck { seq, durable }
     }
 
-    /// Purges at once what a response of upstream made invalid. With `local`, URLs that were removed from the store as well.
+    /// Purges what a response of upstream made invalid: in force at once. With `local`, URLs that were removed from the store
+    /// as well.
     ///
-    /// It is written before this returns unless the file is busy, but nobody waits for the disk: a process that is killed
-    /// remembers it, a machine that fails within the next seconds may not.
-    pub(crate) fn invalidate(self: &Arc<Self>, scopes: &[Scope], local: bool, now: Timestamp) -> Seq {
+    /// When this returns it is written, but nobody waited for the disk: a process that is killed remembers it, a machine that
+    /// fails within the next seconds may not.
+    pub(crate) async fn invalidate(self: &Arc<Self>, scopes: &[Scope], local: bool, now: Timestamp) -> Seq {
         let purge = self.apply(Kind::Hard, scopes, local, "".into(), now);
         let seq = purge.seq;
-        if let Ok(mut file) = self.file.try_lock()
-            && file.as_ref().is_none_or(|file| !file.is_slow())
-        {
-            let Some(writer) = &mut *file else { return seq };
-            if let Err(error) = writer.append(&purge, || self.snapshot()) {
-                self.not_written(&error, seq);
+        if self.is_durable {
+            let ledger = Arc::clone(self);
+            let written = self.runtime.spawn_blocking(move || ledger.write(&purge, false));
+            // A disk that hangs holds no response up; what it does in the end is counted by `write`.
+            if tokio::time::timeout(INVALIDATION_WAIT_MAX, written).await.is_err() {
+                tracing::warn!(seq = seq.as_u64(), "an invalidation is still not written");
             }
-            return seq;
         }
-        let ledger = Arc::clone(self);
-        drop(self.runtime.spawn_blocking(move || ledger.write(&purge, false)));
         seq
     }
 

@@ -108,7 +108,9 @@ impl Store {
         registry.register_collector(Box::new(Sizes(Arc::downgrade(&inner))));
         if let Some(disk) = &inner.disk {
             let (disk, every) = (Arc::clone(disk), config.probe_every());
-            runtime.spawn(rescue::work(Arc::downgrade(&inner), Arc::clone(&disk)));
+            if config.writes_anew() {
+                runtime.spawn(rescue::work(Arc::downgrade(&inner), Arc::clone(&disk)));
+            }
             runtime.spawn(probe::watch(Arc::downgrade(&inner), disk, every, runtime.clone()));
         }
         Ok(Self { inner })
@@ -250,14 +252,14 @@ impl Store {
         self.inner.ledger.purge(kind, scopes, now).await
     }
 
-    /// Purges what a response of upstream made invalid: like a hard [`Self::purge`], but waits for nothing.
-    pub fn invalidate(&self, scopes: &[Scope], now: Timestamp) -> Seq {
-        self.inner.ledger.invalidate(scopes, false, now)
+    /// Purges what a response of upstream made invalid: like a hard [`Self::purge`], but waits for no disk.
+    pub async fn invalidate(&self, scopes: &[Scope], now: Timestamp) -> Seq {
+        self.inner.ledger.invalidate(scopes, false, now).await
     }
 
     /// Remembers across a restart what [`Self::remove`] takes out of memory at once and off the disk in a while.
-    pub fn remember_removed(&self, scopes: &[Scope], now: Timestamp) -> Seq {
-        self.inner.ledger.invalidate(scopes, true, now)
+    pub async fn remember_removed(&self, scopes: &[Scope], now: Timestamp) -> Seq {
+        self.inner.ledger.invalidate(scopes, true, now).await
     }
 
     /// The latest purges, at most [`RECENT_PURGES_MAX`](crate::RECENT_PURGES_MAX), youngest first.

@@ -201,7 +201,7 @@ impl LedgerFile {
         purge: &Purge,
         snapshot: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> io::Result<Arc<File>> {
-        if self.is_slow() || !self.is_in_place() {
+        if self.broken || self.appended > APPENDED_BYTES_MIN.max(2 * self.rewritten) || !self.is_in_place() {
             self.broken = true;
             *self = Self::create(&self.dir, &snapshot()?)?;
             return Ok(Arc::clone(&self.file));
@@ -235,11 +235,6 @@ impl LedgerFile {
             *self = Self::create(&self.dir, &snapshot()?)?;
         }
         Ok(())
-    }
-
-    /// Whether the next purge writes all anew, which takes a while.
-    pub(crate) fn is_slow(&self) -> bool {
-        self.broken || self.appended > APPENDED_BYTES_MIN.max(2 * self.rewritten)
     }
 
     /// What was appended may not be on disk: the next purge writes all anew.
