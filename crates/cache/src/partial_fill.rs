@@ -172,7 +172,8 @@ impl Parting {
                 leader.release();
             }
             Base::Stored(located) if same => self.renewed(leader, located, part, response, begun).await,
-            _ => self.fresh(leader, part, response, begun).await,
+            Base::Stored(located) => self.fresh(leader, Some(located), part, response, begun).await,
+            Base::Nothing => self.fresh(leader, None, part, response, begun).await,
         }
     }
 
@@ -180,7 +181,12 @@ impl Parting {
     async fn contradicted(self, leader: Leader, response: FetchResponse, begun: Begun) {
         tracing::debug!(site = %self.ask.site.label, "a 206 contradicts itself");
         match &self.base {
-            Base::Nothing => self.engine.store.remove(&self.ask.key),
+            // A fragment, perhaps, which does not answer this request; of a URL that varies, this request's variant.
+            Base::Nothing => {
+                if let Found::Object(located) = self.engine.lookup(&self.ask).await {
+                    self.engine.store.remove(&located.key);
+                }
+            }
             Base::Stored(located) => self.engine.store.remove(&located.key),
             Base::Begun(object) => segments::forget(&self.engine, &self.ask, object).await,
         }
@@ -212,14 +218,16 @@ impl Parting {
     }
 
     /// A part of what nothing is stored of, or something else.
-    async fn fresh(self, leader: Leader, part: Part, response: FetchResponse, begun: Begun) {
+    async fn fresh(self, leader: Leader, replaced: Option<Located>, part: Part, response: FetchResponse, begun: Begun) {
         let policy = self.policy();
         let admission =
             partial::admit(self.view(), &response.headers, part, &policy, begun.times, response.trusted_age_ms);
         let head = match admission {
             Admission::Store(head) => *head,
             Admission::DoNot(reason) => {
-                self.engine.store.remove(&self.ask.key);
+                if let Some(located) = replaced {
+                    self.engine.store.remove(&located.key);
+                }
                 let _gone = self.private.send((Box::new(response), reason.as_str(), begun.seat));
                 return leader.decline(begun.times.response_time);
             }

@@ -223,4 +223,8 @@ async fn parts_of_variants_lie_apart() {
     assert!(body.unwrap() == piece(1, 0, length));
     world.settle().await;
     assert_eq!(origin.asked(), "786432-1048575 786432-1048575 0-786431? 1048576-2097151?");
+    // What may not be stored of one variant is nothing to the others.
+    origin.says(|says| says.fields[0].1 = "private".into());
+    client("nl", 1).await;
+    assert!(client("de", 0).await.contains("; hit") && client("fr", 1).await.contains("; hit"));
 }
