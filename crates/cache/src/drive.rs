@@ -364,7 +364,13 @@ impl Engine {
 
     pub(crate) fn failed(self: &Arc<Self>, ask: &Arc<Ask>, located: Option<&Located>, failure: Failure) -> Answer {
         match self.still_there(ask, located.cloned()).as_ref() {
-            Some(located) if reuse::serve_on_error(&located.object.head, &ask.policy_for(located.object.head.status), ask.now) => {
+            Some(located)
+                if reuse::serve_on_error(
+                    &located.object.head,
+                    &ask.policy_for(located.object.head.status),
+                    ask.now,
+                ) =>
+            {
                 self.hit(ask, located, "stale", "stale-if-error")
             }
             _ => {
@@ -422,8 +428,7 @@ impl Engine {
         let new = HeadResponse { status: *status, headers, trusted_age_ms: *trusted_age_ms };
         match validate::apply_head(stored, ask.view(), new, length_of(&located.object), &policy, times) {
             HeadEffect::Updated(head) => {
-                let landing =
-                    Landing { upstream_status: Some(status.as_u16()), stale: None, below: below(&response) };
+                let landing = Landing { upstream_status: Some(status.as_u16()), stale: None, below: below(&response) };
                 let object = Object { head: Arc::from(head), ..located.object };
                 self.store.commit(&located.key, object.clone());
                 return self.landed(ask, object, &landing, why, false);
@@ -489,7 +494,11 @@ impl Engine {
     ) -> Answer {
         let peer = upstream.peer.to_string();
         let status = upstream.status;
-        let body = if ask.method == Method::HEAD { Body::empty() } else { Body::upstream(upstream.body, &self.inflight, seat) };
+        let body = if ask.method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::upstream(upstream.body, &self.inflight, seat)
+        };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = upstream.headers;
