@@ -101,7 +101,7 @@ fn values() {
             perigee.toml:54  zone.record[6].values[0] = "issue x"
                 must be FLAGS TAG "VALUE", like 0 issue "letsencrypt.org"; correct it
             perigee.toml:57  zone.record[7].type = "HINFO"
-                must be "A" or "AAAA" or "CAA" or "CNAME" or "MX" or "NS" or "PTR" or "SRV" or "TXT"; for example type = "TXT"
+                must be one of A, AAAA, CAA, CNAME, DS, HTTPS, MX, NS, PTR, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE and a number (RFC 3597); for example type = "TXT"
             perigee.toml:64  zone.record[8].values = ["a", "b"]
                 must be one name: a CNAME has one target; remove the others"#]],
     );
