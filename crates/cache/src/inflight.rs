@@ -25,14 +25,15 @@ use prometheus_client::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// The seat of a fetch, in bytes: the piece that it may always hold.
-pub(crate) const FETCH_BYTES: u64 = BUFFER_BYTES;
+/// The seat of a fetch, in bytes: a piece that its upstream connection has read, and the one that it may always hold.
+pub(crate) const FETCH_BYTES: u64 = 2 * BUFFER_BYTES;
 /// The seat of an upload: what its two connections buffer at most, in bytes.
 pub(crate) const UPLOAD_BYTES: u64 = 256 * 1024;
 /// A piece below this is copied before it is held, since it may be a small part of a large buffer; in bytes.
 const COPIED_BELOW: usize = 32 * 1024;
-/// The largest buffer that a piece is part of, in bytes: see `perigee_upstream`.
-const BUFFER_BYTES: u64 = 64 * 1024;
+/// The largest buffer that a piece is part of, in bytes: 64 KiB (see `perigee_upstream`) in an allocator's page of eight,
+/// the first of which is its own.
+const BUFFER_BYTES: u64 = 72 * 1024;
 /// Beside its bytes, what a counted piece takes, in bytes.
 const PIECE_OVERHEAD: u64 = 128;
 /// What a reader of a stored segment gets at a time when memory is short, in bytes.

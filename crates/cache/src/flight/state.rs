@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 
 use super::{Cut, Phase, WINDOW_BYTES};
 
+/// More than a leader is ever ahead of a reader: it may go beyond the window by the piece that filled it.
+const HELD_BYTES: u64 = WINDOW_BYTES + (256 << 10);
 /// Pieces become one while that has at most so many bytes.
 const MERGED_BYTES_MAX: usize = 4096;
 
@@ -65,7 +67,7 @@ impl Default for Flight {
                 is_late: false,
                 left_below: 0,
                 window_bytes: WINDOW_BYTES,
-                held_bytes: WINDOW_BYTES,
+                held_bytes: HELD_BYTES,
                 is_mendable: false,
             }),
             grown: Notify::new(),
@@ -149,8 +151,12 @@ impl State {
         self.positions.values().all(|position| *position >= self.end)
     }
 
+    /// Whether another piece may come. It may not while the furthest reader has yet to take a window's worth, nor while what
+    /// will not be stored is held for others. What is on its way into the store is bounded by itself: see [`Self::trim`].
     pub(super) fn has_room(&self) -> bool {
         let ahead = self.end.saturating_sub(self.furthest());
-        self.window.is_empty() || ahead < self.window_bytes && self.end - self.window_start < 2 * self.window_bytes
+        let held = self.end - self.window_start;
+        let holds = held < 2 * self.window_bytes || self.window.is_empty() || self.keeping && self.window_bytes > 0;
+        ahead < self.window_bytes.max(1) && holds
     }
 }

@@ -268,6 +268,10 @@ async fn who_comes_when_the_beginning_is_gone_does_not_join() {
         origin.send(Ok(Bytes::copy_from_slice(piece))).await.unwrap();
     }
     serving(&world, &whole, &[]);
+    // And in the end what nobody asks for.
+    for other in 8..24 {
+        world.ask("GET", &format!("/{other}"), &[]).await;
+    }
     let late = tokio::time::timeout(Duration::from_secs(10), world.ask("GET", "/a", &[])).await.expect("its own fetch");
     assert!(late.1.expect("cut") == whole);
     drop(origin);

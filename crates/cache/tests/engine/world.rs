@@ -73,15 +73,28 @@ pub(crate) const CLIENT: ([u8; 4], u16) = ([192, 0, 2, 1], 4711);
 
 impl World {
     pub(crate) async fn new(tier: Tier, cache: CachePolicy, rules: Vec<Rule>) -> Self {
-        Self::over(tier, cache, rules, None).await
+        Self::over(tier, cache, rules, None, UpstreamPolicy::default()).await
     }
 
     /// An edge whose site knows its origin by another name.
     pub(crate) async fn behind(host_header: &str) -> Self {
-        Self::over(Tier::Edge, CachePolicy::default(), Vec::new(), Some(host_header.to_owned())).await
+        let host_header = Some(host_header.to_owned());
+        Self::over(Tier::Edge, CachePolicy::default(), Vec::new(), host_header, UpstreamPolicy::default()).await
     }
 
-    async fn over(tier: Tier, cache: CachePolicy, rules: Vec<Rule>, host_header: Option<String>) -> Self {
+    /// An edge that waits so long for its origins' first byte.
+    pub(crate) async fn waiting(first_byte_timeout: std::time::Duration) -> Self {
+        let upstream = UpstreamPolicy { first_byte_timeout, ..UpstreamPolicy::default() };
+        Self::over(Tier::Edge, CachePolicy::default(), Vec::new(), None, upstream).await
+    }
+
+    async fn over(
+        tier: Tier,
+        cache: CachePolicy,
+        rules: Vec<Rule>,
+        host_header: Option<String>,
+        upstream: UpstreamPolicy,
+    ) -> Self {
         let origin = Arc::new(Scripted::default());
         let site = model::Site {
             id: "www".parse().unwrap(),
@@ -91,7 +104,7 @@ impl World {
             pops: None,
             tls: None,
             cache,
-            upstream: UpstreamPolicy::default(),
+            upstream,
             rules,
         };
         let snapshot = Snapshot::new(7, vec![(Site::new(site, Arc::clone(&origin) as _), vec!["www.example".into()])]);
