@@ -7,8 +7,8 @@
 mod answer;
 mod ask;
 mod body;
-mod debug;
 mod carve;
+mod debug;
 mod drive;
 mod engine;
 mod error;
