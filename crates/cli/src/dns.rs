@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use perigee_dns::dnssec::{Algorithm, Life, Role};
 use perigee_geodns::keys::{self, KeyFile};
 use perigee_node::{clock, document};
-use perigee_protocol::model::{Document, DnssecAlgorithm};
+use perigee_protocol::model::{DnssecAlgorithm, Document};
 
 use crate::args::{DnsCommand, KeyRole, KeygenArgs, RetireArgs};
 
@@ -128,7 +128,10 @@ fn retire(args: &RetireArgs, out: &mut impl Write) -> anyhow::Result<()> {
         at != index && Some(file.role) == role && file.life.retire_s.is_none() && file.life.activate_s <= now_s
     });
     if !is_there_another {
-        bail!("tag {} is the only one of its kind that signs; make the next one with `perigee dns keygen --roll`", args.tag);
+        bail!(
+            "tag {} is the only one of its kind that signs; make the next one with `perigee dns keygen --roll`",
+            args.tag
+        );
     }
     if let Some(file) = files.get_mut(index) {
         let life = Life { retire_s: Some(now_s), remove_s: Some(now_s + SIGNED_AFTER_S), ..file.life };
@@ -150,7 +153,13 @@ fn list(zone: &Zone, out: &mut impl Write) -> anyhow::Result<()> {
             (Some(retire_s), _) => format!("signs until {}", date(retire_s)),
             _ => format!("signs since {}", date(publish_s.max(activate_s))),
         };
-        writeln!(out, "{:<5}  {}  algorithm {}  {state}", file.key.tag(), word(file.role), file.key.algorithm().number())?;
+        writeln!(
+            out,
+            "{:<5}  {}  algorithm {}  {state}",
+            file.key.tag(),
+            word(file.role),
+            file.key.algorithm().number()
+        )?;
     }
     Ok(())
 }

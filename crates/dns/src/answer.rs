@@ -299,13 +299,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         Ok(())
     }
 
-    fn steer(
-        &mut self,
-        site: SiteIndex,
-        owner: Owner<'_>,
-        family: Family,
-        denied: Denied<'_, 's>,
-    ) -> Result<(), Full> {
+    fn steer(&mut self, site: SiteIndex, owner: Owner<'_>, family: Family, denied: Denied<'_, 's>) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let steered = snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family);
         self.scope = steered.scope_prefix;
@@ -421,9 +415,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         };
         let set = Signed { owner: name, kind, ttl_s, data: &data };
         let signatures = signer.signatures.of(signer.keys, self.snapshot.zone.apex(), set, signer.now_s);
-        signatures
-            .iter()
-            .try_for_each(|rdata| self.writer.bytes_record(section, owner, kind::RRSIG, ttl_s, rdata))
+        signatures.iter().try_for_each(|rdata| self.writer.bytes_record(section, owner, kind::RRSIG, ttl_s, rdata))
     }
 
     /// Below a delegation: RFC 1034 §4.3.2 step 3b.

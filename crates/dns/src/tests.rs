@@ -13,15 +13,14 @@ use perigee_geo::{build, database::GeoDatabase, health::HealthView};
 use perigee_protocol::{document, model::Document};
 
 use crate::{
-    Arrival, CookieSecret, LimitPolicy, Limiter, Memory, Outcome, Service, Snapshot, Transport,
-    answer as answer_with,
+    Arrival, CookieSecret, LimitPolicy, Limiter, Memory, Outcome, Service, Snapshot, Transport, answer as answer_with,
     dnssec::{ActiveKeys, Signatures},
 };
 
 mod edns;
-mod signed;
 mod properties;
 mod rules;
+mod signed;
 mod steering;
 
 const DOCUMENT: &str = r#"
@@ -224,11 +223,7 @@ fn snapshot_of(text: &str, change: impl FnOnce(&mut Document)) -> Snapshot<Vec<u
     snapshot_with_keys(text, change, None)
 }
 
-fn snapshot_with_keys(
-    text: &str,
-    change: impl FnOnce(&mut Document),
-    keys: Option<ActiveKeys>,
-) -> Snapshot<Vec<u8>> {
+fn snapshot_with_keys(text: &str, change: impl FnOnce(&mut Document), keys: Option<ActiveKeys>) -> Snapshot<Vec<u8>> {
     let long = "x".repeat(249);
     let text = ["_AAAA", "_BBBB", "_CCCC"]
         .iter()

@@ -316,7 +316,9 @@ mod tests {
         check("private_key = \"5ec4e7", "is no key file");
         check("private_key = \"5ec4e7\"", "missing field");
         let whole = |key: &str| {
-            format!("zone = \"cdn.example\"\nrole = \"csk\"\nalgorithm = \"ecdsa-p256\"\nprivate_key = \"{key}\"\npublish = 0\nactivate = 0\n")
+            format!(
+                "zone = \"cdn.example\"\nrole = \"csk\"\nalgorithm = \"ecdsa-p256\"\nprivate_key = \"{key}\"\npublish = 0\nactivate = 0\n"
+            )
         };
         check(&whole("5ec4e7"), "64 hexadecimal digits");
         check(&whole(&"00".repeat(32)), "no private key");

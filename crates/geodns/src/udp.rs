@@ -62,8 +62,19 @@ pub(crate) async fn serve(socket: StdSocket, mut answerer: Answerer, mut drain: 
 /// Answers up to [`BATCHES_PER_TURN`] batches.
 async fn turn(socket: &UdpSocket, answerer: &mut Answerer) {
     for _ in 0..BATCHES_PER_TURN {
-        let round = socket.try_io(Interest::READABLE, || batch::round(socket, answerer));
-        if !settle(round, socket, answerer).await {
+        let mut drained = None;
+        let round = socket.try_io(Interest::READABLE, || {
+            let round = batch::round(socket, answerer)?;
+            if round.received < BATCH_MESSAGES {
+                // Nothing was left: said as tokio wants to hear it, which saves the call that would find out. What arrives from
+                // now on wakes us.
+                drained = Some(round);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(round)
+        });
+        let goes_on = drained.is_none();
+        if !settle(drained.map_or(round, Ok), socket, answerer).await || !goes_on {
             break;
         }
     }

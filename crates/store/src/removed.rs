@@ -86,7 +86,8 @@ mod tests {
         let removed = Removed::new(7);
         assert!(!removed.since(&key("a"), FillId::bare(1)));
         removed.note(&key("a"), FillId::bare(5));
-        let check = |name: &str, stamp: u64, gone: bool| assert_eq!(removed.since(&key(name), FillId::bare(stamp)), gone);
+        let check =
+            |name: &str, stamp: u64, gone: bool| assert_eq!(removed.since(&key(name), FillId::bare(stamp)), gone);
         check("a", 4, true);
         check("a", 5, false);
         check("b", 4, false);

@@ -175,8 +175,12 @@ fn readers_beside_fills_and_removals_never_see_a_mixture() {
                     let own = format!("own {writer}");
                     for turn in 0..500 {
                         let text = format!("{writer}-{turn}");
-                        let object =
-                            Object { head: head(&text), fill: store.begin(), fence: Seq::ZERO, body: Body::Inline(text.clone().into()) };
+                        let object = Object {
+                            head: head(&text),
+                            fill: store.begin(),
+                            fence: Seq::ZERO,
+                            body: Body::Inline(text.clone().into()),
+                        };
                         store.commit(&key("shared"), object.clone());
                         store.commit(&key(&own), object);
                         if let Some((entry, _)) = store.get(&key("shared")).await {
@@ -284,7 +288,8 @@ fn a_missing_segment_is_a_miss() {
         let fill = store.begin();
         store.put_segment(fill, 0, Bytes::from(vec![0; SEGMENT_BYTES])).await;
         store.put_segment(fill, 1, Bytes::from(vec![0; 9])).await;
-        let of = |len: usize| Object { head: head("x"), fill, fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
+        let of =
+            |len: usize| Object { head: head("x"), fill, fence: Seq::ZERO, body: Body::Segments { len: len as u64 } };
         assert!(store.segment(&of(SEGMENT_BYTES + 9), 1).await.is_some());
         assert!(store.segment(&of(SEGMENT_BYTES + 10), 1).await.is_none(), "not the length the head says");
         assert!(store.segment(&of(2 * SEGMENT_BYTES), 0).await.is_some());

@@ -35,7 +35,9 @@ fn answerer() -> Answerer {
             crate::world::snapshot(
                 &document,
                 None,
-                crate::world::service(&document, "test", CookieSecret::new([0; 16])), None)
+                crate::world::service(&document, "test", CookieSecret::new([0; 16])),
+                None,
+            )
             .unwrap(),
         ),
         health: ArcSwap::default(),

@@ -41,7 +41,8 @@ async fn what_is_refused_at_the_start() {
     .await;
     check_refused(|folder| edit(folder, "zone = \"cdn.example\"", "zone = \"no name\""), &["perigee.toml", "cdn.zone"])
         .await;
-    let unsupported = "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[geo]\nasn_database = \"asn.mmdb\"";
+    let unsupported =
+        "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[geo]\nasn_database = \"asn.mmdb\"";
     check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine", "geo.asn_database"]).await;
     // Keys that are not there.
     let signed = "[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]";

@@ -9,7 +9,9 @@ use super::{
     units::render_size,
     value::Value,
 };
-use crate::model::{CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, QueryPolicy, SetCookie, TargetedCacheControl};
+use crate::model::{
+    CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, QueryPolicy, SetCookie, TargetedCacheControl,
+};
 
 /// Any time that a cache counts: RFC 9111 §1.2.2 caps delta-seconds at 2³¹.
 pub(crate) const ANY_TTL: std::ops::RangeInclusive<Duration> = Duration::ZERO..=TTL_MAX;
@@ -34,7 +36,8 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
     let head = table.or("head", default.head, "\"pass\"", |value| value.choice(&heads));
     let targets = [("remove", TargetedCacheControl::Remove), ("pass", TargetedCacheControl::Pass)];
     let targeted_cache_control =
-        table.or("targeted_cache_control", default.targeted_cache_control, "\"remove\"", |value| value.choice(&targets));
+        table
+            .or("targeted_cache_control", default.targeted_cache_control, "\"remove\"", |value| value.choice(&targets));
     let vary_limit = table.integer_or("vary_limit", default.vary_limit as u64, 1..=VARY_LIMIT_MAX);
     let shown = format!("\"{}\"", render_size(default.object_bytes_max));
     let object_bytes_max =

@@ -171,7 +171,8 @@ fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
     let responses_per_second =
         table.integer_or("responses_per_second", default.responses_per_second.into(), 0..=10_000_000);
     let slip = table.integer_or("slip", default.slip.into(), 0..=100);
-    let exempt = table.or("exempt", None, "loopback and private networks", |value| value.set(0..=EXEMPT_MAX, prefix).map(Some));
+    let exempt =
+        table.or("exempt", None, "loopback and private networks", |value| value.set(0..=EXEMPT_MAX, prefix).map(Some));
     Some(RateLimit {
         responses_per_second: u32::try_from(responses_per_second?).ok()?,
         slip: u32::try_from(slip?).ok()?,

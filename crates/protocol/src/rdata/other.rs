@@ -206,7 +206,17 @@ mod tests {
         check("HTTPS", "1 . alpn=h2,http/1.1", Some("\\# 19 0001000001000c02683208687474702f312e31"));
         check("HTTPS", "0 www", Some("\\# 19 0000037777770363646e076578616d706c6500"));
         check("SVCB", "1 . ipv4hint=192.0.2.1 port=8443", Some("\\# 17 0001000003000220fb00040004c0000201"));
-        for wrong in ["1", "1 . port=x", "1 . port=1 port=2", "0 . alpn=h2", "1 . no-default-alpn", "1 . mandatory=alpn", "1 . alpn=", "1 . what=ever", "65536 ."] {
+        for wrong in [
+            "1",
+            "1 . port=x",
+            "1 . port=1 port=2",
+            "0 . alpn=h2",
+            "1 . no-default-alpn",
+            "1 . mandatory=alpn",
+            "1 . alpn=",
+            "1 . what=ever",
+            "65536 .",
+        ] {
             check("HTTPS", wrong, None);
         }
         check("HTTPS", "1 . alpn=h2 mandatory=alpn", Some("\\# 16 00010000000002000100010003026832"));
@@ -219,7 +229,8 @@ mod tests {
         check("TYPE65280", "\\# 3 C0000201", None);
         check("TYPE65280", "192.0.2.1", None);
         check("TLSA", "\\# 5 030101d4b7", Some("\\# 5 030101d4b7"));
-        for kind in ["TYPE0", "TYPE1", "TYPE6", "TYPE41", "TYPE46", "TYPE52", "TYPE251", "TYPE65536", "TYPE065", "TYPE"] {
+        for kind in ["TYPE0", "TYPE1", "TYPE6", "TYPE41", "TYPE46", "TYPE52", "TYPE251", "TYPE65536", "TYPE065", "TYPE"]
+        {
             check(kind, "\\# 0", None);
         }
     }

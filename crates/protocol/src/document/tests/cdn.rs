@@ -380,7 +380,10 @@ fn rate_limits() {
             perigee.toml:3  cdn.rate_limit.exempt[0] = "10.0.0.1/8"
                 must have no bits set after its length; write "10.0.0.0/8""#]],
     );
-    let document = crate::document::load("f", &super::SMALL.replace("zone = \"cdn.example\"", "zone = \"cdn.example\"\nrate_limit = { slip = 0 }"));
+    let document = crate::document::load(
+        "f",
+        &super::SMALL.replace("zone = \"cdn.example\"", "zone = \"cdn.example\"\nrate_limit = { slip = 0 }"),
+    );
     let limit = document.unwrap().cdn.rate_limit;
     assert_eq!((limit.responses_per_second, limit.slip, limit.exempt.len()), (1_000, 0, 10));
 }
