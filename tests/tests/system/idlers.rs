@@ -229,3 +229,22 @@ async fn idle_connections_come_out_of_the_same_memory() {
         assert_eq!(connection.send(Method::GET, "a", &format!("/{PIECE}/1"), &[]).await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_in_time_and_counted() {
+    let origin = origin().await;
+    let edge = quick_edge(&origin, &["--write-timeout", "1s"]).await;
+    let mut stuck = asker(edge.address, &format!("/{}/1", 64 * MIB)).await;
+    let text = async || client::get(edge.admin, "admin", "/metrics").await.text();
+    let counted = |text: String| {
+        let mut samples = text.lines().filter(|line| line.starts_with("perigee_connections_ended_total{"));
+        samples.any(|line| line.contains("reason=\"write-timeout\"") && line.ends_with(" 1"))
+    };
+    patiently("the cut", async { while !counted(text().await) {} }).await;
+    // What had been sent is there, and then the connection ends short.
+    let (mut got, mut buffer) = (0, vec![0; PIECE]);
+    while let Ok(count @ 1..) = stuck.read(&mut buffer).await {
+        got += count;
+    }
+    assert!(got < 64 * MIB, "{got}");
+}
