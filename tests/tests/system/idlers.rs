@@ -248,3 +248,27 @@ async fn a_client_that_stops_reading_is_cut_in_time_and_counted() {
     }
     assert!(got < 64 * MIB, "{got}");
 }
+
+#[tokio::test]
+async fn who_waits_for_100_gets_it_only_where_the_content_is_wanted() {
+    let origin = ScriptedOrigin::answering(|seen| Reply::ok(seen.body_sha256.clone())).await;
+    let edge = quick_edge(&origin, &[]).await;
+    let ask = async |host: &str, heard: &[u8]| {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        let head = format!("PUT /up HTTP/1.1\r\n{host}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut got = vec![0; heard.len()];
+        patiently("the status", stream.read_exact(&mut got)).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(heard));
+        stream
+    };
+    let mut stream = ask("Host: a\r\n", b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(origin.requests(), 0, "its content is not there");
+    stream.write_all(b"hello").await.unwrap();
+    let mut got = [0; 15];
+    patiently("the answer", stream.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"HTTP/1.1 200 OK");
+    // RFC 9110 §10.1.1: a final answer instead, where the head is enough for it.
+    drop(ask("", b"HTTP/1.1 400 Bad Request").await);
+    assert_eq!(origin.requests(), 1);
+}
