@@ -255,7 +255,8 @@ pub fn own_fields(response: &HeaderMap, policy: &Policy<'_>) -> HeaderMap {
     for name in control.no_cache.fields().iter().chain(control.private.fields()) {
         // What is hop-by-hop, internal, or a cookie that policy strips is nobody's.
         let is_nobodys = is_hop_by_hop(name) || is_internal(name);
-        if is_nobodys || own.contains_key(name) || (*name == SET_COOKIE && policy.cache.set_cookie == SetCookie::Strip) {
+        if is_nobodys || own.contains_key(name) || (*name == SET_COOKIE && policy.cache.set_cookie == SetCookie::Strip)
+        {
             continue;
         }
         for value in response.get_all(name) {
