@@ -141,3 +141,87 @@ impl Drop for Reader {
         self.flight.drained.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flight::Flights;
+
+    fn bytes(from: u64, length: usize) -> Bytes {
+        (0..length).map(|at| ((from as usize + at) * 31 % 251) as u8).collect::<Vec<_>>().into()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        /// The store has all but so many of the bytes that have come.
+        Keep(u64),
+        GiveUp,
+        Read(usize),
+        Join,
+        Leave(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => prop_oneof![1..50_usize, 3000..5000_usize, 60_000..70_000_usize].prop_map(Step::Push),
+            2 => (0..300_000_u64).prop_map(Step::Keep),
+            1 => Just(Step::GiveUp),
+            8 => (0..4_usize).prop_map(Step::Read),
+            1 => Just(Step::Join),
+            1 => (0..4_usize).prop_map(Step::Leave),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever comes in whichever order: readers get the body's own bytes, in their order; what the store has not got is
+        /// all held while it may yet be stored; and only what it has got is ever missed.
+        #[test]
+        fn readers_get_what_was_pushed(steps in prop::collection::vec(step(), 1..300)) {
+            let (leader, first) = Flights::alone();
+            let flight = Arc::clone(&first.flight);
+            let mut readers = vec![first];
+            let (mut end, mut kept, mut keeping) = (0_u64, 0_u64, true);
+            for step in steps {
+                match step {
+                    Step::Push(length) => {
+                        leader.push(bytes(end, length), |piece| piece);
+                        end += length as u64;
+                    }
+                    Step::Keep(less) if keeping => {
+                        kept = kept.max(end.saturating_sub(less));
+                        leader.kept(kept);
+                    }
+                    Step::GiveUp => {
+                        keeping = false;
+                        leader.give_up_keeping();
+                    }
+                    Step::Join if lock(&flight.state).is_whole() => readers.push(Reader::new(Arc::clone(&flight))),
+                    Step::Leave(which) if which < readers.len() => drop(readers.swap_remove(which)),
+                    Step::Read(which) if which < readers.len() => {
+                        let reader = &mut readers[which];
+                        let position = reader.position;
+                        match reader.take() {
+                            Some(Piece::Chunk(piece)) => prop_assert_eq!(&piece, &bytes(position, piece.len())),
+                            Some(Piece::Behind { position, window }) => {
+                                prop_assert!(position < window && window <= kept, "{} of {}", window, kept);
+                                reader.advance(window);
+                            }
+                            None => prop_assert_eq!(position, end),
+                            other => prop_assert!(false, "{:?}", other),
+                        }
+                    }
+                    _ => {}
+                }
+                if keeping {
+                    let held = leader.collect(kept, end).concat();
+                    prop_assert_eq!(held, bytes(kept, (end - kept) as usize));
+                }
+            }
+        }
+    }
+}
