@@ -28,14 +28,15 @@ pub(crate) struct Answerer {
     shared: Arc<Shared>,
     transport: Transport,
     memory: Memory,
-    endings: HashMap<Ending, Counter>,
+    /// Few, and nearly always one of the first.
+    endings: Vec<(Ending, Counter)>,
     pops: HashMap<PopId, Counter>,
 }
 
 impl Answerer {
     /// `memory`: one of its own for each socket of datagrams.
     pub(crate) fn new(shared: Arc<Shared>, transport: Transport, memory: Memory) -> Self {
-        Self { shared, transport, memory, endings: HashMap::new(), pops: HashMap::new() }
+        Self { shared, transport, memory, endings: Vec::new(), pops: HashMap::new() }
     }
 
     pub(crate) fn metrics(&self) -> &DnsMetrics {
@@ -51,7 +52,16 @@ impl Answerer {
         let metrics = &self.shared.metrics;
         metrics.count_total(&outcome);
         let ending = (self.transport, outcome.rcode, outcome.reason);
-        self.endings.entry(ending).or_insert_with(|| metrics.ending(ending)).inc();
+        match self.endings.iter().find(|(known, _)| *known == ending) {
+            Some((_, counter)) => {
+                counter.inc();
+            }
+            None => {
+                let counter = metrics.ending(ending);
+                counter.inc();
+                self.endings.push((ending, counter));
+            }
+        }
         if let Some(pop) = outcome.steered.and_then(|steered| steered.pop) {
             match self.pops.get(pop) {
                 Some(counter) => counter.inc(),

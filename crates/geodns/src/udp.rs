@@ -39,8 +39,9 @@ pub(crate) struct Round {
 
 /// Answers a socket's datagrams until `drain` turns true, and then what is queued. Runs on one core.
 pub(crate) async fn serve(socket: StdSocket, mut answerer: Answerer, mut drain: watch::Receiver<bool>) {
-    let socket = match UdpSocket::from_std(socket) {
-        Ok(socket) => socket,
+    let opened = socket.local_addr().and_then(|address| Ok((UdpSocket::from_std(socket)?, address.is_ipv4())));
+    let (socket, is_ipv4) = match opened {
+        Ok(opened) => opened,
         Err(error) => return tracing::error!(%error, "a UDP socket cannot be read"),
     };
     while !*drain.borrow_and_update() {
@@ -52,19 +53,19 @@ pub(crate) async fn serve(socket: StdSocket, mut answerer: Answerer, mut drain: 
         if let Err(error) = ready {
             return tracing::error!(%error, "a UDP socket cannot be watched");
         }
-        turn(&socket, &mut answerer).await;
+        turn(&socket, is_ipv4, &mut answerer).await;
         task::yield_now().await;
     }
     // Past tokio's readiness, which knows nothing of what arrived since its last look.
-    while settle(batch::round(&socket, &mut answerer), &socket, &answerer).await {}
+    while settle(batch::round(&socket, is_ipv4, &mut answerer), &socket, &answerer).await {}
 }
 
 /// Answers up to [`BATCHES_PER_TURN`] batches.
-async fn turn(socket: &UdpSocket, answerer: &mut Answerer) {
+async fn turn(socket: &UdpSocket, is_ipv4: bool, answerer: &mut Answerer) {
     for _ in 0..BATCHES_PER_TURN {
         let mut drained = None;
         let round = socket.try_io(Interest::READABLE, || {
-            let round = batch::round(socket, answerer)?;
+            let round = batch::round(socket, is_ipv4, answerer)?;
             if round.received < BATCH_MESSAGES {
                 // Nothing was left: said as tokio wants to hear it, which saves the call that would find out. What arrives from
                 // now on wakes us.

@@ -24,10 +24,10 @@ thread_local! {
     static V6: RefCell<Batch<SockaddrIn6>> = RefCell::new(Batch::new());
 }
 
-/// Reads a batch, answers and sends it. `WouldBlock` when there is none.
-pub(super) fn round(socket: &UdpSocket, answerer: &mut Answerer) -> io::Result<Round> {
+/// Reads a batch, answers and sends it. `WouldBlock` when there is none. `is_ipv4`: what the socket is.
+pub(super) fn round(socket: &UdpSocket, is_ipv4: bool, answerer: &mut Answerer) -> io::Result<Round> {
     let descriptor = socket.as_raw_fd();
-    if socket.local_addr()?.is_ipv4() {
+    if is_ipv4 {
         V4.with_borrow_mut(|batch| batch.round(descriptor, answerer))
     } else {
         V6.with_borrow_mut(|batch| batch.round(descriptor, answerer))

@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// Reads, answers and sends up to [`BATCH_MESSAGES`] datagrams. `WouldBlock` when there is none.
-pub(super) fn round(socket: &UdpSocket, answerer: &mut Answerer) -> io::Result<Round> {
+pub(super) fn round(socket: &UdpSocket, _is_ipv4: bool, answerer: &mut Answerer) -> io::Result<Round> {
     BUFFERS.with_borrow_mut(|(message, reply)| {
         let mut round = Round::default();
         while round.received < BATCH_MESSAGES {

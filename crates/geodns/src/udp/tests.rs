@@ -51,7 +51,7 @@ fn answerer() -> Answerer {
 const QUESTION: &[u8] = b"\x03www\x03cdn\x07example\x00\x00\x01\x00\x01";
 
 /// Sends many queries, runs rounds until nothing is left, and wants as many replies with the same ids.
-async fn check(address: &str, round: fn(&tokio::net::UdpSocket, &mut Answerer) -> io::Result<Round>) {
+async fn check(address: &str, round: fn(&tokio::net::UdpSocket, bool, &mut Answerer) -> io::Result<Round>) {
     let server = UdpSocket::bind((address, 0)).unwrap();
     server.set_nonblocking(true).unwrap();
     let to = server.local_addr().unwrap();
@@ -67,11 +67,11 @@ async fn check(address: &str, round: fn(&tokio::net::UdpSocket, &mut Answerer) -
         }
         let mut received = 0;
         while received < usize::from(count) {
-            let round = round(&server, &mut answerer).unwrap();
+            let round = round(&server, to.is_ipv4(), &mut answerer).unwrap();
             assert!((1..=BATCH_MESSAGES).contains(&round.received) && round.unsent.is_empty(), "pass {pass}");
             received += round.received;
         }
-        assert_eq!(round(&server, &mut answerer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(round(&server, to.is_ipv4(), &mut answerer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         for id in 0..count {
             let mut reply = [0; 512];
             let (length, from) = client.recv_from(&mut reply).unwrap();
