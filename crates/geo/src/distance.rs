@@ -19,6 +19,12 @@ impl From<Location> for Point {
 }
 
 impl Point {
+    /// Back to degrees.
+    pub fn location(self) -> Location {
+        let [x, y, z] = self.0;
+        Location { latitude: z.clamp(-1.0, 1.0).asin().to_degrees(), longitude: y.atan2(x).to_degrees() }
+    }
+
     /// Great-circle kilometres.
     ///
     /// By half the chord, as the haversine formula does: exact to micrometres for neighbours, where the arc cosine of a

@@ -22,8 +22,10 @@ use perigee_protocol::{
     id::{PopId, SiteId},
     model::{Document, OverrideTarget},
 };
+use smallvec::SmallVec;
 
 mod client;
+mod explain;
 mod fence;
 mod pick;
 mod rank;
@@ -32,6 +34,7 @@ mod steered;
 mod tests;
 
 pub use client::ClientPrefix;
+pub use explain::{Dropped, ExplainedPop, Explanation, ScopeSource};
 pub use rank::ONE_PLACE_KM;
 pub use steered::{ADDRESSES_MAX, Addresses, Family, PlaceSource, SteerReason, Steered};
 
@@ -43,8 +46,11 @@ use crate::{
     place::{Country, Place},
 };
 use fence::Fences;
-use pick::Question;
-use rank::Ranked;
+use pick::{Picked, Question};
+use rank::{Choice, Ranked};
+
+/// In line for fleets of the usual size, so that a decision allocates nothing.
+type Few<T> = SmallVec<[T; 16]>;
 
 /// A site in one [`Steering`]; of no meaning in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,36 +171,57 @@ impl Steering {
         health: &HealthView,
         family: Family,
     ) -> Steered<'_> {
-        let place = database.map(|database| database.lookup(client.address())).unwrap_or_default();
-        let located = self.locate(place, client);
-        let mut candidates = self.candidates(site, family);
-        let located = match located {
-            Some(located) if !candidates.is_empty() => located,
+        let decision = self.decide(place(database, client), client, site, health, family);
+        self.steered(&decision, client)
+    }
+
+    fn decide(
+        &self,
+        place: Place,
+        client: &ClientPrefix,
+        site: SiteIndex,
+        health: &HealthView,
+        family: Family,
+    ) -> Decision {
+        let mut decision = Decision {
+            located: self.locate(place, client),
+            country: place.country,
+            candidates: self.candidates(site, family),
+            allowed: Few::new(),
             // So it is for every client.
-            _ => return nothing(SteerReason::NoAddress, PlaceSource::Default, place.country, 0),
+            picked: Picked::nothing(SteerReason::NoAddress),
+            by_country: None,
+            by_place: None,
+            by_share: None,
         };
-        candidates.retain(|pop| self.fences.allow(located.country, *pop));
-        let mut prefix_len = if self.fences.know_countries() { located.country_prefix } else { 0 };
-        if candidates.is_empty() {
-            return nothing(SteerReason::Fenced, located.source, located.country, client.scope(prefix_len));
+        let Some(located) = decision.located.filter(|_| !decision.candidates.is_empty()) else { return decision };
+        decision.allowed =
+            decision.candidates.iter().copied().filter(|pop| self.fences.allow(located.country, *pop)).collect();
+        decision.by_country = self.fences.know_countries().then_some(located.country_prefix);
+        if decision.allowed.is_empty() {
+            decision.picked.reason = SteerReason::Fenced;
+            return decision;
         }
-        if candidates.len() > 1 {
-            prefix_len = prefix_len.max(located.point_prefix);
-        }
-        let question = Question { candidates: &candidates, located: &located, client, family };
-        let picked = self.pick(&question, health);
-        if picked.by_share {
-            prefix_len = prefix_len.max(client.spread_prefix());
-        }
+        decision.by_place = (decision.allowed.len() > 1).then_some(located.point_prefix);
+        let question = Question { candidates: &decision.allowed, located: &located, client, family };
+        decision.picked = self.pick(&question, health);
+        decision.by_share = decision.picked.by_share.then(|| client.spread_prefix());
+        decision
+    }
+
+    fn steered(&self, decision: &Decision, client: &ClientPrefix) -> Steered<'_> {
+        let Decision { located, picked, .. } = decision;
         let first = picked.first.and_then(|pop| self.pops.get(pop));
+        // Without candidates, where the client is does not matter.
+        let located = located.as_ref().filter(|_| picked.reason != SteerReason::NoAddress);
         Steered {
             addresses: picked.addresses,
             pop: first.map(|pop| &pop.id),
-            scope_prefix: client.scope(prefix_len),
+            scope_prefix: decision.deciding_prefix().map_or(0, |prefix| client.scope(prefix)),
             reason: picked.reason,
-            source: located.source,
-            country: located.country,
-            km: first.map(|pop| located.point.km(pop.point)),
+            source: located.map_or(PlaceSource::Default, |located| located.source),
+            country: decision.country,
+            km: first.and_then(|pop| Some(located?.point.km(pop.point))),
         }
     }
 
@@ -221,13 +248,40 @@ impl Steering {
         })
     }
 
-    fn candidates(&self, site: SiteIndex, family: Family) -> Vec<usize> {
-        let Some(site) = self.sites.get(site.0) else { return Vec::new() };
+    fn candidates(&self, site: SiteIndex, family: Family) -> Few<usize> {
+        let Some(site) = self.sites.get(site.0) else { return Few::new() };
         let has_address = |pop: &usize| self.pops.get(*pop).is_some_and(|pop| !pop.addresses(family).is_empty());
         site.pops.iter().copied().filter(has_address).collect()
     }
 }
 
-fn nothing<'a>(reason: SteerReason, source: PlaceSource, country: Option<Country>, scope_prefix: u8) -> Steered<'a> {
-    Steered { addresses: Addresses::new(), pop: None, scope_prefix, reason, source, country, km: None }
+/// How a question was decided, step by step: what is answered and what is explained.
+struct Decision {
+    /// None: there is no PoP at all.
+    located: Option<Located>,
+    country: Option<Country>,
+    /// PoPs of the site with an address of the family.
+    candidates: Few<usize>,
+    /// Of these, those on the client's side of the fence.
+    allowed: Few<usize>,
+    picked: Picked,
+    /// Bits of the client's address that decided, by what.
+    by_country: Option<u8>,
+    by_place: Option<u8>,
+    by_share: Option<u8>,
+}
+
+impl Decision {
+    /// None: the answer is the same for every client.
+    fn deciding_prefix(&self) -> Option<u8> {
+        // A decision that looked at an address has a scope, be it of no bits.
+        [self.by_country, self.by_place, self.by_share].into_iter().flatten().max().or_else(|| {
+            let looked_at = self.picked.reason != SteerReason::NoAddress;
+            looked_at.then_some(0)
+        })
+    }
+}
+
+fn place<S: AsRef<[u8]>>(database: Option<&GeoDatabase<S>>, client: &ClientPrefix) -> Place {
+    database.map(|database| database.lookup(client.address())).unwrap_or_default()
 }

@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{
-    Addresses, ClientPrefix, Family, Located, SteerReason, Steering,
-    rank::{self, Choice},
-};
+use super::{Addresses, Choice, ClientPrefix, Family, Few, Located, SteerReason, Steering, rank};
 use crate::health::HealthView;
 
 /// What is left of a question when its candidates are known.
@@ -25,6 +22,17 @@ pub(super) struct Picked {
     pub(super) reason: SteerReason,
     /// Whether the client's share decided anything, so that it holds for its /24 or /48 only.
     pub(super) by_share: bool,
+    /// Whose addresses these are, in their order.
+    pub(super) taken: Few<usize>,
+    /// The order of preference that was walked down; reserves are not in it while they were not needed.
+    pub(super) ranking: Few<Choice>,
+}
+
+impl Picked {
+    pub(super) fn nothing(reason: SteerReason) -> Self {
+        let (addresses, taken, ranking) = (Addresses::new(), Few::new(), Few::new());
+        Self { addresses, first: None, reason, by_share: false, taken, ranking }
+    }
 }
 
 impl Steering {
@@ -32,24 +40,25 @@ impl Steering {
         let forced = question.located.forced;
         // An override that names a reserve means it.
         let is_regular = |pop: usize| forced == Some(pop) || self.ranked.get(pop).is_some_and(|pop| pop.weight > 0);
-        let (regular, reserve): (Vec<usize>, Vec<usize>) =
-            question.candidates.iter().partition(|pop| is_regular(**pop));
-        let ranking = self.ranking(&regular, question);
+        let (regular, reserve): (Few<usize>, Few<usize>) =
+            question.candidates.iter().copied().partition(|pop| is_regular(*pop));
+        let mut ranking = self.ranking(&regular, question);
         let picked = self.collect(&ranking, question, health);
         if !picked.addresses.is_empty() {
-            return picked;
+            return Picked { ranking, ..picked };
         }
         let reserve = self.ranking(&reserve, question);
         let picked = self.collect(&reserve, question, health);
         if !picked.addresses.is_empty() {
-            return Picked { reason: SteerReason::Reserve, ..picked };
+            ranking.extend(reserve);
+            return Picked { reason: SteerReason::Reserve, ranking, ..picked };
         }
         let ranking = if ranking.is_empty() { reserve } else { ranking };
         let picked = self.collect(&ranking, question, &HealthView::default());
-        Picked { reason: SteerReason::AllDown, ..picked }
+        Picked { reason: SteerReason::AllDown, ranking, ..picked }
     }
 
-    fn ranking(&self, pops: &[usize], question: &Question<'_>) -> Vec<Choice> {
+    pub(super) fn ranking(&self, pops: &[usize], question: &Question<'_>) -> Few<Choice> {
         let mut ranking = rank::rank(&self.ranked, pops, question.located.point, question.client);
         let forced = ranking.iter().position(|choice| Some(choice.pop) == question.located.forced);
         if let Some(first) = forced.and_then(|at| ranking.get_mut(..=at)) {
@@ -60,9 +69,7 @@ impl Steering {
 
     /// Walks down a ranking until the answer is full.
     fn collect(&self, ranking: &[Choice], question: &Question<'_>, health: &HealthView) -> Picked {
-        let mut picked =
-            Picked { addresses: Addresses::new(), first: None, reason: SteerReason::Nearest, by_share: false };
-        let mut taken: Vec<usize> = Vec::with_capacity(self.answers);
+        let mut picked = Picked::nothing(SteerReason::Nearest);
         for choice in ranking {
             if picked.addresses.len() >= self.answers {
                 break;
@@ -70,7 +77,7 @@ impl Steering {
             // Also of the dead: their place in the ranking is that of their fallbacks.
             picked.by_share |= choice.by_share;
             for pop in self.replacements(choice.pop, question, health) {
-                if !taken.contains(pop)
+                if !picked.taken.contains(pop)
                     && question.candidates.contains(pop)
                     && self.is_up(*pop, question.family, health)
                 {
@@ -78,8 +85,11 @@ impl Steering {
                         picked.first = Some(*pop);
                         picked.reason = self.reason(ranking, *pop, question);
                     }
-                    taken.push(*pop);
+                    let before = picked.addresses.len();
                     self.take(*pop, question, health, &mut picked);
+                    if picked.addresses.len() > before {
+                        picked.taken.push(*pop);
+                    }
                 }
             }
         }
@@ -92,7 +102,7 @@ impl Steering {
         if self.is_up(pop, question.family, health) { std::slice::from_ref(&known.index) } else { &known.fallback }
     }
 
-    fn is_up(&self, pop: usize, family: Family, health: &HealthView) -> bool {
+    pub(super) fn is_up(&self, pop: usize, family: Family, health: &HealthView) -> bool {
         self.pops.get(pop).is_some_and(|pop| pop.addresses(family).iter().any(|address| health.is_up(*address)))
     }
 
@@ -110,7 +120,7 @@ impl Steering {
             return;
         };
         picked.by_share |= room > 0;
-        let mut shared: Vec<(u64, IpAddr)> = [first, second]
+        let mut shared: Few<(u64, IpAddr)> = [first, second]
             .into_iter()
             .chain(living)
             .map(|address| (question.client.share(tag(address)), address))

@@ -2,7 +2,7 @@
 
 use perigee_protocol::model;
 
-use super::client::ClientPrefix;
+use super::{Few, client::ClientPrefix};
 use crate::distance::Point;
 
 /// PoPs of one bias that are no farther than this from the first of them are at one place and share its clients by weight.
@@ -14,7 +14,7 @@ pub(super) struct Ranked {
     /// Its place: where the first PoP of that place is, and that PoP's index.
     point: Point,
     place: usize,
-    bias: f64,
+    pub(super) bias: f64,
     /// 0: a reserve.
     pub(super) weight: u32,
     /// The same in every process for the same id.
@@ -44,40 +44,36 @@ pub(super) struct Choice {
     pub(super) pop: usize,
     /// Weights put it where it is among those of its place: true for the client's /24 or /48 only.
     pub(super) by_share: bool,
-}
-
-struct Candidate {
-    pop: usize,
     place: usize,
+    /// From the client to the PoP's place.
     km: f64,
-    effective_km: f64,
+    /// Divided by the bias.
+    pub(super) effective_km: f64,
     score: f64,
 }
 
 /// The ranking of some PoPs for a client at `from`, best first.
 ///
 /// Order: biased distance; distance; place by its first PoP's position in the document; weighted share; the document.
-pub(super) fn rank(all: &[Ranked], pops: &[usize], from: Point, client: &ClientPrefix) -> Vec<Choice> {
-    let candidate = |pop: usize| {
+pub(super) fn rank(all: &[Ranked], pops: &[usize], from: Point, client: &ClientPrefix) -> Few<Choice> {
+    let choice = |pop: usize| {
         let ranked = all.get(pop)?;
         let km = from.km(ranked.point);
-        Some(Candidate { pop, place: ranked.place, km, effective_km: km / ranked.bias, score: 0.0 })
+        let (place, effective_km) = (ranked.place, km / ranked.bias);
+        Some(Choice { pop, by_share: false, place, km, effective_km, score: 0.0 })
     };
-    let mut candidates: Vec<Candidate> = pops.iter().filter_map(|pop| candidate(*pop)).collect();
-    candidates.sort_by(|a, b| {
+    let mut ranking: Few<Choice> = pops.iter().filter_map(|pop| choice(*pop)).collect();
+    // Positions in the document part equals, so that the order is total. An unstable sort takes no memory.
+    ranking.sort_unstable_by(|a, b| {
         let by_distance = a.effective_km.total_cmp(&b.effective_km).then(a.km.total_cmp(&b.km));
         by_distance.then((a.place, a.pop).cmp(&(b.place, b.pop)))
     });
-    let mut ranking = Vec::with_capacity(candidates.len());
-    for place in candidates.chunk_by_mut(|a, b| a.place == b.place) {
-        let by_share = place.len() > 1;
-        if by_share {
-            for candidate in place.iter_mut() {
-                candidate.score = all.get(candidate.pop).map_or(0.0, |ranked| score(ranked, client));
-            }
-            place.sort_by(|a, b| b.score.total_cmp(&a.score));
+    for place in ranking.chunk_by_mut(|a, b| a.place == b.place).filter(|place| place.len() > 1) {
+        for choice in place.iter_mut() {
+            choice.by_share = true;
+            choice.score = all.get(choice.pop).map_or(0.0, |ranked| score(ranked, client));
         }
-        ranking.extend(place.iter().map(|candidate| Choice { pop: candidate.pop, by_share }));
+        place.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.pop.cmp(&b.pop)));
     }
     ranking
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{build::build, world::DemoBase, world::demo_world};
 
+mod explain;
+
 /// A document with these PoPs (`id latitude longitude addresses… key=value…`), more of the document and more of its site.
 fn document(pops: &str, more: &str, site: &str) -> Document {
     let mut text = "version = 1\n[cdn]\nname = \"t\"\nzone = \"cdn.example\"\ncontact = \"h@cdn.example\"\n".to_owned();
