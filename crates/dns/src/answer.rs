@@ -221,10 +221,12 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         let zone = &*self.snapshot.zone;
         let mut alias: Option<&'s Name> = None;
         let mut passed: [Option<&'s Node>; ALIASES_MAX] = [None; ALIASES_MAX];
-        let mut name = question.name.clone();
+        // The first is borrowed: it is nearly always the only one, and not small.
+        let mut target_name;
+        let mut name = &question.name;
         for hop in 0..=ALIASES_MAX {
             let owner = alias.map_or(Owner::Question, Owner::from);
-            let node = match zone.find(&name, question.kind) {
+            let node = match zone.find(name, question.kind) {
                 Found::Outside if alias.is_none() => {
                     self.verdict = (Rcode::Refused, Reason::OutOfZone);
                     return Ok(());
@@ -252,7 +254,8 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
             let target = cname.records.first().and_then(|record| record.names.first());
             let Some((target, next)) = target.and_then(|target| Some((target, QueryName::of(target)?))) else { break };
             alias = Some(target);
-            name = next;
+            target_name = next;
+            name = &target_name;
         }
         self.verdict = (Rcode::NoError, Reason::Alias);
         Ok(())
