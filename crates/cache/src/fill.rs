@@ -214,6 +214,7 @@ impl Fetching {
             leader.give_up_keeping();
         }
         let mut sink = Sink::new(&self.engine, fill, length, stored, bytes_max);
+        sink.bytes_min = storable::bytes_min(head.status, &self.ask.policy_for(head.status));
         let result = sink.pump(&leader, response.body).await;
         if result.is_ok()
             && let Some(body) = sink.close(&leader).await
@@ -238,6 +239,8 @@ pub(crate) struct Sink<'a> {
     keeping: bool,
     counted: bool,
     bytes_max: u64,
+    /// Of a body whose length was not announced: fewer are not committed.
+    bytes_min: u64,
 }
 
 impl<'a> Sink<'a> {
@@ -245,7 +248,7 @@ impl<'a> Sink<'a> {
     pub(crate) fn new(engine: &'a Engine, fill: FillId, length: Option<u64>, keeping: bool, bytes_max: u64) -> Self {
         // What is shorter than its seat is not counted again.
         let counted = length.is_none_or(|length| length > FETCH_BYTES);
-        Self { engine, fill, first: (0, 0), taken: 0, segments: 0, keeping, counted, bytes_max }
+        Self { engine, fill, first: (0, 0), taken: 0, segments: 0, keeping, counted, bytes_max, bytes_min: 0 }
     }
 
     /// The first segment to be stored is `number`, and begins after `skip` bytes that are not.
@@ -327,7 +330,7 @@ impl<'a> Sink<'a> {
 
     /// The body as it is to be committed; `None` if it is not kept.
     pub(crate) async fn close(&mut self, leader: &Leader) -> Option<StoredBody> {
-        if !self.keeping {
+        if !self.keeping || self.taken < self.bytes_min {
             return None;
         }
         if self.taken <= INLINE_BYTES_MAX as u64 {

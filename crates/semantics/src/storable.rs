@@ -75,6 +75,8 @@ pub enum DoNotReason {
     NoFreshness,
     /// Larger than `object_bytes_max`.
     TooLarge,
+    /// Smaller than `object_bytes_min`.
+    TooSmall,
 }
 
 impl DoNotReason {
@@ -98,6 +100,7 @@ impl DoNotReason {
             Self::VaryStar => "vary-star",
             Self::NoFreshness => "no-freshness",
             Self::TooLarge => "too-large",
+            Self::TooSmall => "too-small",
         }
     }
 }
@@ -219,6 +222,9 @@ impl Candidate<'_> {
         if length.is_some_and(|length| length > self.policy.cache.object_bytes_max) {
             return Err(DoNotReason::TooLarge);
         }
+        if length.is_some_and(|length| length < bytes_min(self.status, self.policy)) {
+            return Err(DoNotReason::TooSmall);
+        }
         Ok(())
     }
 
@@ -271,6 +277,12 @@ pub fn own_fields(response: &HeaderMap, policy: &Policy<'_>) -> HeaderMap {
 pub fn says_nothing_of_the_url(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status.as_u16(), 400 | 406 | 407 | 408 | 411 | 413 | 415 | 417 | 421 | 425 | 426 | 428 | 429 | 431)
+}
+
+/// The fewest bytes of a body that is stored. Redirects and errors are small by nature, and stored as `negative_ttl` and
+/// their own fields have it.
+pub fn bytes_min(status: StatusCode, policy: &Policy<'_>) -> u64 {
+    if status == StatusCode::OK { policy.cache.object_bytes_min } else { 0 }
 }
 
 /// Statuses whose caching this engine implements (RFC 9110 §15).

@@ -188,6 +188,28 @@ async fn what_is_too_large_to_store_streams_at_the_slowest_readers_pace() {
     assert!(response.headers()["cache-status"].to_str().unwrap().contains("fwd=uri-miss"));
 }
 
+#[tokio::test]
+async fn what_turns_out_too_small_is_not_stored() {
+    let policy = perigee_protocol::model::CachePolicy { object_bytes_min: 1000, ..Default::default() };
+    let world = World::new(perigee_semantics::policy::Tier::Edge, policy, Vec::new()).await;
+    for (length, fetches) in [(999, 2), (1000, 1)] {
+        let whole = pattern(length);
+        let body = whole.clone();
+        world.origin.set(Box::new(move |_| {
+            let piece = stream::iter([Ok(Frame::data(body.clone()))]);
+            let body = UpstreamBody::from_body(StreamBody::new(piece));
+            let fields = headers(&[("cache-control", "max-age=60")]);
+            Box::pin(std::future::ready(Ok(FetchResponse::scripted(http::StatusCode::OK, fields, body))))
+        }));
+        let before = world.origin.fetches();
+        for _ in 0..2 {
+            assert!(world.ask("GET", &format!("/{length}"), &[]).await.1.unwrap() == whole);
+            world.settle().await;
+        }
+        assert_eq!(world.origin.fetches() - before, fetches, "{length}");
+    }
+}
+
 /// An origin that serves one body everywhere, with these fields beside its freshness, and ranges of it.
 fn serving(world: &World, whole: &Bytes, more: &'static [(&'static str, &'static str)]) {
     let whole = whole.clone();

@@ -42,6 +42,9 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
     let shown = format!("\"{}\"", render_size(default.object_bytes_max));
     let object_bytes_max =
         table.or("object_bytes_max", default.object_bytes_max, &shown, |value| value.size(0..=OBJECT_BYTES_MAX));
+    let bytes_min_max = object_bytes_max.unwrap_or(OBJECT_BYTES_MAX);
+    let object_bytes_min =
+        table.or("object_bytes_min", default.object_bytes_min, "\"0B\"", |value| value.size(0..=bytes_min_max));
     let admissions = [("always", DiskAdmission::Always), ("second-fetch", DiskAdmission::SecondFetch)];
     let admission = table.or("admission", default.admission, "\"always\"", |value| value.choice(&admissions));
     let shown = "[\"Surrogate-Key\", \"Cache-Tag\", \"Cache-Groups\"]";
@@ -63,6 +66,7 @@ pub(crate) fn policy(table: &mut Table<'_>) -> Option<CachePolicy> {
         targeted_cache_control: targeted_cache_control?,
         vary_limit: usize::try_from(vary_limit?).ok()?,
         object_bytes_max: object_bytes_max?,
+        object_bytes_min: object_bytes_min?,
         admission: admission?,
         surrogate_key_headers: surrogate_key_headers?.unwrap_or(default.surrogate_key_headers),
     })

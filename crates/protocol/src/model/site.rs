@@ -77,6 +77,8 @@ pub struct CachePolicy {
     pub vary_limit: usize,
     /// Larger objects pass through unstored.
     pub object_bytes_max: u64,
+    /// Smaller objects, of status 200, pass through unstored; at most `object_bytes_max`.
+    pub object_bytes_min: u64,
     /// What goes to the disk.
     pub admission: DiskAdmission,
     /// Response fields that hold surrogate keys.
@@ -99,6 +101,7 @@ impl Default for CachePolicy {
             targeted_cache_control: TargetedCacheControl::Remove,
             vary_limit: 64,
             object_bytes_max: 16 << 30,
+            object_bytes_min: 0,
             admission: DiskAdmission::Always,
             surrogate_key_headers: ["surrogate-key", "cache-tag", "cache-groups"]
                 .map(http::HeaderName::from_static)

@@ -151,6 +151,18 @@ fn what_forbids() {
 }
 
 #[test]
+fn what_is_too_small() {
+    let mut world = World::default();
+    world.cache.object_bytes_min = 1024;
+    let of = |status: u16, length: &str| outcome(&world, &[], status, &["cache-control: max-age=60", length]);
+    assert_eq!(of(200, "content-length: 1023"), "too-small");
+    assert_eq!(of(200, "content-length: 1024"), "store max-age 60");
+    assert_eq!(of(200, "x-length: unknown"), "store max-age 60", "its end will tell");
+    assert_eq!(of(404, "content-length: 0"), "store max-age 60");
+    assert_eq!(of(301, "content-length: 0"), "store max-age 60");
+}
+
+#[test]
 fn authorization() {
     let auth = ["authorization: x"];
     check(&auth, 200, &["cache-control: max-age=60"], "authorization");

@@ -31,6 +31,7 @@ fn good_pairs() {
         ("negative_ttl", "{404=\"5s\"}"),
         ("vary_limit", "8"),
         ("object_bytes_max", "1GiB"),
+        ("object_bytes_min", "1GiB"),
         ("admission", "second-fetch"),
     ]))
     .unwrap();
@@ -41,7 +42,7 @@ fn good_pairs() {
     assert_eq!(policy.default_ttl, Duration::from_secs(60));
     assert_eq!(policy.query.drop, ["utm_*"]);
     assert_eq!(policy.negative_ttl[&404], Duration::from_secs(5));
-    assert_eq!((policy.vary_limit, policy.object_bytes_max), (8, 1 << 30));
+    assert_eq!((policy.vary_limit, policy.object_bytes_max, policy.object_bytes_min), (8, 1 << 30, 1 << 30));
     assert_eq!(policy.admission, DiskAdmission::SecondFetch);
 }
 
@@ -75,11 +76,11 @@ fn bad_pairs() {
         &[("a.b", "1"), ("", "2"), ("x\"]\n[y", "3")],
         expect![[r#"
         --policy:1  "a.b"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, object_bytes_min, admission, surrogate_key_headers
         --policy:2  ""
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, object_bytes_min, admission, surrogate_key_headers
         --policy:3  "x"] [y"
-            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, admission, surrogate_key_headers"#]],
+            is no key of this document; the keys here are default_ttl, max_ttl, stale_while_revalidate, stale_if_error, negative_ttl, query, set_cookie, client_cache_control, head, targeted_cache_control, vary_limit, object_bytes_max, object_bytes_min, admission, surrogate_key_headers"#]],
     );
     check_bad(
         &[("set_cookie", "a\nb # \"c\"")],

@@ -191,6 +191,13 @@ fn cache() {
         expect!["ok"],
     );
     check_and(
+        "[site.cache]\nobject_bytes_max = \"64KiB\"\nobject_bytes_min = \"65537B\"",
+        expect![[r#"
+        perigee.toml:21  site.www.cache.object_bytes_min = "65537B"
+            must be a size with a unit (B, KiB, MiB, GiB, TiB), 0B to 64KiB; remove it for the default ("0B")"#]],
+    );
+    check_and("[site.cache]\nobject_bytes_max = \"64KiB\"\nobject_bytes_min = \"64KiB\"", expect!["ok"]);
+    check_and(
         "[site.cache]\nquery = { keep = [\"a*b\", \"\", \"a&b\"], drop = \"x\", sort = 1, key = [] }",
         expect![[r#"
         perigee.toml:20  site.www.cache.query.keep[0] = "a*b"
