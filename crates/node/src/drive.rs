@@ -29,6 +29,7 @@ use crate::{
         HttpService, Limits,
     },
     interim::WithInterims,
+    linger::linger,
     parked::{self, Woken},
     stalled::Stalling,
     stream::{ClientStream, Watched},
@@ -148,6 +149,13 @@ impl Protocols {
                 return Http1::Parked(stream, since);
             }
             Outcome::Late(State::Head) => say(serving.into_parts().io.into_inner(), TOO_LATE).await,
+            // hyper answers a head that it cannot read, and the rest of it may still be coming.
+            Outcome::Failed(error) if error.is_parse() => {
+                linger(serving.into_parts().io.into_inner(), connection).await
+            }
+            Outcome::Ended if !connection.activity.bodiless.load(Ordering::Relaxed) => {
+                linger(serving.into_parts().io.into_inner(), connection).await;
+            }
             _ => {}
         }
         Http1::Ended(ended)

@@ -25,6 +25,7 @@ pub mod flags;
 pub mod http;
 mod interim;
 pub mod limits;
+mod linger;
 pub mod listen;
 pub mod log;
 pub mod metrics;

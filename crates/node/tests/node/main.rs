@@ -5,4 +5,5 @@ mod admin;
 mod doors;
 mod h2_wire;
 mod http;
+mod lingering;
 mod wire;
