@@ -4,9 +4,11 @@
 //! while the breaker is open there is none, memory and the upstream serve, and what changes is noted for its return.
 
 use std::{
+    collections::HashMap,
     fmt,
+    hash::BuildHasher,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,14 +27,19 @@ use crate::{
     ledger::LedgerFolder,
     metrics::DiskCounts,
     object::DiskStats,
-    record::{HashRef, Record, RecordKey},
+    record::{HashRef, Record, RecordKey, SeededHash},
     rescue::{Reclaimed, Waiting},
     shares::Shares,
-    window::Window,
+    window::{Ticket, Window},
 };
 
 /// How long a read may take: after that it is a miss, and the upstream is asked.
 pub(crate) const READ_MAX: Duration = Duration::from_secs(2);
+/// How long a head waits for others, to be written with them: alone it costs two writes, its own and that of its index, and
+/// a turn of four threads.
+const LINGER: Duration = Duration::from_millis(5);
+/// Of those, how many are handed over before others get a turn at what is gathered.
+const GATHERED_IN_TURN: usize = 32;
 
 /// One opening of the disk tier.
 pub(crate) struct Engine {
@@ -40,6 +47,11 @@ pub(crate) struct Engine {
     pub(crate) window: Window,
     /// See [`Self::enqueue`].
     order: Mutex<()>,
+    /// See [`Self::enqueue_soon`]. What lies here has tickets, so it is bounded as they are.
+    gathered: Mutex<HashMap<u64, (MemoryEntry, Ticket)>>,
+    hash_seed: u64,
+    shares: Arc<Shares>,
+    runtime: Handle,
 }
 
 impl Engine {
@@ -56,7 +68,80 @@ impl Engine {
         self.hybrid.storage().enqueue(entry.piece(), true);
     }
 
+    /// As [`Self::enqueue`], within [`LINGER`], together with what else comes until then.
+    pub(crate) fn enqueue_soon(self: &Arc<Self>, entry: MemoryEntry, ticket: Ticket) {
+        let hash = entry.hash();
+        let is_first = {
+            let mut gathered = self.gathered();
+            gathered.insert(hash, (entry.clone(), ticket));
+            gathered.len() == 1
+        };
+        if entry.is_outdated() {
+            // Replaced or removed meanwhile: what was just gathered might take the place of the later one.
+            self.delete(hash);
+        }
+        if is_first {
+            let engine = Arc::clone(self);
+            self.runtime.spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                engine.enqueue_gathered();
+            });
+        }
+    }
+
+    /// Hands all that has gathered to the disk.
+    pub(crate) fn enqueue_gathered(&self) {
+        loop {
+            // Under the lock, so that whoever removes something finds it either here or in foyer's queue.
+            let mut gathered = self.gathered();
+            let some: Vec<u64> = gathered.keys().take(GATHERED_IN_TURN).copied().collect();
+            if some.is_empty() {
+                return;
+            }
+            for (entry, ticket) in some.iter().filter_map(|hash| gathered.remove(hash)) {
+                self.enqueue(&entry);
+                self.sent(&entry, ticket);
+            }
+        }
+    }
+
+    /// Hands an entry to the disk that was just put into memory. It is never removed by name.
+    pub(crate) fn enqueue_segment(&self, entry: &MemoryEntry, ticket: Ticket) {
+        self.enqueue(entry);
+        self.sent(entry, ticket);
+    }
+
+    fn sent(&self, entry: &MemoryEntry, ticket: Ticket) {
+        self.shares.enters_disk(entry.hash(), entry.value().disk_bytes(entry.key()) as u64);
+        ticket.sent(entry.hash());
+    }
+
+    /// What is on its way to the disk, or on it, under a key of this hash is forgotten.
+    pub(crate) fn delete(&self, hash: u64) {
+        drop(self.gathered().remove(&hash));
+        self.storage().delete(&HashRef { hash, seed: self.hash_seed });
+    }
+
+    /// Whether there is something under a key of this hash, or in the disk's index. Reads nothing.
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.gathered().contains_key(&hash) || self.storage().may_contains(&HashRef { hash, seed: self.hash_seed })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gathered_count(&self) -> usize {
+        self.gathered().len()
+    }
+
+    fn hash(&self, key: &RecordKey) -> u64 {
+        SeededHash(self.hash_seed).hash_one(key)
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, HashMap<u64, (MemoryEntry, Ticket)>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) async fn close(&self) -> foyer::Result<()> {
+        self.enqueue_gathered();
         self.hybrid.close().await
     }
 }
@@ -140,7 +225,16 @@ impl Disk {
                 disk.verify(&storage, hashes);
             }
         });
-        Ok((Arc::new(Engine { hybrid, window, order: Mutex::new(()) }), folder))
+        let engine = Engine {
+            hybrid,
+            window,
+            order: Mutex::new(()),
+            gathered: Mutex::default(),
+            hash_seed: self.hash_seed,
+            shares: Arc::clone(&self.shares),
+            runtime: runtime.clone(),
+        };
+        Ok((Arc::new(engine), folder))
     }
 
     /// Whether what was handed to the disk is in its index now. It counts what is not, and has the disk probed.
@@ -216,6 +310,10 @@ impl Disk {
     /// Reads one entry, and tells whether it lies in the last tenth of the disk. `None`: it is not there, damaged, the disk
     /// failed or did not answer in time.
     pub(crate) async fn load(&self, engine: &Engine, key: &RecordKey) -> Option<(Record, bool)> {
+        let hash = engine.hash(key);
+        if let Some((entry, _)) = engine.gathered().get(&hash).filter(|(entry, _)| entry.key() == key) {
+            return Some((entry.value().clone(), false));
+        }
         let found = match tokio::time::timeout(READ_MAX, engine.storage().load(key)).await {
             Ok(Ok(Load::Entry { value, populated, .. })) => return Some((value, populated.age == Age::Old)),
             Ok(Ok(Load::Piece { piece, .. })) => return Some((piece.value().clone(), false)),

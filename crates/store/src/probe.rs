@@ -118,6 +118,8 @@ async fn probe(inner: &Inner, disk: &Disk, engine: &Engine, count: u64, runtime:
         checked.await.map_err(|_| Fault::Closing)??;
         let stamp = Bytes::copy_from_slice(&count.to_le_bytes());
         let on_disk = HybridCacheProperties::default().with_location(Location::OnDisk);
+        // What was noted is to be on disk before the canary is.
+        engine.enqueue_gathered();
         // It passes through memory without staying there.
         let entry = inner.memory.insert_with_properties(CANARY, Record::Segment(stamp.clone()), on_disk);
         engine.enqueue(&entry);

@@ -204,7 +204,7 @@ impl Store {
             return Some(Tier::Memory);
         }
         let engine = self.inner.engine()?;
-        engine.storage().may_contains(key).then_some(Tier::Disk)
+        engine.may_contain(self.inner.memory.hash(key)).then_some(Tier::Disk)
     }
 
     /// Names a new fill. A removal of its key from here on undoes it.

@@ -98,6 +98,40 @@ fn an_older_head_does_not_come_back_when_the_newer_one_missed_the_disk() {
     });
 }
 
+/// Heads wait a moment for others before they are written: until then they are neither lost nor in anybody's way.
+#[test]
+fn what_gathers_for_the_disk_is_as_good_as_on_it() {
+    with_store(async |store| {
+        let gathered = || store.inner.engine().map_or(0, |engine| engine.gathered_count());
+        // Memory gives it up, and nothing is written before it is looked for; unless this thread had to wait longer.
+        let mut seen = false;
+        for _ in 0..50 {
+            commit(store);
+            let newest = commit(store);
+            assert!(gathered() <= 1, "one takes the other's place");
+            store.inner.memory.evict_all();
+            assert!(store.has(&key()));
+            seen |= gathered() == 1;
+            assert_eq!(fill_found(store).await, Some(newest));
+
+            commit(store);
+            store.remove(&key());
+            assert_eq!(gathered(), 0);
+            assert_eq!(fill_found(store).await, None);
+            let last = commit(store);
+            written(store).await;
+            assert_eq!(gathered(), 0);
+            store.inner.memory.evict_all();
+            assert_eq!(fill_found(store).await, Some(last), "it was written");
+            store.remove(&key());
+            written(store).await;
+            store.inner.memory.evict_all();
+            assert_eq!(fill_found(store).await, None, "and stays away");
+        }
+        assert!(seen, "nothing ever gathered");
+    });
+}
+
 #[test]
 fn a_segment_that_the_disk_does_not_take_in_time_stays_in_memory() {
     with_store(async |store| {

@@ -52,7 +52,7 @@ impl Inner {
         let disk = self.disk.as_ref()?;
         let engine = disk.engine()?;
         // The index is in memory: a plain miss costs neither a task nor an allocation.
-        if !engine.storage().may_contains(key) {
+        if !engine.may_contain(self.memory.hash(key)) {
             return None;
         }
         let (disk, name) = (Arc::clone(disk), key.clone());
@@ -130,7 +130,7 @@ impl Inner {
             None => {
                 // Else an older head on disk would come back when memory lets this one go.
                 disk.journal.note(Note { hash, removed: true });
-                engine.storage().delete(&name);
+                engine.delete(hash);
                 self.insert_in_memory(count, name, record);
             }
         }
@@ -142,16 +142,12 @@ impl Inner {
     }
 
     /// Into memory and to the disk.
-    pub(super) fn insert(&self, counts: &Counts, engine: &Engine, ticket: Ticket, key: RecordKey, record: Record) {
-        let bytes = record.disk_bytes(&key) as u64;
+    pub(super) fn insert(&self, counts: &Counts, engine: &Arc<Engine>, ticket: Ticket, key: RecordKey, record: Record) {
         let entry = self.insert_anywhere(key, record);
-        engine.enqueue(&entry);
-        if entry.is_outdated() && !matches!(entry.key(), RecordKey::Segment(..)) {
-            // Replaced or removed meanwhile: what was just written might be the later one on disk.
-            engine.storage().delete(entry.key());
+        match entry.key() {
+            RecordKey::Segment(..) => engine.enqueue_segment(&entry, ticket),
+            RecordKey::Head(_) => engine.enqueue_soon(entry, ticket),
         }
-        self.shares.enters_disk(entry.hash(), bytes);
-        ticket.sent(entry.hash());
         counts.written.inc();
     }
 
@@ -164,8 +160,9 @@ impl Inner {
         let name = HeadRef(key);
         self.memory.remove(&name);
         let Some(disk) = &self.disk else { return };
-        if let Some(engine) = disk.changing(self.memory.hash(&name), true) {
-            engine.storage().delete(&name);
+        let hash = self.memory.hash(&name);
+        if let Some(engine) = disk.changing(hash, true) {
+            engine.delete(hash);
         }
     }
 }
