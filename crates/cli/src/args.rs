@@ -213,6 +213,17 @@ Examples:
   perigee explain http http://www.example.com/a --node 127.0.0.1:9100
   perigee explain http http://www.example.com/a --node 127.0.0.1:9100 -H 'Accept-Encoding: br' --json")]
     Http(ExplainHttpArgs),
+    /// Say where a client of a site is sent, and why
+    #[command(after_help = "\
+Asks GET /v1/explain/dns of a nameserver's admin listener, which decides as it would about the query itself: where the client \
+is and who says so, every PoP with its distance, bias, weight and health and which filter dropped it, the answer with its TTL, \
+and the ECS scope with what decided it. With --document it needs no nameserver, and everything counts as up.
+
+Examples:
+  perigee explain dns www.cdn.example --client 203.0.113.7 --node 127.0.0.1:9100
+  perigee explain dns www.cdn.example --client 192.0.2.53 --subnet 203.0.113.0/24 --type AAAA --json
+  perigee explain dns www.cdn.example --client 203.0.113.7 --document perigee.toml --database GeoLite2-City.mmdb")]
+    Dns(ExplainDnsArgs),
     /// Say which rule of a document a request would have, without any node
     #[command(after_help = "\
 Prints the rule that fires, why the others do not, and the key. A country is known only from --country.
@@ -288,6 +299,34 @@ pub(crate) struct ExplainHttpArgs {
     /// The client's address, for rules that key by country
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) client: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainDnsArgs {
+    /// A name of the zone: www.cdn.example
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Who asks: the client, or its resolver with --subnet
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: std::net::IpAddr,
+    /// What the query tells of the client (EDNS Client Subnet)
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) subnet: Option<ipnet::IpNet>,
+    /// What is asked for
+    #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = ["A", "AAAA"], ignore_case = true)]
+    pub(crate) kind: String,
+    /// The nameserver's admin listener
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
+    pub(crate) node: SocketAddr,
+    /// Decide by this document instead, without any nameserver
+    #[arg(long, value_name = "FILE")]
+    pub(crate) document: Option<PathBuf>,
+    /// Instead of the document's geo.database
+    #[arg(long, value_name = "MMDB", requires = "document")]
+    pub(crate) database: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
-//! `perigee explain`: why a request is served as it is. `http` asks a node, `rule` a document.
+//! `perigee explain`: why a request is served as it is. `http` asks a node, `dns` a nameserver or a document, `rule` a
+//! document.
 
+mod dns;
 mod http;
 mod rule;
 mod text;
@@ -14,6 +16,10 @@ pub(crate) fn explain(command: &ExplainCommand, out: &mut impl std::io::Write) -
         ExplainCommand::Http(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(self::http::explain(args, out))
+        }
+        ExplainCommand::Dns(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(self::dns::explain(args, out))
         }
         ExplainCommand::Rule(args) => rule::explain(args, out),
     }

@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cookies: CookieSecret::new([1; 16]),
         keepalive_ds: 100,
         limit: LimitPolicy { responses_per_second: 0, slip: 0, exempt: Vec::new() },
+        why: Vec::new(),
     };
     let snapshot = Snapshot::new(&document, 1, database.map(Arc::new), Arc::new(service), None)?;
     let site = document.sites.first().map(|site| document.site_name(site)).ok_or("no site")?;

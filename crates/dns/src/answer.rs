@@ -11,6 +11,7 @@ use crate::{
     code::{Rcode, kind},
     cookie::CookieState,
     dnssec::{self, ActiveKeys, Signatures, Signed},
+    explain::Explained,
     limit::{Admission, Limiter},
     name::{Name, QueryName},
     options::{self, Said},
@@ -73,6 +74,11 @@ const OPT_BYTES: usize = 11;
 /// CNAMEs followed for one question.
 const ALIASES_MAX: usize = 8;
 
+/// Lines of an explanation: three and the first of the PoPs.
+const WHY_LINES_MAX: usize = 32;
+/// RFC 1035 §3.3: one string of TXT.
+const STRING_BYTES_MAX: usize = 255;
+
 const FLAG_RESPONSE: u16 = 0x8000;
 const FLAG_AUTHORITATIVE: u16 = 0x0400;
 const FLAG_TRUNCATED: u16 = 0x0200;
@@ -129,6 +135,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
     let mut reply = Reply {
         snapshot,
         health,
+        peer,
         client: client(peer, query.edns),
         writer: Writer::new(out, raw_question, limit, reserved),
         verdict: (Rcode::FormErr, Reason::Malformed),
@@ -180,6 +187,7 @@ fn client(peer: IpAddr, edns: Option<Edns>) -> ClientPrefix {
 struct Reply<'a, 's, 'o, S: AsRef<[u8]>> {
     snapshot: &'s Snapshot<S>,
     health: &'a HealthView,
+    peer: IpAddr,
     client: ClientPrefix,
     writer: Writer<'o>,
     verdict: (Rcode, Reason),
@@ -218,6 +226,12 @@ struct Denied<'a, 's> {
 impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     /// RFC 1034 §4.3.2, for one zone; sets the verdict before it writes, so that it stands when there is no room.
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), Full> {
+        if question.kind == kind::TXT && self.may_ask_why() {
+            let (name, client, health) = (&question.name, &self.client, self.health);
+            if let Some(explained) = self.snapshot.why(name, client, health) {
+                return self.explain(&explained);
+            }
+        }
         let zone = &*self.snapshot.zone;
         let mut alias: Option<&'s Name> = None;
         let mut passed: [Option<&'s Node>; ALIASES_MAX] = [None; ALIASES_MAX];
@@ -259,6 +273,23 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         }
         self.verdict = (Rcode::NoError, Reason::Alias);
         Ok(())
+    }
+
+    fn may_ask_why(&self) -> bool {
+        let peer = self.peer.to_canonical();
+        self.snapshot.service.why.iter().any(|network| network.contains(&peer))
+    }
+
+    /// An explanation as text, a line a record; nobody is to keep it.
+    fn explain(&mut self, explained: &Explained<'_>) -> Result<(), Full> {
+        self.verdict = (Rcode::NoError, Reason::Why);
+        self.authoritative = true;
+        self.scope = explained.steering.steered.scope_prefix;
+        let data: Vec<_> = explained.lines().iter().take(WHY_LINES_MAX).map(|line| text(line)).collect();
+        for rdata in &data {
+            self.writer.bytes_record(Section::Answer, Owner::Question, kind::TXT, 0, rdata)?;
+        }
+        self.sign(Section::Answer, Owner::Question, kind::TXT, 0, data)
     }
 
     /// What a name has of the type asked.
@@ -528,4 +559,10 @@ fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
 /// The hosts that an NS record set names.
 fn hosts(rrset: &Rrset) -> impl Iterator<Item = &Name> {
     rrset.records.iter().flat_map(|record| record.names.iter())
+}
+
+/// The data of TXT: as many strings as it takes.
+fn text(line: &str) -> Vec<u8> {
+    let strings = line.as_bytes().chunks(STRING_BYTES_MAX);
+    strings.flat_map(|string| [&[u8::try_from(string.len()).unwrap_or(0)], string].concat()).collect()
 }

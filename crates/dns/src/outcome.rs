@@ -42,6 +42,8 @@ pub enum Reason {
     Alias,
     /// ANY, minimally (RFC 8482).
     Any,
+    /// `_why.NAME`: an explanation.
+    Why,
     /// The name is there, records of this type are not.
     NoData,
     /// The name is not there.
@@ -95,6 +97,7 @@ impl Reason {
             Self::Steered(reason) => reason.as_str(),
             Self::Static => "static",
             Self::Alias => "alias",
+            Self::Why => "why",
             Self::Any => "any",
             Self::NoData => "no-data",
             Self::NxDomain => "nx-domain",

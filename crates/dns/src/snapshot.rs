@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use perigee_geo::{database::GeoDatabase, steer::Steering};
 use perigee_protocol::model::Document;
 
@@ -23,6 +24,8 @@ pub struct Service {
     pub keepalive_ds: u16,
     /// What networks may have by UDP without a cookie.
     pub limit: LimitPolicy,
+    /// Who may ask `_why.NAME`; to others that name is as any other.
+    pub why: Vec<IpNet>,
 }
 
 /// A document's zone and steering, and the database that tells where clients are.

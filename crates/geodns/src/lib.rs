@@ -8,6 +8,7 @@
 //! transfers, DoT, DoH and DoQ.
 
 mod answerer;
+pub mod explain;
 mod health;
 pub mod keys;
 mod listen;

@@ -27,6 +27,7 @@ use tokio::{sync::watch, task::JoinHandle, time};
 
 use crate::{
     answerer::{Answerer, Shared},
+    explain,
     health::Prober,
     keys,
     listen::{self, Bound},
@@ -135,6 +136,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     });
     let in_status = Arc::clone(&world);
     let stats_shared = Arc::clone(&shared);
+    let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared)));
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
     let tasks = spawn(runtimes, bound, &shared, &node_metrics, &state, &draining);

@@ -74,7 +74,7 @@ impl Identity {
     }
 }
 
-fn open(path: &Path) -> Result<Database, String> {
+pub(crate) fn open(path: &Path) -> Result<Database, String> {
     let mapped = MappedFile::open(path).map_err(|error| {
         format!(
             "geo.database: {}: {error}; it takes a GeoLite2-City or GeoIP2-City file, or one of `perigee geo build`",
@@ -107,6 +107,7 @@ pub(crate) fn service(document: &Document, name: &str, cookies: CookieSecret) ->
             slip: limit.slip,
             exempt: limit.exempt.clone(),
         },
+        why: document.cdn.why.clone(),
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Cdn {
     pub dnssec: Option<Dnssec>,
     /// `[cdn.rate_limit]`
     pub rate_limit: RateLimit,
+    /// Who may ask `_why.NAME` why a name is answered as it is. Default: loopback.
+    pub why: Vec<IpNet>,
 }
 
 /// `cdn.rate_limit`: what a network of clients may have by UDP without proving that it asks.

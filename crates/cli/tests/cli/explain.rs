@@ -148,3 +148,49 @@ async fn refusals_of_nodes_are_told() {
     let ran = http(&node, &[]).await;
     assert!(ran.code == Some(0) && ran.stdout.ends_with("refused     421: unknown-host\n"), "{ran:?}");
 }
+
+#[test]
+fn where_a_client_is_sent_by_files_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("world.csv"), "prefix,country,city,lat,lon,asn\n127.61.0.0/16,AU,Sydney,-33.87,151.21,\n")
+        .unwrap();
+    assert_eq!(perigee(["geo", "build", &path("world.csv"), &path("world.mmdb")]).code, Some(0));
+    let pop = |id: &str, latitude: i32, longitude: i32, address: &str| {
+        format!("[[pop]]\nid = \"{id}\"\nlatitude = {latitude}\nlongitude = {longitude}\naddresses = [\"{address}\"]\n")
+    };
+    let document = format!(
+        "version = 1\n[cdn]\nzone = \"cdn.example\"\n[geo]\ndatabase = \"missing.mmdb\"\n{}{}[[site]]\nid = \"www\"\norigins = [{{ url = \"http://a\" }}]\n",
+        pop("fra", 50, 9, "198.18.49.10"),
+        pop("syd", -34, 151, "198.18.61.10"),
+    );
+    std::fs::write(path("cdn.toml"), document).unwrap();
+    let run = |more: &[&str]| {
+        let (document, database) = (path("cdn.toml"), path("world.mmdb"));
+        let files = ["explain", "dns", "--document", &document, "--database", &database];
+        perigee(files.iter().chain(more))
+    };
+    let ran = run(&["www.cdn.example", "--client", "127.61.0.1"]);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "answer: www.cdn.example A 198.18.61.10 198.18.49.10, TTL 30s, nearest from syd",
+            "client: 127.61.0.1 at -33.8700 151.2100 by database, country AU",
+            "scope: /16 by place /16",
+            "1. syd: 24 km, weight 100, 198.18.61.10 up: answered",
+            "2. fra: 16465 km, weight 100, 198.18.49.10 up: answered",
+        ],
+        "{ran:?}"
+    );
+    let ran =
+        run(&["www.cdn.example", "--client", "192.0.2.1", "--subnet", "127.61.0.0/16", "--type", "aaaa", "--json"]);
+    assert!(ran.stdout.contains("\"reason\": \"no-address\"") && ran.stdout.contains("\"type\": \"AAAA\""), "{ran:?}");
+    let ran = run(&["www.example.com", "--client", "127.61.0.1"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("is not in the zone cdn.example"), "{ran:?}");
+    let document = path("cdn.toml");
+    let ran = perigee(["explain", "dns", "www.cdn.example", "--client", "127.61.0.1", "--document", &document]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("missing.mmdb"), "{ran:?}");
+    let ran = perigee(["explain", "dns", "www.cdn.example", "--client", "127.61.0.1", "--node", "127.0.0.1:9"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("no nameserver answers at 127.0.0.1:9"), "{ran:?}");
+}

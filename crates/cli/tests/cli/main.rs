@@ -44,6 +44,7 @@ fn help_explains_every_command_with_an_example() {
         &["purge"],
         &["explain", "http"],
         &["explain", "rule"],
+        &["explain", "dns"],
         &["demo"],
         &["origin"],
     ] {

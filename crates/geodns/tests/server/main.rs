@@ -4,5 +4,6 @@
 
 mod bench;
 mod changes;
+mod explains;
 mod starts;
 mod transports;

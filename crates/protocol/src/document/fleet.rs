@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     geo::prefix,
-    limits::{EXEMPT_MAX, NAMESERVERS_MAX, NODE_ADDRESSES_MAX, TOKENS_MAX, TTL_MAX},
+    limits::{EXEMPT_MAX, NAMESERVERS_MAX, NODE_ADDRESSES_MAX, TOKENS_MAX, TTL_MAX, WHY_MAX},
     names,
     read::Table,
     value::{Seen, Value},
@@ -96,6 +96,8 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
     let secret_file = table.maybe("secret_file", path);
     let dnssec = table.maybe("dnssec", dnssec);
     let rate_limit = table.or("rate_limit", RateLimit::default(), "1000 a second and network", rate_limit);
+    let loopback = || ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
+    let why = table.or("why", None, "loopback", |value| value.set(0..=WHY_MAX, prefix).map(Some));
     Some(Cdn {
         name: name?.to_owned(),
         zone: zone?,
@@ -107,6 +109,7 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
         secret_file: secret_file?,
         dnssec: dnssec?,
         rate_limit: rate_limit?,
+        why: why?.unwrap_or_else(loopback),
     })
 }
 

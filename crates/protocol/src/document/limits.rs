@@ -14,6 +14,8 @@ pub const POP_NODES_MAX: usize = 64;
 pub const NODE_ADDRESSES_MAX: usize = 16;
 /// `cdn.rate_limit.exempt`
 pub const EXEMPT_MAX: usize = 1_000;
+/// `cdn.why`
+pub const WHY_MAX: usize = 1_000;
 /// `[[shield]]`
 pub const SHIELDS_MAX: usize = 100;
 /// `[[site]]`

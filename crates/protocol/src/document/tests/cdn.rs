@@ -387,3 +387,23 @@ fn rate_limits() {
     let limit = document.unwrap().cdn.rate_limit;
     assert_eq!((limit.responses_per_second, limit.slip, limit.exempt.len()), (1_000, 0, 10));
 }
+
+#[test]
+fn who_may_ask_why() {
+    check_with(
+        "zone = \"cdn.example\"",
+        "zone = \"cdn.example\"\nwhy = [\"10.0.0.1/8\", \"nobody\"]",
+        expect![[r#"
+            perigee.toml:3  cdn.why[0] = "10.0.0.1/8"
+                must have no bits set after its length; write "10.0.0.0/8"
+            perigee.toml:3  cdn.why[1] = "nobody"
+                must be a prefix like 203.0.113.0/24 or 2001:db8::/48; remove it for the default (loopback)"#]],
+    );
+    let why = |line: &str| {
+        let text = super::SMALL.replace("zone = \"cdn.example\"", &format!("zone = \"cdn.example\"\n{line}"));
+        crate::document::load("f", &text).unwrap().cdn.why.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(why(""), ["127.0.0.0/8", "::1/128"]);
+    assert_eq!(why("why = []"), [""; 0]);
+    assert_eq!(why("why = [\"10.0.0.0/8\"]"), ["10.0.0.0/8"]);
+}

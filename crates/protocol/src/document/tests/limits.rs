@@ -140,3 +140,11 @@ fn weights() {
     assert!(report(&origin(0)).contains("must be 1..=65535"));
     assert!(report(&origin(WEIGHT_MAX + 1)).contains("must be 1..=65535"));
 }
+
+#[test]
+fn askers_of_why() {
+    check(WHY_MAX, "must have at most 1000 elements", |count| {
+        let prefixes = list(count, |n| format!("\"10.{}.{}.0/24\"", n >> 8, n & 255));
+        SMALL.replace("zone = \"cdn.example\"", &format!("zone = \"cdn.example\"\nwhy = [{prefixes}]"))
+    });
+}
