@@ -3,6 +3,9 @@
 //! An address is up until `fall` probes in a row have failed, also at the start: a nameserver that was just started
 //! answers as if all were well rather than send everybody to whoever was probed first. A reload of the document keeps
 //! what is known of the addresses that stay.
+//!
+//! When not one of several addresses answers its last probe, then it is the nameserver that is cut off, or nothing is left
+//! to choose from: no address is taken for down any more until one answers, so that the last known view stays.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,6 +85,7 @@ impl Prober {
             stays
         });
         self.board.keep_only(|address| wanted.contains_key(address));
+        self.board.expect(wanted.keys().copied());
         for (address, (pop, health)) in wanted {
             targets.entry(address).or_insert_with(|| self.start(address, pop, health));
         }
@@ -107,6 +111,11 @@ impl Prober {
     pub(crate) fn down(&self) -> Vec<IpAddr> {
         lock(&self.board.state).down.iter().copied().collect()
     }
+
+    /// Whether no address answers, so that the last known view stays.
+    pub(crate) fn is_isolated(&self) -> bool {
+        lock(&self.board.state).is_isolated
+    }
 }
 
 /// What the probes found together, published as one view.
@@ -120,9 +129,51 @@ struct Board {
 struct BoardState {
     generation: u64,
     down: BTreeSet<IpAddr>,
+    /// What the last probe of each address came to; None: it was not probed yet.
+    last: BTreeMap<IpAddr, Option<bool>>,
+    is_isolated: bool,
+}
+
+impl BoardState {
+    /// Takes one probe's result; says whether no address answers. Of a single one that says nothing.
+    fn hear(&mut self, address: IpAddr, ok: bool) -> bool {
+        // A probe that was under way when its address left the document.
+        if let Some(last) = self.last.get_mut(&address) {
+            *last = Some(ok);
+        }
+        self.last.len() > 1 && self.last.values().all(|last| *last == Some(false))
+    }
 }
 
 impl Board {
+    /// Counts these addresses, and no others, to all that are probed.
+    fn expect(&self, addresses: impl Iterator<Item = IpAddr>) {
+        let mut state = lock(&self.state);
+        let last = addresses.map(|address| (address, state.last.get(&address).copied().flatten())).collect();
+        state.last = last;
+    }
+
+    /// Whether a result counts against its address: not while no address answers.
+    fn counts(&self, address: IpAddr, ok: bool) -> bool {
+        let mut state = lock(&self.state);
+        let is_isolated = state.hear(address, ok);
+        if is_isolated != state.is_isolated {
+            state.is_isolated = is_isolated;
+            self.shared.metrics.set_isolated(is_isolated);
+            let (node, addresses) = (&self.shared.name, state.last.len());
+            if is_isolated {
+                tracing::error!(
+                    node,
+                    addresses,
+                    "no edge answers its probe: this nameserver is cut off, or all of them are; the last known view of them stays"
+                );
+            } else {
+                tracing::info!(node, addresses, "edges answer their probes again");
+            }
+        }
+        ok || !is_isolated
+    }
+
     fn is_up(&self, address: IpAddr) -> bool {
         !lock(&self.state).down.contains(&address)
     }
@@ -170,7 +221,8 @@ impl Probe {
         loop {
             let result = self.ask().await;
             self.board.shared.metrics.probed(&self.pop, self.address, result.is_ok());
-            if let Some(is_up) = self.judge.hear(result.is_ok()) {
+            let counts = self.board.counts(self.address, result.is_ok());
+            if let Some(is_up) = counts.then(|| self.judge.hear(result.is_ok())).flatten() {
                 self.board.set(self.address, is_up);
                 self.board.shared.metrics.set_up(&self.pop, self.address, is_up);
                 self.tell(is_up, result.err());
@@ -266,6 +318,24 @@ mod tests {
         check(2, 3, "---+-+-++", "UUddddddU");
         check(1, 1, "-+-+", "dUdU");
         check(3, 1, "-++-+++", "ddddddU");
+    }
+
+    #[test]
+    fn isolated_when_all_of_several_fail() {
+        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
+        let check = |expected: &[u8], probes: &[(u8, bool)], isolated: bool| {
+            let last = expected.iter().map(|last| (address(*last), None)).collect();
+            let mut state = BoardState { last, ..BoardState::default() };
+            let heard = probes.iter().map(|(last, ok)| state.hear(address(*last), *ok)).last();
+            assert_eq!(heard, Some(isolated), "{expected:?} {probes:?}");
+        };
+        check(&[1, 2], &[(1, false)], false);
+        check(&[1, 2], &[(1, false), (2, false)], true);
+        check(&[1, 2], &[(1, false), (2, false), (1, true)], false);
+        check(&[1, 2], &[(1, true), (2, false), (1, false)], true);
+        check(&[1], &[(1, false)], false);
+        // One that is not of the document any more.
+        check(&[1, 2], &[(1, false), (2, false), (3, true)], true);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(crate) struct DnsMetrics {
     steered: Family<PopLabels, Counter>,
     up: Family<AddressLabels, Gauge>,
     probes: Family<ProbeLabels, Counter>,
+    isolated: Gauge,
     /// Replies that the system did not take.
     pub(crate) unsent: Counter,
     /// TCP connections closed unanswered for want of room.
@@ -66,6 +67,11 @@ impl DnsMetrics {
             metrics.up.clone(),
         );
         registry.register("perigee_dns_probes", "Health probes", metrics.probes.clone());
+        registry.register(
+            "perigee_dns_isolated",
+            "Whether no edge answers this nameserver's probes, so that its last known view of them stays",
+            metrics.isolated.clone(),
+        );
         registry.register("perigee_dns_unsent", "Replies that the system did not take", metrics.unsent.clone());
         registry.register(
             "perigee_dns_tcp_refused",
@@ -104,6 +110,10 @@ impl DnsMetrics {
 
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.get()
+    }
+
+    pub(crate) fn set_isolated(&self, isolated: bool) {
+        self.isolated.set(i64::from(isolated));
     }
 
     pub(crate) fn set_up(&self, pop: &PopId, address: IpAddr, up: bool) {

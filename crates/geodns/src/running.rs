@@ -234,6 +234,7 @@ fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
     add("dropped", json!(stats.dropped));
     add("answers_by_pop", json!(stats.answers_by_pop));
     add("addresses_down", json!(stats.addresses_down));
+    add("isolated", json!(world.prober().is_isolated()));
     add("database", json!(database));
     add("database_refusal", json!(world.database_refusal()));
 }

@@ -122,6 +122,38 @@ impl Bench {
         .await;
     }
 
+    pub(crate) async fn isolated_becomes(&self, expected: bool) {
+        self.admin_becomes("/v1/status", &format!("\"isolated\":{expected}")).await;
+    }
+
+    /// Waits until an answer of the admin API says so.
+    async fn admin_becomes(&self, path: &str, said: &str) {
+        patiently(said, async {
+            while !self.admin(path).await.contains(said) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until so many more probes of an address have failed.
+    pub(crate) async fn probes_fail(&self, address: &str, more: u64) {
+        let before = self.failed_probes(address).await;
+        patiently("failed probes", async {
+            while self.failed_probes(address).await < before + more {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn failed_probes(&self, address: &str) -> u64 {
+        let metrics = self.admin("/metrics").await;
+        let said = format!("address=\"{address}\",result=\"failed\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix("perigee_dns_probes_total")?.split_once(&said));
+        count.map_or(0, |(_, count)| count.trim().parse().unwrap())
+    }
+
     pub(crate) async fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.running.admin_addr().unwrap()).await.unwrap();
         stream

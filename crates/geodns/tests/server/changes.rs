@@ -24,11 +24,15 @@ async fn a_dead_edge_leaves_the_answers_and_comes_back() {
         format!("perigee_dns_health_up{{node=\"ns1\",tier=\"geodns\",pop=\"{pop}\",address=\"{address}\"}} {up}")
     };
     assert!(metrics.contains(&up("fra", FRA, 0)) && metrics.contains(&up("syd", SYD, 1)), "{metrics}");
-    // All dead: the nearest anyway.
+    // Nobody answers any more: what is known stays.
     syd.set(false);
-    bench.www_becomes(GERMANY, FRA).await;
-    assert_eq!(bench.www(AUSTRALIA).await.to_string(), SYD);
+    bench.isolated_becomes(true).await;
+    for client in [GERMANY, AUSTRALIA] {
+        assert_eq!(bench.www(client).await.to_string(), SYD);
+    }
+    assert!(bench.admin("/metrics").await.contains("perigee_dns_isolated{node=\"ns1\",tier=\"geodns\"} 1"));
     fra.set(true);
+    bench.isolated_becomes(false).await;
     bench.www_becomes(AUSTRALIA, FRA).await;
     syd.set(true);
     bench.www_becomes(AUSTRALIA, SYD).await;
@@ -136,4 +140,25 @@ async fn a_document_is_replaced_under_load_and_a_bad_one_refused() {
     assert!(reply.answers[0].data.to_string().contains("second"));
     stop.store(true, Ordering::SeqCst);
     task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nameserver_that_is_cut_off_keeps_its_view() {
+    let (fra, port) = Edge::start(FRA, 0).await;
+    let (syd, _) = Edge::start(SYD, port).await;
+    let bench = Bench::start_with(&document(port, 5)).await;
+    assert!(bench.admin("/v1/status").await.contains("\"isolated\":false"));
+    fra.set(false);
+    syd.set(false);
+    bench.isolated_becomes(true).await;
+    // More probes than it takes to be down.
+    bench.probes_fail(FRA, 7).await;
+    bench.probes_fail(SYD, 7).await;
+    assert_eq!(bench.running.stats().addresses_down, Vec::<std::net::IpAddr>::new());
+    assert_eq!(bench.www(GERMANY).await.to_string(), FRA);
+    assert_eq!(bench.www(AUSTRALIA).await.to_string(), SYD);
+    fra.set(true);
+    syd.set(true);
+    bench.isolated_becomes(false).await;
+    assert_eq!(bench.www(AUSTRALIA).await.to_string(), SYD);
 }
