@@ -95,7 +95,8 @@ impl Ask {
         client: SocketAddr,
         scheme: Scheme,
         now: Timestamp,
-    ) -> Result<Self, Refusal> {
+        interim: Option<Interim>,
+    ) -> Result<Arc<Self>, Refusal> {
         let normal = guard(&parts).map_err(|error| Refusal::new(error.status, error.reason))?;
         let authority = normal.authority.into_owned();
         let target = match parts.uri.path_and_query() {
@@ -115,14 +116,19 @@ impl Ask {
             return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host"));
         };
         // RFC 8586 §2: our own id in CDN-Loop means that the request came round.
-        if fields::check_cdn_loop(&parts.headers, &config.loop_id, CDN_LOOP_MAX).is_err() {
+        let seen = fields::Survey::of(&parts.headers);
+        if seen.cdn_loop && fields::check_cdn_loop(&parts.headers, &config.loop_id, CDN_LOOP_MAX).is_err() {
             return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: "cdn-loop", site: Some(site) });
         }
 
-        let debug = engine.may_debug(&parts.headers);
+        let debug = seen.internal && engine.may_debug(&parts.headers);
         let Parts { method, mut headers, version, .. } = parts;
-        fields::strip_hop_by_hop(&mut headers);
-        fields::strip_internal(&mut headers);
+        if seen.hop_by_hop {
+            fields::strip_hop_by_hop(&mut headers);
+        }
+        if seen.internal {
+            fields::strip_internal(&mut headers);
+        }
         headers.remove(header::HOST);
 
         let (path, query) = (target.path(), target.query());
@@ -132,6 +138,7 @@ impl Ask {
         let stranger = told.filter(|_| known == Some(None));
         let choice = match known.flatten() {
             Some(choice) => choice,
+            None if rules.is_empty() => Choice::default(),
             None => {
                 Choice::new(rules, &RuleView { path, host: host_of(&authority), method: &method, headers: &headers })
             }
@@ -154,7 +161,7 @@ impl Ask {
         let key_authority = peer_key_authority.as_deref().or(site.model.host_header.as_deref()).unwrap_or(&authority);
         let scheme = peer.as_ref().map_or(scheme, |peer| peer.key_scheme);
         let key = CacheKey::new(&site.model.id, scheme, key_authority, path, query, &policy).with_parts(&parts);
-        Ok(Self {
+        Ok(Arc::new(Self {
             key_hash: key.hash64(engine.config.hash_seed),
             key,
             choice,
@@ -171,10 +178,10 @@ impl Ask {
             now,
             generation: snapshot.generation,
             peer_proof: peer.map(|peer| peer.proof),
-            interim: None,
+            interim,
             debug,
             site,
-        })
+        }))
     }
 
     /// What the rules would be if the request had another method.

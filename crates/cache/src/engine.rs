@@ -189,10 +189,8 @@ impl Engine {
         }
         self.metrics.began();
         let mut record = self.record(&parts, client, now);
-        let answer = match Ask::new(self, parts, client, scheme, now) {
-            Ok(mut ask) => {
-                ask.interim = interim;
-                let ask = Arc::new(ask);
+        let answer = match Ask::new(self, parts, client, scheme, now, interim) {
+            Ok(ask) => {
                 record.site = Arc::clone(&ask.site.label);
                 record.generation = ask.generation;
                 record.rule = ask.choice.index().and_then(|index| u16::try_from(index).ok());

@@ -129,8 +129,8 @@ impl Engine {
         let (method, sent) = (parts.method.clone(), parts.headers.clone());
         let host = sent.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
         let path = parts.uri.path().to_owned();
-        let ask =
-            Ask::new(self, parts, client, scheme, self.now()).map_err(|refusal| (refusal.status, refusal.reason))?;
+        let ask = Ask::new(self, parts, client, scheme, self.now(), None)
+            .map_err(|refusal| (refusal.status, refusal.reason))?;
         let rules = &ask.site.model.rules;
         let view = RuleView { path: &path, host: host_of(&host), method: &method, headers: &sent };
         let said = rules.iter().zip(describe::weigh(rules, &view)).map(|(rule, outcome)| RuleSaid {

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use perigee_semantics::{
     head::StoredHead,
-    headers as fields,
+    headers::{self as fields, Decimal},
     partial::{self, Part},
     policy::Tier,
     ranges::{self, ByteRange, RangeAnswer},
@@ -121,7 +121,7 @@ pub(crate) fn serve(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, said
         headers.append(CACHE_STATUS, below);
     }
     // RFC 9111 §5.1: seconds, rounded down; a peer gets the milliseconds beside it.
-    headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
+    headers.insert(header::AGE, Decimal::of(age_ms / 1000).to_value());
     said.entry.append_to(headers, ask);
     ask::vouch(engine, ask, age_ms, headers);
     towards_downstream(engine, ask, head.status, headers);
@@ -197,15 +197,23 @@ fn represent(engine: &Arc<Engine>, ask: &Arc<Ask>, content: Content, head: &Stor
         _ => {
             match length {
                 // RFC 9110 §8.6: not in a 204.
-                Some(length) if head.status != StatusCode::NO_CONTENT => {
-                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))
-                }
-                _ => headers.remove(header::CONTENT_LENGTH),
-            };
+                Some(length) if head.status != StatusCode::NO_CONTENT => say_length(&mut headers, length),
+                _ => drop(headers.remove(header::CONTENT_LENGTH)),
+            }
             let body = if ask.method == Method::HEAD { Body::empty() } else { whole(engine, ask, content) };
             with(head.status, headers, body)
         }
     }
+}
+
+/// Content-Length, which nearly always is in the head as it is.
+fn say_length(headers: &mut HeaderMap, length: u64) {
+    let said = Decimal::of(length);
+    let mut told = headers.get_all(header::CONTENT_LENGTH).iter();
+    if told.next().is_some_and(|told| told.as_bytes() == said.as_str().as_bytes()) && told.next().is_none() {
+        return;
+    }
+    headers.insert(header::CONTENT_LENGTH, said.to_value());
 }
 
 /// RFC 9110 §15.3.7: a 206 may bring less than was asked, and says what it brings.
@@ -296,4 +304,21 @@ fn multipart(
     pieces.push(once(multipart.end));
     let body = Body::stream(Box::pin(stream::iter(pieces).flatten()), Some(multipart.length));
     with(StatusCode::PARTIAL_CONTENT, headers, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_said_once_and_as_it_is() {
+        for told in [&["1024"][..], &[], &["01024"], &["1024", "1024"], &["1024, 1024"], &["1023"], &["102"]] {
+            let mut headers = HeaderMap::new();
+            for told in told {
+                headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(told));
+            }
+            say_length(&mut headers, 1024);
+            assert_eq!(headers.get_all(header::CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["1024"], "{told:?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What requests are served by: the sites of one generation of the document. A request pins one for its life.
 
-use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use perigee_protocol::model;
 use perigee_semantics::rules;
@@ -12,7 +12,8 @@ pub struct Snapshot {
     /// Of the document.
     pub generation: u64,
     sites: Vec<Arc<Site>>,
-    hosts: HashMap<Box<str>, usize>,
+    /// Sorted. A site or two are the rule: then this takes less than a hash.
+    hosts: Box<[(Box<str>, usize)]>,
     any_host: Option<usize>,
     country: Option<CountryOf>,
 }
@@ -62,7 +63,7 @@ impl Site {
 impl Snapshot {
     /// Sites with the hosts that lead to each, lower-case, without port; of two sites with one host the first counts.
     pub fn new(generation: u64, sites: Vec<(Site, Vec<String>)>) -> Self {
-        let mut hosts = HashMap::new();
+        let mut hosts = BTreeMap::new();
         let mut list = Vec::with_capacity(sites.len());
         for (index, (site, names)) in sites.into_iter().enumerate() {
             for name in names {
@@ -70,12 +71,13 @@ impl Snapshot {
             }
             list.push(Arc::new(site));
         }
+        let hosts = hosts.into_iter().collect();
         Self { generation, sites: list, hosts, any_host: None, country: None }
     }
 
     /// One site that answers to every host: the mode without a document.
     pub fn any_host(site: Site) -> Self {
-        Self { generation: 1, sites: vec![Arc::new(site)], hosts: HashMap::new(), any_host: Some(0), country: None }
+        Self { generation: 1, sites: vec![Arc::new(site)], hosts: Box::default(), any_host: Some(0), country: None }
     }
 
     /// With who says where clients are: without, rules that key by country find none.
@@ -94,7 +96,9 @@ impl Snapshot {
 
     /// The site for an authority (port ignored).
     pub fn by_authority(&self, authority: &str) -> Option<&Arc<Site>> {
-        let index = self.hosts.get(host_of(authority)).copied().or(self.any_host)?;
+        let host = host_of(authority);
+        let place = self.hosts.binary_search_by(|(name, _)| (**name).cmp(host)).ok();
+        let index = place.and_then(|place| self.hosts.get(place)).map(|(_, index)| *index).or(self.any_host)?;
         self.sites.get(index)
     }
 
@@ -111,7 +115,8 @@ impl Snapshot {
 
 /// An authority without its port; the final dot of a name does not count.
 pub fn host_of(authority: &str) -> &str {
-    let host = match authority.rfind(':') {
+    // Authorities are short: looking at each byte takes less than a search that is made for long texts.
+    let host = match authority.bytes().rposition(|byte| byte == b':') {
         // Within brackets the colon belongs to an IPv6 address.
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
         _ => authority,

@@ -2,10 +2,43 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a number of seconds too large to count is read as (RFC 9111 §1.2.2).
 pub(crate) const DELTA_SECONDS_MAX: u64 = 1 << 31;
+
+/// A number in decimal digits, without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 20],
+    from: usize,
+}
+
+impl Decimal {
+    /// Of the number.
+    pub fn of(mut number: u64) -> Self {
+        let mut decimal = Self { digits: [b'0'; 20], from: 20 };
+        for place in decimal.digits.iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            decimal.from -= 1;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        decimal
+    }
+
+    /// At least one digit, the first no zero but of zero.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(self.digits.get(self.from..).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// As a field's value.
+    pub fn to_value(&self) -> HeaderValue {
+        HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
 
 /// The items of a field's list over all its lines: trimmed, empty ones left out (RFC 9110 §5.6.1.2).
 pub(crate) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {

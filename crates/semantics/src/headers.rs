@@ -4,10 +4,7 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{
-        AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, FORWARDED, HOST, PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
-    },
+    header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, FORWARDED, HOST, SET_COOKIE, VARY, VIA},
 };
 use perigee_protocol::{
     headers::is_internal,
@@ -17,8 +14,9 @@ use perigee_protocol::{
 use crate::{
     directives::{CDN_CACHE_CONTROL, PERIGEE_CACHE_CONTROL},
     fields::{is_token, list, split, trim},
-    tags::CACHE_GROUPS,
 };
+
+pub use crate::fields::Decimal;
 
 /// RFC 9211
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -29,19 +27,23 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// The authority that the client asked for; believed of peers only.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// RFC 9110 §7.6.1, and RFC 9111 §3.1's of proxies.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// RFC 9110 §7.6.1, and RFC 9111 §3.1's of proxies. Told by spelling, which the compiler turns into a look at the length and
+/// one comparison: this is asked of every field of every request.
+fn ends_at_next_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Never removed because Connection names them (RFC 9110 §7.6.1: a sender must not): they frame the message, limit its
 /// caching or stop loops.
@@ -50,7 +52,30 @@ const NOT_NOMINABLE: [HeaderName; 11] =
 
 /// Whether a field ends at the next hop, whatever Connection says, or frames the message.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name) || *name == CONTENT_LENGTH
+    ends_at_next_hop(name) || *name == CONTENT_LENGTH
+}
+
+/// Which fields a message has that are looked at one by one. One pass over the few that are there is cheaper than asking
+/// for each that may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What [`strip_hop_by_hop`] removes.
+    pub hop_by_hop: bool,
+    /// What [`strip_internal`] removes, or Perigee-Cache-Control.
+    pub internal: bool,
+    /// CDN-Loop.
+    pub cdn_loop: bool,
+}
+
+impl Survey {
+    /// Looks at the names.
+    pub fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self::default(), |seen, name| Self {
+            hop_by_hop: seen.hop_by_hop | ends_at_next_hop(name),
+            internal: seen.internal | is_internal(name),
+            cdn_loop: seen.cdn_loop | (name.as_str() == "cdn-loop"),
+        })
+    }
 }
 
 /// Removes hop-by-hop fields and those that Connection nominates (RFC 9110 §7.6.1).
@@ -65,7 +90,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     // The few fields that are there are looked at, instead of hashing the many that may be.
-    remove_where(headers, |name| HOP_BY_HOP.contains(name));
+    remove_where(headers, ends_at_next_hop);
 }
 
 /// Removes the fields that only tiers may send each other. Perigee-Cache-Control is none of them: origins send it.
@@ -78,11 +103,10 @@ pub fn strip_internal(headers: &mut HeaderMap) {
 /// cache (RFC 9875 §2).
 pub fn strip_for_client(headers: &mut HeaderMap, policy: &CachePolicy) {
     let keeps_targeted = policy.targeted_cache_control == TargetedCacheControl::Pass;
-    remove_where(headers, |name| {
-        if *name == CDN_CACHE_CONTROL || *name == PERIGEE_CACHE_CONTROL {
-            return !keeps_targeted;
-        }
-        is_internal(name) || (*name != CACHE_GROUPS && policy.surrogate_key_headers.contains(name))
+    remove_where(headers, |name| match name.as_str() {
+        "cdn-cache-control" | "perigee-cache-control" => !keeps_targeted,
+        "cache-groups" => false,
+        _ => is_internal(name) || policy.surrogate_key_headers.contains(name),
     });
 }
 

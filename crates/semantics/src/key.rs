@@ -1,7 +1,7 @@
 //! The cache key (RFC 9111 §2): site, scheme, authority, path and normalised query. It cannot be built without the
 //! authority, so responses of two hosts never meet.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, iter::repeat_n, mem, sync::Arc};
 
 use perigee_protocol::{
     id::SiteId,
@@ -31,24 +31,24 @@ impl CacheKey {
     ) -> Self {
         let query = normalise_query(query, policy);
         let authority = strip_default_port(authority, scheme);
-        let query_bytes = query.as_ref().map_or(0, |q| q.len() + 1);
-        let mut key = Vec::with_capacity(
-            4 + site.as_str().len() + scheme.as_str().len() + authority.len() + path.len() + query_bytes,
-        );
-        key.push(PRIMARY);
+        let (mark, query) = query.as_deref().map_or(("", ""), |query| ("?", query));
         // NUL occurs in none of the parts (http::Uri and header values refuse it), so it separates them.
-        key.extend_from_slice(site.as_str().as_bytes());
-        key.push(0);
-        key.extend_from_slice(scheme.as_str().as_bytes());
-        key.push(0);
-        key.extend(authority.bytes().map(|b| b.to_ascii_lowercase()));
-        key.push(0);
-        key.extend_from_slice(path.as_bytes());
-        if let Some(query) = query {
-            key.push(b'?');
-            key.extend_from_slice(query.as_bytes());
+        let before = [&[PRIMARY], site.as_str().as_bytes(), b"\0", scheme.as_str().as_bytes(), b"\0"];
+        let after = [b"\0", path.as_bytes(), mark.as_bytes(), query.as_bytes()];
+        let length = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
+        // Straight into what is kept: every request makes one, and by way of a vector it would be allocated twice.
+        let mut key: Arc<[u8]> = repeat_n(0, length(&before) + authority.len() + length(&after)).collect();
+        let mut place = Arc::get_mut(&mut key).unwrap_or_default();
+        for part in before {
+            put(&mut place, part);
         }
-        Self(key.into())
+        if let Some(authority) = put(&mut place, authority.as_bytes()) {
+            authority.make_ascii_lowercase();
+        }
+        for part in after {
+            put(&mut place, part);
+        }
+        Self(key)
     }
 
     /// The key of one stored variant of this URL.
@@ -159,6 +159,14 @@ impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CacheKey({self})")
     }
+}
+
+/// Writes a part at the beginning of `place`, and leaves the rest there; the part as it was written.
+fn put<'a>(place: &mut &'a mut [u8], part: &[u8]) -> Option<&'a mut [u8]> {
+    let (written, rest) = mem::take(place).split_at_mut_checked(part.len())?;
+    written.copy_from_slice(part);
+    *place = rest;
+    Some(written)
 }
 
 /// The query as it is keyed. Forward this form, so that what is not keyed cannot shape the response.

@@ -1,7 +1,7 @@
 //! Whether a stored response answers a request (RFC 9111 §4).
 
 use http::{
-    Method, StatusCode,
+    HeaderName, Method, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
@@ -121,8 +121,10 @@ pub fn plan(request: RequestView<'_>, policy: &Policy<'_>) -> Plan {
         return Plan::Pass(PassReason::Method);
     }
     // RFC 9110 §9.3.1: a body on GET means nothing that a key could hold, and may change what a careless origin answers.
-    let has_body = request.headers.contains_key(TRANSFER_ENCODING)
-        || request.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    let frames = |name: &HeaderName| matches!(name.as_str(), "content-length" | "transfer-encoding");
+    let has_body = request.headers.keys().any(frames)
+        && (request.headers.contains_key(TRANSFER_ENCODING)
+            || request.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0"));
     if has_body { Plan::Pass(PassReason::Body) } else { Plan::Lookup }
 }
 

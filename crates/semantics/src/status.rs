@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
-use crate::{fields::is_token, headers::CACHE_STATUS};
+use crate::{
+    fields::{Decimal, is_token},
+    headers::CACHE_STATUS,
+};
 
 /// The largest Integer of structured fields (RFC 9651 §3.3.1).
 const INTEGER_MAX: i64 = 999_999_999_999_999;
 /// What most members fit into.
-const MEMBER_BYTES: usize = 64;
+const MEMBER_BYTES: usize = 128;
 
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +77,30 @@ pub struct CacheStatus<'a> {
 impl CacheStatus<'_> {
     /// Appends the member to Cache-Status: the cache nearest the client comes last (RFC 9211 §2).
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        // Straight into what becomes the value: by way of a String it would be copied and grown several times.
-        let mut text = BytesMut::with_capacity(MEMBER_BYTES);
-        if self.write(&mut text).is_ok()
-            && let Ok(value) = HeaderValue::from_maybe_shared(text.freeze())
-        {
+        // On the stack where it fits: one allocation, of what becomes the value.
+        let mut text = Member { bytes: [0; MEMBER_BYTES], length: 0 };
+        let value = match self.write(&mut text) {
+            Ok(()) => HeaderValue::from_bytes(text.bytes.get(..text.length).unwrap_or_default()),
+            Err(fmt::Error) => HeaderValue::from_str(&self.to_string()),
+        };
+        if let Ok(value) = value {
             headers.append(CACHE_STATUS, value);
         }
+    }
+}
+
+/// A member's text; an error where it is too long.
+struct Member {
+    bytes: [u8; MEMBER_BYTES],
+    length: usize,
+}
+
+impl fmt::Write for Member {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length.saturating_add(text.len());
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
     }
 }
 
@@ -106,7 +125,9 @@ impl CacheStatus<'_> {
             write!(f, "; fwd-status={status}")?;
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={}", ttl.clamp(-INTEGER_MAX, INTEGER_MAX))?;
+            let ttl = ttl.clamp(-INTEGER_MAX, INTEGER_MAX);
+            f.write_str(if ttl < 0 { "; ttl=-" } else { "; ttl=" })?;
+            f.write_str(Decimal::of(ttl.unsigned_abs()).as_str())?;
         }
         if self.stored {
             f.write_str("; stored")?;
@@ -128,8 +149,8 @@ impl CacheStatus<'_> {
 
 /// A Token where it is one (RFC 9651 §3.3.4), else a String.
 fn write_word(f: &mut impl fmt::Write, word: &str) -> fmt::Result {
-    let starts = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*');
-    let goes_on = word.bytes().all(|b| b == b':' || b == b'/' || is_token(&[b]));
+    let starts = word.as_bytes().first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'*');
+    let goes_on = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b':' || b == b'/' || is_token(&[b]));
     if starts && goes_on { f.write_str(word) } else { write_string(f, word) }
 }
 
@@ -177,6 +198,18 @@ mod tests {
         );
         check(CacheStatus { cache: "1st", detail: Some("*x"), ..none }, expect![[r#""1st"; detail=*x"#]]);
         check(CacheStatus { cache: "", ttl: Some(i64::MIN), ..none }, expect![[r#"""; ttl=-999999999999999"#]]);
+    }
+
+    #[test]
+    fn a_long_member_is_written_all_the_same() {
+        for more in 0..3 {
+            let key = "k".repeat(MEMBER_BYTES - "edge; key=\"\"".len() - 1 + more);
+            let status = CacheStatus { cache: "edge", key: Some(&key), ..CacheStatus::default() };
+            let mut headers = HeaderMap::new();
+            status.append_to(&mut headers);
+            assert_eq!(headers.get(CACHE_STATUS).unwrap(), &status.to_string());
+            assert_eq!(status.to_string().len(), MEMBER_BYTES - 1 + more);
+        }
     }
 
     #[test]

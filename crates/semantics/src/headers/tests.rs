@@ -173,3 +173,40 @@ fn cdn_loop() {
     assert_eq!(text(&map, "cdn-loop"), ["a", "edge.example"]);
     assert_eq!(check_cdn_loop(&map, "edge.example", 3), Err(LoopError::Loop));
 }
+
+#[test]
+fn a_survey_sees_what_is_there() {
+    let check = |name: &'static str, hop_by_hop: bool, internal: bool, cdn_loop: bool| {
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", HeaderValue::from_static("*/*"));
+        headers.insert(name, HeaderValue::from_static("x"));
+        assert_eq!(Survey::of(&headers), Survey { hop_by_hop, internal, cdn_loop }, "{name}");
+    };
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ] {
+        check(name, true, false, false);
+    }
+    check("perigee-proof", false, true, false);
+    check("perigee-cache-control", false, true, false);
+    check("cdn-loop", false, false, true);
+    check("cdn-cache-control", false, false, false);
+    check("host", false, false, false);
+}
+
+#[test]
+fn numbers_in_decimal() {
+    for number in [0, 9, 10, 1024, u64::MAX] {
+        assert_eq!(Decimal::of(number).as_str(), number.to_string());
+        assert_eq!(Decimal::of(number).to_value(), number.to_string());
+    }
+}
