@@ -186,7 +186,13 @@ fn delegations() -> String {
 fn service(responses_per_second: u32) -> Arc<Service> {
     let limit = LimitPolicy { responses_per_second, slip: 2, exempt: Vec::new() };
     let cookies = CookieSecret::new([7; 16]);
-    Arc::new(Service { nsid: (*b"ns1").into(), cookies, keepalive_ds: 100, limit, why: vec!["127.49.0.0/16".parse().unwrap()] })
+    Arc::new(Service {
+        nsid: (*b"ns1").into(),
+        cookies,
+        keepalive_ds: 100,
+        limit,
+        why: vec!["127.49.0.0/16".parse().unwrap()],
+    })
 }
 
 fn memory() -> Memory {
