@@ -27,6 +27,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -34,11 +35,14 @@ use super::*;
 
 type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
+/// The client has the head of what is to be cut.
+static HEAD_SEEN: Notify = Notify::const_new();
+
 fn answer(pieces: Vec<Result<&'static str, ()>>) -> Answer {
     let frames = stream::iter(pieces).then(|piece| async move {
         if piece.is_err() {
-            // So that what came before is on the wire when the stream is reset.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // A reset takes along what was not sent yet, the head too.
+            HEAD_SEEN.notified().await;
         }
         piece.map(|text| Frame::data(Bytes::from(text))).map_err(|()| std::io::Error::other("cut"))
     });
@@ -191,6 +195,7 @@ async fn a_reset_stream_is_a_cut_body_and_ends_nobody_elses() {
     let world = server.as_shield();
     let response = world.fetch(get("/cut")).await.unwrap();
     assert_eq!(response.status, StatusCode::OK);
+    HEAD_SEEN.notify_one();
     whole(response.body).await.expect_err("the stream was reset");
     assert_eq!(world.read(get("/a")).await, "HTTP/2.0 /a shop.example false");
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
