@@ -32,6 +32,10 @@ pub enum Transport {
     Tcp,
     /// The same over TLS (RFC 7858).
     Tls,
+    /// Bodies of HTTP (RFC 8484).
+    Https,
+    /// Streams of QUIC, one for each query (RFC 9250).
+    Quic,
 }
 
 impl Transport {
@@ -41,15 +45,23 @@ impl Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
         }
     }
 
-    pub(crate) fn is_stream(self) -> bool {
+    /// Whether the client has shown that it is at its address, and a reply may be as long as one can be.
+    pub(crate) fn is_connected(self) -> bool {
         self != Self::Udp
     }
 
+    /// RFC 7828 §3.1: whether EDNS may speak of the connection. QUIC and HTTP have their own means.
+    pub(crate) fn has_keepalive(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
     pub(crate) fn is_encrypted(self) -> bool {
-        self == Self::Tls
+        matches!(self, Self::Tls | Self::Https | Self::Quic)
     }
 }
 
@@ -115,7 +127,11 @@ pub fn answer<'s, S: AsRef<[u8]>>(
     let service = &*snapshot.service;
     let cookie =
         query.edns.and_then(|edns| edns.cookie).map(|shown| service.cookies.judge(&shown, peer, now_ms / 1_000));
-    let is_proven = transport.is_stream() || matches!(cookie, Some((CookieState::Proven, _)));
+    // RFC 9250 §4.2.1, §5.5.2: neither is to be seen over QUIC, and either ends the connection.
+    if transport == Transport::Quic && (query.id != [0, 0] || query.edns.is_some_and(|edns| edns.keepalive)) {
+        return dropped(Reason::QuicRules);
+    }
+    let is_proven = transport.is_connected() || matches!(cookie, Some((CookieState::Proven, _)));
     let mut slips = false;
     if !is_proven {
         match memory.limiter.admit(&service.limit, peer, now_ms) {
@@ -171,7 +187,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
 
 fn limit(transport: Transport, edns: Option<Edns>) -> usize {
     match (transport, edns) {
-        (Transport::Tcp | Transport::Tls, _) => TCP_BYTES_MAX,
+        (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => TCP_BYTES_MAX,
         (Transport::Udp, None) => UDP_BYTES_MIN.into(),
         (Transport::Udp, Some(edns)) => edns.payload_bytes.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX).into(),
     }

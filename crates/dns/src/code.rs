@@ -21,6 +21,7 @@ pub(crate) mod kind {
     pub(crate) const DNSKEY: u16 = 48;
     pub(crate) const CDS: u16 = 59;
     pub(crate) const CDNSKEY: u16 = 60;
+    pub(crate) const SVCB: u16 = 64;
     pub(crate) const HTTPS: u16 = 65;
     /// In NSEC's map: the name does not exist (RFC 9824 §3.2).
     pub(crate) const NXNAME: u16 = 128;
@@ -118,7 +119,7 @@ pub fn kind_name(number: u16) -> Cow<'static, str> {
         52 => "TLSA",
         kind::CDS => "CDS",
         kind::CDNSKEY => "CDNSKEY",
-        64 => "SVCB",
+        kind::SVCB => "SVCB",
         kind::HTTPS => "HTTPS",
         kind::IXFR => "IXFR",
         kind::AXFR => "AXFR",

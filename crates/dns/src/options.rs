@@ -34,7 +34,7 @@ pub(crate) fn bytes_max(edns: &Edns, transport: Transport, service: &Service) ->
     option(edns.subnet.is_some(), edns.subnet.map_or(0, |subnet| subnet.len()))
         + option(edns.cookie.is_some(), COOKIE_BYTES)
         + option(edns.nsid, nsid(service).len())
-        + option(edns.keepalive && transport.is_stream(), 2)
+        + option(edns.keepalive && transport.has_keepalive(), 2)
 }
 
 fn nsid(service: &Service) -> &[u8] {
@@ -63,7 +63,7 @@ pub(crate) fn write(edns: &Edns, transport: Transport, service: &Service, said: 
         out.extend(nsid(service));
     }
     // RFC 7828 §3.2.2: of connections only.
-    if edns.keepalive && transport.is_stream() {
+    if edns.keepalive && transport.has_keepalive() {
         option(out, OPTION_KEEPALIVE, 2);
         out.extend(service.keepalive_ds.to_be_bytes());
     }

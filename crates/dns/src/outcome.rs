@@ -78,6 +78,8 @@ pub enum Reason {
     TooShort,
     /// Dropped: itself an answer.
     IsResponse,
+    /// Dropped: over QUIC, with an ID or with keepalive (RFC 9250 §4.2.1, §5.5.2).
+    QuicRules,
 }
 
 impl Reason {
@@ -116,6 +118,7 @@ impl Reason {
             Self::RateLimit => "rate-limit",
             Self::TooShort => "too-short",
             Self::IsResponse => "is-response",
+            Self::QuicRules => "quic-rules",
         }
     }
 }

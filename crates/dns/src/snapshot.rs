@@ -59,6 +59,13 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
         Self { zone, steering, database, service }
     }
 
+    /// The same, for a nameserver that is about to end: clients are told to close idle connections now (RFC 7828 §3.2.2).
+    #[must_use]
+    pub fn ending(&self) -> Self {
+        let service = Service { keepalive_ds: 0, ..Service::clone(&self.service) };
+        Self { service: Arc::new(service), ..self.with_database(self.database.clone()) }
+    }
+
     /// The database in use.
     pub fn database(&self) -> Option<&Arc<GeoDatabase<S>>> {
         self.database.as_ref()

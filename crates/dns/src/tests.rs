@@ -23,6 +23,7 @@ mod properties;
 mod rules;
 mod signed;
 mod steering;
+mod transports;
 
 const DOCUMENT: &str = r#"
 version = 1

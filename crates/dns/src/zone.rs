@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use perigee_geo::steer::{SiteIndex, Steering};
 use perigee_protocol::{
-    model::{Document, StaticRecord},
+    model::{DnsOffer, DnsTls, Document, StaticRecord},
     rdata::{InvalidData, RecordData},
 };
 
@@ -153,6 +153,7 @@ impl Zone {
         for record in &document.records {
             zone.add_static(record)?;
         }
+        zone.add_offers(document)?;
         zone.check()?;
         zone.add_empty_non_terminals();
         Ok(zone)
@@ -169,6 +170,21 @@ impl Zone {
             let in_zone = self.contains(&host);
             for address in server.addresses.iter().filter(|_| in_zone) {
                 self.add(&host, address_kind(*address), INFRASTRUCTURE_TTL_S, Rdata::address(*address));
+            }
+        }
+        Ok(())
+    }
+
+    /// How nameservers are reached in private (RFC 9461 §3), unless the document says so itself.
+    fn add_offers(&mut self, document: &Document) -> Result<(), ZoneError> {
+        let Some(data) = document.cdn.dns_tls.as_ref().and_then(offers) else { return Ok(()) };
+        for server in &document.cdn.nameservers {
+            let (host, owner) = (name(&server.host)?, name(&format!("_dns.{}", server.host))?);
+            let is_said = self.nodes.get(&owner).is_some_and(|node| node.rrset(kind::SVCB).is_some());
+            if self.contains(&host) && !is_said {
+                // RFC 9461 §3: the target is the nameserver, whose addresses are known.
+                let data = [&[0, 1], host.as_wire(), &data].concat();
+                self.add(&owner, kind::SVCB, INFRASTRUCTURE_TTL_S, Rdata::bytes(data));
             }
         }
         Ok(())
@@ -312,6 +328,27 @@ impl Zone {
     pub(crate) fn glue(&self, host: &Name) -> Option<&Node> {
         self.nodes.get(host)
     }
+}
+
+/// The parameters `alpn` (RFC 9460 §7.1.1), whose members have standard ports, and `dohpath` (RFC 9461 §5); None where
+/// nothing is offered.
+fn offers(tls: &DnsTls) -> Option<Vec<u8>> {
+    const ALPN: u16 = 1;
+    const DOH_PATH: u16 = 7;
+    const TEMPLATE: &[u8] = b"/dns-query{?dns}";
+    let alpn = |offer: &DnsOffer| match offer {
+        DnsOffer::Dot => &b"\x03dot"[..],
+        DnsOffer::Doq => b"\x03doq",
+        DnsOffer::Doh => b"\x02h2",
+    };
+    let protocols: Vec<u8> = tls.offers.iter().flat_map(alpn).copied().collect();
+    let parameter = |key: u16, value: &[u8]| {
+        // Some bytes at most.
+        let length = u16::try_from(value.len()).unwrap_or(0);
+        [&key.to_be_bytes(), &length.to_be_bytes(), value].concat()
+    };
+    let path = tls.offers.contains(&DnsOffer::Doh).then(|| parameter(DOH_PATH, TEMPLATE));
+    (!protocols.is_empty()).then(|| [parameter(ALPN, &protocols), path.unwrap_or_default()].concat())
 }
 
 fn address_kind(address: IpAddr) -> u16 {

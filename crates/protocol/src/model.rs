@@ -1,7 +1,12 @@
 //! The validated CDN document: what engines take. Made by [`crate::document::load`] only, so that whatever these types
 //! hold has passed every rule; all names are lower-case, all lists that must not be empty are not.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -15,7 +20,7 @@ pub use rule::{
     StatusPattern, TextPattern,
 };
 pub use site::{
-    CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
+    AllDown, CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
     TargetedCacheControl, UpstreamPolicy, UpstreamTls,
 };
 
@@ -85,6 +90,8 @@ pub struct Cdn {
     pub secret_file: Option<PathBuf>,
     /// `[cdn.dnssec]`
     pub dnssec: Option<Dnssec>,
+    /// `[cdn.dns_tls]`; None: the nameservers speak in the clear only.
+    pub dns_tls: Option<DnsTls>,
     /// `[cdn.rate_limit]`
     pub rate_limit: RateLimit,
     /// Who may ask `_why.NAME` why a name is answered as it is. Default: loopback.
@@ -149,6 +156,28 @@ pub enum DnssecAlgorithm {
     Ed25519,
 }
 
+/// `[cdn.dns_tls]`: DNS over TLS, HTTPS and QUIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsTls {
+    /// PEM chain, relative to the document.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+    /// What every nameserver offers at its standard port, and what the zone says of them. Default: DoT and DoQ.
+    pub offers: BTreeSet<DnsOffer>,
+}
+
+/// One of `cdn.dns_tls.offers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DnsOffer {
+    /// `dot`: over TLS, port 853 (RFC 7858).
+    Dot,
+    /// `doq`: over QUIC, port 853 (RFC 9250).
+    Doq,
+    /// `doh`: over HTTPS, port 443, path `/dns-query` (RFC 8484).
+    Doh,
+}
+
 /// A point on the globe, in degrees; latitude -90..=90, longitude -180..=180.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Location {
@@ -163,7 +192,7 @@ pub struct Location {
 pub struct Geo {
     /// MMDB of cities, relative to the document. None: every client is at `default_location`.
     pub database: Option<PathBuf>,
-    /// MMDB of autonomous systems.
+    /// MMDB of autonomous systems. There is one where overrides or fences name any.
     pub asn_database: Option<PathBuf>,
     /// For addresses that the database does not know. None: the first PoP's place.
     pub default_location: Option<Location>,
@@ -176,8 +205,11 @@ pub struct Geo {
 /// `[[geo.override]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeoOverride {
-    /// At least one; host bits are zero.
+    /// Host bits are zero.
     pub prefixes: Vec<IpNet>,
+    /// Autonomous systems whose addresses are meant, but for those that a prefix of any override holds. Together with the
+    /// prefixes at least one.
+    pub asns: Vec<u32>,
     /// Where those clients go.
     pub target: OverrideTarget,
 }
@@ -198,7 +230,9 @@ pub struct Steering {
     pub answers: usize,
     /// Distance is divided by it; finite and above 0; 1.0 where absent.
     pub bias: BTreeMap<PopId, f64>,
-    /// ISO 3166 alpha-2 country code, or `*` for all others → the only PoPs it may use; empty means any.
+    /// Clients → the only PoPs they may use; empty means any. `AS64500` is an autonomous system, `DE` a country (ISO 3166
+    /// alpha-2), `continent:EU` a continent (AF, AN, AS, EU, NA, OC, SA), `*` all others; the first of these that a client is
+    /// under decides.
     pub fence: BTreeMap<String, Vec<PopId>>,
 }
 

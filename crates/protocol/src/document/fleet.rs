@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     id::{PopId, SiteId},
-    model::{Admin, AdminToken, Cdn, Control, ControlEngine, Dnssec, DnssecAlgorithm, Nameserver, RateLimit, Scope},
+    model::{
+        Admin, AdminToken, Cdn, Control, ControlEngine, DnsOffer, DnsTls, Dnssec, DnssecAlgorithm, Nameserver,
+        RateLimit, Scope,
+    },
 };
 
 const WORD: &str = "must be 1 to 63 letters, digits and -._~+";
@@ -95,6 +98,7 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
         table.maybe("apex_site", |value| value.parse("must be the id of a site", |text| text.parse::<SiteId>().ok()));
     let secret_file = table.maybe("secret_file", path);
     let dnssec = table.maybe("dnssec", dnssec);
+    let dns_tls = table.maybe("dns_tls", dns_tls);
     let rate_limit = table.or("rate_limit", RateLimit::default(), "1000 a second and network", rate_limit);
     let loopback = || ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
     let why = table.or("why", None, "loopback", |value| value.set(0..=WHY_MAX, prefix).map(Some));
@@ -108,6 +112,7 @@ pub(crate) fn cdn(value: &Value<'_>) -> Option<Cdn> {
         apex_site: apex_site?,
         secret_file: secret_file?,
         dnssec: dnssec?,
+        dns_tls: dns_tls?,
         rate_limit: rate_limit?,
         why: why?.unwrap_or_else(loopback),
     })
@@ -189,6 +194,18 @@ fn dnssec(value: &Value<'_>) -> Option<Dnssec> {
     let choices = [("ecdsa-p256", DnssecAlgorithm::EcdsaP256), ("ed25519", DnssecAlgorithm::Ed25519)];
     let algorithm = table.or("algorithm", DnssecAlgorithm::EcdsaP256, "\"ecdsa-p256\"", |value| value.choice(&choices));
     Some(Dnssec { keys: keys?, algorithm: algorithm? })
+}
+
+fn dns_tls(value: &Value<'_>) -> Option<DnsTls> {
+    let mut table = value.table()?;
+    let (certificate, key) = (table.must("certificate", "\"ns.pem\"", path), table.must("key", "\"ns.key\"", path));
+    let choices = [("dot", DnsOffer::Dot), ("doq", DnsOffer::Doq), ("doh", DnsOffer::Doh)];
+    let offers = table.or("offers", None, "[\"dot\", \"doq\"]", |value| {
+        value.set(0..=choices.len(), |value| value.choice(&choices)).map(Some)
+    });
+    let offers =
+        offers?.map_or_else(|| BTreeSet::from([DnsOffer::Dot, DnsOffer::Doq]), |list| list.into_iter().collect());
+    Some(DnsTls { certificate: certificate?, key: key?, offers })
 }
 
 pub(crate) fn control(value: &Value<'_>) -> Option<Control> {

@@ -128,7 +128,7 @@ headers = { set = { "X Y" = "a" } }
             perigee.toml:8  cdn.negative_ttl = 60
                 must be a duration with a unit (ms, s, m, h, d), 0s to 2147483647s, as a string, not an integer; remove it for the default ("60s")
             perigee.toml:9  cdn.colour
-                is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec, rate_limit, why
+                is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec, dns_tls, rate_limit, why
             perigee.toml:13  pop.fra.latitude = 95.0
                 must be -90 to 90 degrees; for example latitude = 50.11
             perigee.toml:15  pop.fra.addresses[1] = "198.18.49"

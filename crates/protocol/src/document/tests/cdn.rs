@@ -1,6 +1,6 @@
 //! `[cdn]`, `[geo]`, `[control]`, `[admin]`, `[[pop]]`, `[[shield]]`.
 
-use expect_test::expect;
+use expect_test::{Expect, expect};
 
 use super::{check, check_and, check_with};
 
@@ -311,7 +311,7 @@ fn geo() {
             perigee.toml:21  geo.steering.bias.par = 1
                 must be the id of a PoP of this document; the PoPs are fra, lon
             perigee.toml:22  geo.steering.fence.de = []
-                must be under a country code of two capital letters, or "*"; correct it or remove it
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
             perigee.toml:22  geo.steering.fence.CN[0] = "hkg"
                 must be the id of a PoP of this document; the PoPs are fra, lon
             perigee.toml:22  geo.steering.fence."*" = "fra"
@@ -324,6 +324,37 @@ fn geo() {
             must be 1..=16; remove it for the default (2)"#]],
     );
     check_and("[geo.steering]\nanswers = 16\nbias = { fra = 0.001, lon = 1000 }", expect!["ok"]);
+}
+
+#[test]
+fn autonomous_systems_and_continents() {
+    let check_geo = |more: &str, expected: Expect| check_and(&format!("[geo]\nasn_database = \"a\"\n{more}"), expected);
+    check_geo(
+        "[[geo.override]]\nasn = [1, 4294967294]\npop = \"fra\"\n[[geo.override]]\nprefixes = [\"10.0.0.0/8\"]\nasn = [2]\npop = \"fra\"",
+        expect!["ok"],
+    );
+    check_geo(
+        "[[geo.override]]\nasn = [0, 4294967295, \"AS1\", 7, 7]\npop = \"fra\"\n[[geo.override]]\nasn = [7]\npop = \"lon\"",
+        expect![],
+    );
+    check_geo("[[geo.override]]\nasn = []\npop = \"fra\"\n[[geo.override]]\npop = \"fra\"", expect![]);
+    check_geo(
+        "[geo.steering]\nfence = { AS1 = [], AS4294967294 = [], AS = [], \"continent:AS\" = [], \"continent:SA\" = [], \"*\" = [] }",
+        expect!["ok"],
+    );
+    check_geo(
+        "[geo.steering]\nfence = { AS0 = [], AS01 = [], AS4294967295 = [], as1 = [], AS-1 = [], \"continent:XX\" = [], continent = [] }",
+        expect![],
+    );
+    // Of no use without a database that knows them.
+    check_and(
+        "[geo.steering]\nfence = { AS1 = [], AS = [] }\n[[geo.override]]\nasn = [1]\npop = \"fra\"",
+        expect![],
+    );
+    let asns = |count: usize| (1..=count).map(|asn| asn.to_string()).collect::<Vec<_>>().join(",");
+    let many = |count: usize| format!("[[geo.override]]\nasn = [{}]\npop = \"fra\"", asns(count));
+    check_geo(&many(10_000), expect!["ok"]);
+    check_geo(&many(10_001), expect![]);
 }
 
 #[test]
@@ -386,6 +417,39 @@ fn rate_limits() {
     );
     let limit = document.unwrap().cdn.rate_limit;
     assert_eq!((limit.responses_per_second, limit.slip, limit.exempt.len()), (1_000, 0, 10));
+}
+
+#[test]
+fn encrypted_transports() {
+    use crate::model::DnsOffer::{Doh, Doq, Dot};
+    check_with(
+        ZONE,
+        &format!("{ZONE}\ndns_tls = {{ certificate = \"\", offers = [\"dot\", \"dot\", \"dnscrypt\"], port = 853 }}"),
+        expect![[r#"
+            perigee.toml:3  cdn.dns_tls.key
+                is missing; add key = "ns.key"
+            perigee.toml:3  cdn.dns_tls.certificate = ""
+                must be the name of a file; for example certificate = "ns.pem"
+            perigee.toml:3  cdn.dns_tls.offers[1] = "dot"
+                must be unique, and cdn.dns_tls.offers[0] says it too (line 3); change or remove one of them
+            perigee.toml:3  cdn.dns_tls.offers[2] = "dnscrypt"
+                must be "dot" or "doq" or "doh"; remove it for the default (["dot", "doq"])
+            perigee.toml:3  cdn.dns_tls.port
+                is no key of this document; the keys here are certificate, key, offers"#]],
+    );
+    check_with(ZONE, &format!("{ZONE}\ndns_tls = true"), expect![[r#"
+        perigee.toml:3  cdn.dns_tls = true
+            must be a table, not a boolean; correct it or remove it"#]]);
+    let offers = |said: &str| {
+        let line = format!("{ZONE}\ndns_tls = {{ certificate = \"ns.pem\", key = \"ns.key\"{said} }}");
+        let tls = crate::document::load("f", &super::SMALL.replace(ZONE, &line)).unwrap().cdn.dns_tls.unwrap();
+        assert_eq!((tls.certificate.to_str(), tls.key.to_str()), (Some("ns.pem"), Some("ns.key")));
+        tls.offers.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(offers(""), [Dot, Doq]);
+    assert_eq!(offers(", offers = []"), []);
+    assert_eq!(offers(", offers = [\"doh\", \"dot\", \"doq\"]"), [Dot, Doq, Doh]);
+    assert_eq!(crate::document::load("f", super::SMALL).unwrap().cdn.dns_tls, None);
 }
 
 #[test]

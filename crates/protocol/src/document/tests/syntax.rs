@@ -49,7 +49,7 @@ fn a_broken_line_hides_no_other_mistake() {
             perigee.toml:3  name = "b"
                 is no TOML: duplicate key; correct this line first
             perigee.toml:4  cdn.color
-                is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec, rate_limit, why"#]],
+                is no key of this document; the keys here are name, zone, nameservers, contact, ttl, negative_ttl, apex_site, secret_file, dnssec, dns_tls, rate_limit, why"#]],
     );
     check(
         &format!("{SMALL}[cdn]\nzone = \"other.example\"\n"),
