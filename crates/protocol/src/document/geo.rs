@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     fleet::{KnownPops, path},
-    limits::{ANSWERS_MAX, OVERRIDE_PREFIXES_MAX, OVERRIDES_MAX, POPS_MAX},
+    limits::{ANSWERS_MAX, OVERRIDE_ASNS_MAX, OVERRIDE_PREFIXES_MAX, OVERRIDES_MAX, POPS_MAX},
     names,
     read::Table,
     value::{Seen, Value},
@@ -38,10 +38,11 @@ pub(crate) fn geo(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Geo> {
     let database = table.maybe("database", path);
     let asn_database = table.maybe("asn_database", path);
     let default_location = table.maybe("default_location", |value| location(&mut value.table()?));
-    let mut seen = Seen::default();
+    let mut seen = SeenClients { has_asn_database: !matches!(asn_database, Some(None)), ..SeenClients::default() };
     let overrides: Vec<_> =
         table.tables("override", 0..=OVERRIDES_MAX).iter().map(|value| one_override(value, pops, &mut seen)).collect();
-    let steering = table.or("steering", steering_default(), "answers = 2", |value| steering(value, pops));
+    let has_asns = seen.has_asn_database;
+    let steering = table.or("steering", steering_default(), "answers = 2", |value| steering(value, pops, has_asns));
     Some(Geo {
         database: database?,
         asn_database: asn_database?,
@@ -60,16 +61,39 @@ pub(crate) fn location(table: &mut Table<'_>) -> Option<Location> {
     Some(Location { latitude: latitude?, longitude: longitude? })
 }
 
-fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut Seen<IpNet>) -> Option<GeoOverride> {
+/// Whom overrides have named until now.
+#[derive(Default)]
+struct SeenClients {
+    prefixes: Seen<IpNet>,
+    asns: Seen<u32>,
+    /// Or one that cannot be read, which is told already.
+    has_asn_database: bool,
+}
+
+fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut SeenClients) -> Option<GeoOverride> {
     let mut table = value.table()?;
-    let prefixes = table.must("prefixes", "[\"203.0.113.0/24\"]", |value| {
+    let prefixes = table.maybe("prefixes", |value| {
         let read: Vec<_> = value
             .list(1..=OVERRIDE_PREFIXES_MAX)?
             .iter()
-            .map(|value| prefix(value).filter(|prefix| seen.is_new(*prefix, value)))
+            .map(|value| prefix(value).filter(|prefix| seen.prefixes.is_new(*prefix, value)))
             .collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     });
+    let asns = table.maybe("asn", |value| {
+        if !seen.has_asn_database {
+            refuse_asn(value);
+        }
+        let read: Vec<_> = value
+            .list(1..=OVERRIDE_ASNS_MAX)?
+            .iter()
+            .map(|value| asn(value).filter(|asn| seen.asns.is_new(*asn, value)))
+            .collect();
+        read.into_iter().collect::<Option<Vec<_>>>()
+    });
+    if matches!((&prefixes, &asns), (Some(None), Some(None))) {
+        table.refuse("must have prefixes or asn", "add prefixes = [\"203.0.113.0/24\"]");
+    }
     let pop = table.maybe("pop", |value| pops.id(value));
     let place = table.maybe("location", |value| location(&mut value.table()?));
     let target = match (pop?, place?) {
@@ -84,7 +108,20 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut Seen<IpNet>)
             return None;
         }
     };
-    Some(GeoOverride { prefixes: prefixes?, target })
+    let (prefixes, asns) = (prefixes?.unwrap_or_default(), asns?.unwrap_or_default());
+    Some(GeoOverride { prefixes, asns, target }).filter(|entry| !entry.prefixes.is_empty() || !entry.asns.is_empty())
+}
+
+/// 0 and the last are nobody's (RFC 7607, RFC 7300).
+const ASN_MAX: u32 = u32::MAX - 1;
+
+fn asn(value: &Value<'_>) -> Option<u32> {
+    value.integer(1..=ASN_MAX.into()).and_then(|asn| u32::try_from(asn).ok())
+}
+
+fn refuse_asn(value: &Value<'_>) {
+    let remedy = "add asn_database = \"GeoLite2-ASN.mmdb\" to [geo], or remove it";
+    value.wrong("needs a database that tells autonomous systems", remedy);
 }
 
 /// A network without bits beyond its length.
@@ -98,11 +135,11 @@ pub(crate) fn prefix(value: &Value<'_>) -> Option<IpNet> {
     Some(prefix)
 }
 
-fn steering(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<Steering> {
+fn steering(value: &Value<'_>, pops: &KnownPops<'_>, has_asns: bool) -> Option<Steering> {
     let mut table = value.table()?;
     let answers = table.integer_or("answers", ANSWERS_DEFAULT, 1..=ANSWERS_MAX);
     let bias = table.or("bias", BTreeMap::new(), "1.0 for all", |value| bias(value, pops));
-    let fence = table.or("fence", BTreeMap::new(), "any PoP for all", |value| fence(value, pops));
+    let fence = table.or("fence", BTreeMap::new(), "any PoP for all", |value| fence(value, pops, has_asns));
     Some(Steering { answers: usize::try_from(answers?).ok()?, bias: bias?, fence: fence? })
 }
 
@@ -123,15 +160,35 @@ fn bias(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<BTreeMap<PopId, f64>>
     read.into_iter().collect()
 }
 
-fn fence(value: &Value<'_>, pops: &KnownPops<'_>) -> Option<BTreeMap<String, Vec<PopId>>> {
+/// As MaxMind's databases name them.
+const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+
+/// Whom a fence is around, in the one form of the model. Two letters alone are a country: AS is American Samoa.
+fn fenced(text: &str) -> Option<String> {
+    if text == "*" || text.strip_prefix("continent:").is_some_and(|code| CONTINENTS.contains(&code)) {
+        return Some(text.to_owned());
+    }
+    let asn = text.strip_prefix("AS").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match asn.filter(|digits| !digits.is_empty() && !digits.starts_with('0')) {
+        Some(digits) => digits.parse().ok().filter(|asn| *asn <= ASN_MAX).map(|asn: u32| format!("AS{asn}")),
+        None => names::country(text),
+    }
+}
+
+fn fence(value: &Value<'_>, pops: &KnownPops<'_>, has_asns: bool) -> Option<BTreeMap<String, Vec<PopId>>> {
     let read: Vec<_> = value
         .table()?
         .entries()
         .into_iter()
-        .map(|(country, value)| {
-            let name = if country == "*" { Some("*".to_owned()) } else { names::country(country) };
-            if name.is_none() {
-                value.refuse("must be under a country code of two capital letters, or \"*\"");
+        .map(|(clients, value)| {
+            let name = fenced(clients);
+            match &name {
+                None => value.refuse(
+                    "must be under a country code of two capital letters, \"continent:EU\" and its like, \"AS64500\" and its \
+                     like, or \"*\"",
+                ),
+                Some(name) if name.len() > 2 && name.starts_with("AS") && !has_asns => refuse_asn(&value),
+                Some(_) => {}
             }
             let list = value.set(0..=POPS_MAX, |value| pops.id(value));
             Some((name?, list?))

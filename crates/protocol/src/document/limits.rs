@@ -56,6 +56,8 @@ pub const RECORD_VALUES_MAX: usize = 100;
 pub const OVERRIDES_MAX: usize = 10_000;
 /// Prefixes of one override.
 pub const OVERRIDE_PREFIXES_MAX: usize = 100_000;
+/// Autonomous systems of one override.
+pub const OVERRIDE_ASNS_MAX: usize = 10_000;
 /// `geo.steering.answers`
 pub const ANSWERS_MAX: u64 = 16;
 /// `admin.tokens`

@@ -42,12 +42,8 @@ pub fn unsupported(document: &Document, node: NodeKind) -> Vec<Unsupported> {
         add("control.engine".into(), "the control log over NATS", "use engine = \"embedded\"");
     }
     match node {
-        NodeKind::Geodns => {
-            if document.geo.asn_database.is_some() {
-                add("geo.asn_database".into(), "steering by autonomous system", "remove the line");
-            }
-        }
-        NodeKind::Edge | NodeKind::Shield => {}
+        // As of now they differ in nothing.
+        NodeKind::Geodns | NodeKind::Edge | NodeKind::Shield => {}
     }
     found
 }

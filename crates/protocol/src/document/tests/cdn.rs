@@ -335,26 +335,60 @@ fn autonomous_systems_and_continents() {
     );
     check_geo(
         "[[geo.override]]\nasn = [0, 4294967295, \"AS1\", 7, 7]\npop = \"fra\"\n[[geo.override]]\nasn = [7]\npop = \"lon\"",
-        expect![],
+        expect![[r#"
+            perigee.toml:22  geo.override[0].asn[0] = 0
+                must be 1..=4294967294; correct it or remove it
+            perigee.toml:22  geo.override[0].asn[1] = 4294967295
+                must be 1..=4294967294; correct it or remove it
+            perigee.toml:22  geo.override[0].asn[2] = "AS1"
+                must be a whole number, 1..=4294967294, not a string; correct it or remove it
+            perigee.toml:22  geo.override[0].asn[4] = 7
+                must be unique, and geo.override[0].asn[3] says it too (line 22); change or remove one of them
+            perigee.toml:25  geo.override[1].asn[0] = 7
+                must be unique, and geo.override[0].asn[3] says it too (line 22); change or remove one of them"#]],
     );
-    check_geo("[[geo.override]]\nasn = []\npop = \"fra\"\n[[geo.override]]\npop = \"fra\"", expect![]);
+    check_geo("[[geo.override]]\nasn = []\npop = \"fra\"\n[[geo.override]]\npop = \"fra\"", expect![[r#"
+        perigee.toml:22  geo.override[0].asn = []
+            must not be empty; correct it or remove it
+        perigee.toml:24  geo.override[1]
+            must have prefixes or asn; add prefixes = ["203.0.113.0/24"]"#]]);
     check_geo(
         "[geo.steering]\nfence = { AS1 = [], AS4294967294 = [], AS = [], \"continent:AS\" = [], \"continent:SA\" = [], \"*\" = [] }",
         expect!["ok"],
     );
     check_geo(
         "[geo.steering]\nfence = { AS0 = [], AS01 = [], AS4294967295 = [], as1 = [], AS-1 = [], \"continent:XX\" = [], continent = [] }",
-        expect![],
+        expect![[r#"
+            perigee.toml:22  geo.steering.fence.AS0 = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence.AS01 = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence.AS4294967295 = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence.as1 = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence.AS-1 = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence."continent:XX" = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it
+            perigee.toml:22  geo.steering.fence.continent = []
+                must be under a country code of two capital letters, "continent:EU" and its like, "AS64500" and its like, or "*"; correct it or remove it"#]],
     );
     // Of no use without a database that knows them.
     check_and(
         "[geo.steering]\nfence = { AS1 = [], AS = [] }\n[[geo.override]]\nasn = [1]\npop = \"fra\"",
-        expect![],
+        expect![[r#"
+            perigee.toml:20  geo.steering.fence.AS1 = []
+                needs a database that tells autonomous systems; add asn_database = "GeoLite2-ASN.mmdb" to [geo], or remove it
+            perigee.toml:22  geo.override[0].asn = [1]
+                needs a database that tells autonomous systems; add asn_database = "GeoLite2-ASN.mmdb" to [geo], or remove it"#]],
     );
     let asns = |count: usize| (1..=count).map(|asn| asn.to_string()).collect::<Vec<_>>().join(",");
     let many = |count: usize| format!("[[geo.override]]\nasn = [{}]\npop = \"fra\"", asns(count));
     check_geo(&many(10_000), expect!["ok"]);
-    check_geo(&many(10_001), expect![]);
+    check_geo(&many(10_001), expect![[r#"
+        perigee.toml:22  geo.override[0].asn = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23…
+            must have at most 10000 elements, and has 10001; correct it or remove it"#]]);
 }
 
 #[test]

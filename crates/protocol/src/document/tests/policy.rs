@@ -105,11 +105,7 @@ fn check_unsupported(text: &str, node: NodeKind, expected: Expect) {
 fn what_nodes_cannot_do() {
     check_unsupported(EXAMPLE, NodeKind::Edge, expect![]);
     check_unsupported(EXAMPLE, NodeKind::Shield, expect![]);
-    check_unsupported(
-        EXAMPLE,
-        NodeKind::Geodns,
-        expect!["geo.asn_database: this version does not do steering by autonomous system; remove the line"],
-    );
+    check_unsupported(EXAMPLE, NodeKind::Geodns, expect![]);
     let https = SMALL.replace("http://", "https://");
     let nats = format!(
         "{https}[[shield]]\nid = \"s\"\nurl = \"https://s\"\n[control]\nengine = \"nats\"\nurl = \"nats://n:4222\""
