@@ -51,9 +51,12 @@ impl fmt::Debug for Country {
 /// What a database says of an address. Both `None`: it does not know the address, or its record is unusable.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
-    /// `location.latitude` and `location.longitude`, when both are there and on the globe.
+    /// `location.latitude` and `location.longitude` (or the flat ones), when both are there and on the globe; else the
+    /// country's centre.
     pub location: Option<Location>,
-    /// `country.iso_code`, else `registered_country.iso_code`.
+    /// Whether `location` is [`Country::centre`]: the record says no more than the country.
+    pub is_centre: bool,
+    /// `country.iso_code` or the flat `country_code`, else `registered_country.iso_code`.
     pub country: Option<Country>,
     /// How many leading bits of the address as asked share this answer (also when nothing is known): 0..=32 for IPv4,
     /// 0..=128 for IPv6, IPv4-mapped addresses included.

@@ -10,6 +10,10 @@
 //! and a word for each sample, is given back at the end. (The reader's own `verify` takes seconds and hundreds of
 //! megabytes for GeoLite2-City.)
 
+mod shape;
+
+use shape::Shape;
+
 /// Why a database is not to be trusted; offsets are bytes from the file's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
@@ -31,6 +35,9 @@ pub enum Damage {
         /// Which.
         node: usize,
     },
+    /// Nodes of the tree are below themselves, or reached in more ways than any writer makes.
+    #[error("its search tree is damaged: its nodes are tangled")]
+    Tangled,
     /// A value of the data section is not well-formed.
     #[error("its data is damaged at byte {offset}: {what}")]
     Value {
@@ -58,9 +65,9 @@ pub(crate) fn metadata_marker(file: &[u8]) -> Result<usize, Damage> {
     at.map(|at| start + at).ok_or(Damage::NoMetadata)
 }
 
-/// Walks all of the tree and, as the module says, the data. `nodes` and `record_bits` (24, 28 or 32) are the
+/// Walks all of the tree and, as the module says, the data. `nodes`, `record_bits` (24, 28 or 32) and `is_ipv6` are the
 /// metadata's.
-pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<(), Damage> {
+pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16, is_ipv6: bool) -> Result<(), Damage> {
     let too_long = Damage::TreeTooLong { nodes };
     let node_bytes = usize::from(record_bits) / 4;
     let marker = metadata_marker(file)?;
@@ -74,6 +81,7 @@ pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<(), Dama
     // A tree has one leaf more than nodes, some of which are empty.
     let stride = node_count / LEAVES_WALKED_MAX + 1;
     let (mut until_sample, mut samples) = (0_usize, Vec::new());
+    let mut shape = Shape::new(tree, node_bytes, node_count, is_ipv6);
     for (node, bytes) in tree.chunks_exact(node_bytes).enumerate() {
         for record in split_node(bytes) {
             // Below the count: another node. The count itself: nothing known. Above: data, past the separator.
@@ -85,11 +93,16 @@ pub(crate) fn walk(file: &[u8], nodes: u32, record_bits: u16) -> Result<(), Dama
                     until_sample = stride;
                 }
                 until_sample -= 1;
+            } else if let Some(child) = usize::try_from(record).ok().filter(|_| record < nodes) {
+                shape.meet(child);
             }
         }
     }
+    if !shape.is_walkable() {
+        return Err(Damage::Tangled);
+    }
     samples.sort_unstable();
-    let mut values = Values { data, checked: Offsets(vec![0; data.len() / 64 + 1]), met: 0 };
+    let mut values = Values { data, checked: Offsets::new(data.len()), met: 0 };
     for sample in samples {
         let fault =
             |fault: Fault| Damage::Value { offset: tree_len + SEPARATOR_BYTES + fault.offset, what: fault.what };
@@ -120,10 +133,14 @@ impl Fault {
     }
 }
 
-/// A set of offsets: one bit a byte of data.
+/// A set of numbers below some length: one bit for each.
 struct Offsets(Vec<u64>);
 
 impl Offsets {
+    fn new(length: usize) -> Self {
+        Self(vec![0; length / 64 + 1])
+    }
+
     fn insert(&mut self, offset: usize) {
         if let Some(word) = self.0.get_mut(offset / 64) {
             *word |= 1 << (offset % 64);

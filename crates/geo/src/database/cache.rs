@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use perigee_protocol::model::Location;
 
-use crate::place::Country;
+use crate::place::Place;
 
 /// A power of two; 1 MiB in all. GeoLite2-City has some 100,000 different records, of which few are hot.
 const SLOTS: usize = 1 << 15;
@@ -28,7 +28,8 @@ impl PlaceCache {
         Self((0..SLOTS).map(|_| Slot::default()).collect())
     }
 
-    pub(super) fn get(&self, offset: usize) -> Option<(Option<Location>, Option<Country>)> {
+    /// Without the prefix.
+    pub(super) fn get(&self, offset: usize) -> Option<Place> {
         let [digest, words @ ..] = self.slot(offset)?;
         let [latitude, longitude, country] = words.each_ref().map(|word| word.load(Relaxed));
         if digest.load(Relaxed) != digest_of(offset, [latitude, longitude, country]) {
@@ -36,14 +37,16 @@ impl PlaceCache {
         }
         let location = Location { latitude: f64::from_bits(latitude), longitude: f64::from_bits(longitude) };
         let location = Some(location).filter(|location| !location.latitude.is_nan());
-        let [.., a, b] = country.to_be_bytes();
-        Some((location, std::str::from_utf8(&[a, b]).ok().and_then(|letters| letters.parse().ok())))
+        let [.., is_centre, a, b] = country.to_be_bytes();
+        let country = std::str::from_utf8(&[a, b]).ok().and_then(|letters| letters.parse().ok());
+        Some(Place { location, is_centre: is_centre != 0, country, prefix_len: 0 })
     }
 
-    pub(super) fn put(&self, offset: usize, location: Option<Location>, country: Option<Country>) {
+    pub(super) fn put(&self, offset: usize, place: &Place) {
         let Some([digest, words @ ..]) = self.slot(offset) else { return };
-        let location = location.unwrap_or(Location { latitude: f64::NAN, longitude: 0.0 });
-        let country = country.map_or(0, |country| u64::from(u16::from_be_bytes(country.bytes())));
+        let location = place.location.unwrap_or(Location { latitude: f64::NAN, longitude: 0.0 });
+        let letters = place.country.map_or(0, |country| u64::from(u16::from_be_bytes(country.bytes())));
+        let country = u64::from(place.is_centre) << 16 | letters;
         let values = [location.latitude.to_bits(), location.longitude.to_bits(), country];
         for (word, value) in words.iter().zip(values) {
             word.store(value, Relaxed);
@@ -76,19 +79,25 @@ mod tests {
         let cache = PlaceCache::new();
         let location = Some(Location { latitude: -33.87, longitude: 151.21 });
         let country = Some("AU".parse().unwrap());
-        for (offset, location, country) in
-            [(0, None, None), (7, location, None), (8, None, country), (9, location, country)]
-        {
+        for (offset, location, is_centre, country) in [
+            (0, None, false, None),
+            (7, location, false, None),
+            (8, None, false, country),
+            (9, location, false, country),
+            (10, location, true, country),
+        ] {
+            let place = Place { location, is_centre, country, prefix_len: 0 };
             assert_eq!(cache.get(offset), None, "{offset}");
-            cache.put(offset, location, country);
-            assert_eq!(cache.get(offset), Some((location, country)), "{offset}");
+            cache.put(offset, &place);
+            assert_eq!(cache.get(offset), Some(place), "{offset}");
         }
     }
 
     #[test]
     fn a_torn_slot_is_a_miss() {
         let cache = PlaceCache::new();
-        cache.put(9, Some(Location { latitude: 1.0, longitude: 2.0 }), None);
+        let location = Some(Location { latitude: 1.0, longitude: 2.0 });
+        cache.put(9, &Place { location, ..Place::default() });
         cache.slot(9).unwrap()[2].store(3.0_f64.to_bits(), Relaxed);
         assert_eq!(cache.get(9), None);
     }
@@ -97,8 +106,8 @@ mod tests {
     fn two_records_of_one_slot_push_each_other_out() {
         let cache = PlaceCache::new();
         let other = (1..).find(|other| std::ptr::eq(cache.slot(*other).unwrap(), cache.slot(0).unwrap())).unwrap();
-        cache.put(0, None, None);
-        cache.put(other, None, None);
+        cache.put(0, &Place::default());
+        cache.put(other, &Place::default());
         assert_eq!(cache.get(0), None);
         assert!(cache.get(other).is_some());
     }

@@ -1,6 +1,8 @@
 use mmdb_writer::{IpVersion, RecordSize, Value, Writer};
 use proptest::prelude::*;
 
+use maxminddb::Reader;
+
 use super::*;
 use crate::build::build;
 
@@ -28,13 +30,14 @@ fn database(records: Vec<(&str, Vec<(String, Value)>)>) -> GeoDatabase<Vec<u8>> 
     GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap()
 }
 
-/// `expected` reads `latitude,longitude country /prefix`, `-` for what is not known. Twice: decoded and remembered.
+/// `expected` reads `latitude,longitude (centre) country /prefix`, `-` for what is not known. Twice: decoded and remembered.
 fn check(database: &GeoDatabase<Vec<u8>>, address: &str, expected: &str) {
     for _ in 0..2 {
         let place = database.lookup(address.parse().unwrap());
         let location = place.location.map_or("-".to_owned(), |at| format!("{},{}", at.latitude, at.longitude));
+        let centre = if place.is_centre { " (centre)" } else { "" };
         let country = place.country.map_or("-".to_owned(), |country| country.to_string());
-        assert_eq!(format!("{location} {country} /{}", place.prefix_len), expected, "{address}");
+        assert_eq!(format!("{location}{centre} {country} /{}", place.prefix_len), expected, "{address}");
     }
 }
 
@@ -58,11 +61,11 @@ fn records_of_all_shapes() {
     ]);
     check(&database, "192.0.2.1", "52.5,13.4 DE /24");
     check(&database, "1.1.1.1", "- AU /24");
-    check(&database, "1.1.2.1", "- FR /24");
+    check(&database, "1.1.2.1", "48,3 (centre) FR /24");
     check(&database, "1.1.3.1", "1,2 - /24");
     check(&database, "1.1.4.1", "- - /24");
     check(&database, "1.1.5.1", "- - /24");
-    check(&database, "1.1.6.1", "- PE /24");
+    check(&database, "1.1.6.1", "-11,-77 (centre) PE /24");
     // A field of another type spoils its record, which is then a miss.
     check(&database, "1.1.7.1", "- - /24");
     check(&database, "1.1.8.1", "0,0 - /24");
@@ -81,8 +84,8 @@ fn a_database_of_ipv4_only() {
     let mut writer = writer("Test-City", IpVersion::V4, None);
     writer.insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map([country("country", "DE")])).unwrap();
     let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
-    check(&database, "192.0.2.1", "- DE /24");
-    check(&database, "::ffff:192.0.2.1", "- DE /120");
+    check(&database, "192.0.2.1", "51,9 (centre) DE /24");
+    check(&database, "::ffff:192.0.2.1", "51,9 (centre) DE /120");
     check(&database, "2001:db8::1", "- - /0");
     assert_eq!(database.describe("2001:db8::1".parse().unwrap()), None);
 }
@@ -92,7 +95,7 @@ fn an_ipv6_record_over_all_of_ipv4() {
     let mut writer = writer("Test-City", IpVersion::V6, None);
     writer.insert_value("::/8".parse::<IpNet>().unwrap(), Value::map([country("country", "DE")])).unwrap();
     let database = GeoDatabase::from_source(writer.to_bytes().unwrap()).unwrap();
-    check(&database, "192.0.2.1", "- DE /0");
+    check(&database, "192.0.2.1", "51,9 (centre) DE /0");
 }
 
 #[test]
@@ -134,6 +137,7 @@ fn describes_all_fields() {
         country: "DE".parse().ok(),
         city: Some("Berlin".into()),
         location: Some(Location { latitude: 52.5, longitude: 13.4 }),
+        is_centre: false,
         accuracy_radius_km: Some(20),
         time_zone: Some("Europe/Berlin".into()),
         asn: Some(64_512),
@@ -162,9 +166,16 @@ fn refuses_what_is_no_database_of_cities() {
             .unwrap();
         writer.to_bytes().unwrap()
     };
+    let systems = {
+        let mut writer = writer("Test-ASN", IpVersion::V6, None);
+        let fields = [("autonomous_system_number", Value::from(64_500_u32))];
+        writer.insert_value("192.0.2.0/24".parse::<IpNet>().unwrap(), Value::map(fields)).unwrap();
+        writer.to_bytes().unwrap()
+    };
+    check(systems, "it tells autonomous systems: name it as geo.asn_database");
     check(Vec::new(), "no metadata");
     check(b"<!doctype html>".repeat(20_000), "no metadata");
-    check(of_kind("Test-ASN"), "is a \"Test-ASN\" database");
+    check(of_kind("Test-ASN"), "none of 1 sampled records of this \"Test-ASN\" database says where it is");
     check(of_kind("Flat-City"), "none of 1 sampled records");
     check(writer("Empty-City", IpVersion::V6, None).to_bytes().unwrap(), "none of 0 sampled records");
 }
@@ -241,4 +252,56 @@ proptest! {
         Reader::from_source(&bytes[..]).unwrap().verify().unwrap();
         prop_assert!(GeoDatabase::from_source(bytes).is_ok());
     }
+}
+
+/// What is passed on of DB-IP's data: the same in flat fields, with floats, and empty for what is not known.
+#[test]
+fn the_flat_shape() {
+    let flat = |code: &str, city: &str, place: Option<[f32; 2]>| {
+        let mut fields = vec![("country_code", Value::from(code)), ("city", Value::from(city))];
+        fields.extend([("timezone", Value::from("")), ("postcode", Value::from(""))]);
+        if let Some([latitude, longitude]) = place {
+            fields.extend([("latitude", Value::Float(latitude)), ("longitude", Value::Float(longitude))]);
+        }
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Vec<_>>()
+    };
+    let database = database(vec![
+        ("192.0.2.0/24", flat("AU", "South Brisbane", Some([-27.5, 153.25]))),
+        ("198.51.100.0/24", flat("JP", "", None)),
+        ("203.0.113.0/24", flat("", "", Some([1.5, 2.5]))),
+    ]);
+    assert_eq!(database.level(), Level::City);
+    check(&database, "192.0.2.1", "-27.5,153.25 AU /24");
+    check(&database, "198.51.100.1", "36,138 (centre) JP /24");
+    check(&database, "203.0.113.1", "1.5,2.5 - /24");
+    let described = database.describe("192.0.2.1".parse().unwrap()).unwrap();
+    assert_eq!((described.city.as_deref(), described.time_zone), (Some("South Brisbane"), None));
+    assert_eq!(database.describe("198.51.100.1".parse().unwrap()).unwrap().city, None);
+}
+
+#[test]
+fn a_database_of_countries() {
+    let database = database(vec![
+        ("192.0.2.0/24", vec![country("country", "DE")]),
+        ("198.51.100.0/24", vec![country("registered_country", "US")]),
+        // A code of no country, as some databases have for what is nowhere.
+        ("203.0.113.0/24", vec![country("country", "EU")]),
+    ]);
+    assert_eq!(database.level(), Level::Country);
+    check(&database, "192.0.2.1", "51,9 (centre) DE /24");
+    check(&database, "198.51.100.1", "- US /24");
+    check(&database, "203.0.113.1", "- EU /24");
+}
+
+#[test]
+fn walks_every_network_once() {
+    let database = database(vec![
+        ("192.0.2.0/25", vec![location(1.0, 2.0)]),
+        ("192.0.2.128/25", vec![location(1.0, 3.0)]),
+        ("2001:db8::/32", vec![location(1.0, 4.0)]),
+    ]);
+    let told = |(network, place): (IpNet, Place)| format!("{network} {}", place.location.unwrap().longitude);
+    let networks: Vec<String> = database.networks().map(told).collect();
+    assert_eq!(networks, ["192.0.2.0/25 2", "192.0.2.128/25 3", "2001:db8::/32 4"]);
+    assert_eq!(database.count_records(), 3);
 }
