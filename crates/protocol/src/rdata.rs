@@ -1,9 +1,12 @@
 //! Record data in zone-file presentation form (RFC 1035 §5.1), for the types that `[[zone.record]]` may have.
 //!
 //! Two things are stricter or kinder than a zone file, so that no reader can be mistaken: a name with a dot in it must
-//! end with one (`mail.example.com.`), and TXT may be given bare, without quotes, as one text.
+//! end with one (`mail.example.com.`), and TXT may be given bare, without quotes, as one text. Zone files themselves are
+//! read by `crate::zone_file`, with their own rule for names.
 
 mod other;
+mod text;
+mod wire;
 
 use std::{
     borrow::Cow,
@@ -11,9 +14,35 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use text::quoted_strings;
+pub use text::base64;
+pub(crate) use text::hex;
+pub(crate) use wire::{labels, name_text, name_wire};
+
 /// The types that a static record may have, beside `TYPE123`.
-pub const KINDS: [&str; 14] =
-    ["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
+pub const KINDS: [&str; 21] = [
+    "A",
+    "AAAA",
+    "AFSDB",
+    "CAA",
+    "CNAME",
+    "DS",
+    "HINFO",
+    "HTTPS",
+    "MX",
+    "NAPTR",
+    "NS",
+    "OPENPGPKEY",
+    "PTR",
+    "RP",
+    "SMIMEA",
+    "SRV",
+    "SSHFP",
+    "SVCB",
+    "TLSA",
+    "TXT",
+    "URI",
+];
 
 /// Whether a static record may be of this type: one of [`KINDS`], or `TYPE123` (RFC 3597) where that is none of them, no
 /// question and nothing that is made by itself.
@@ -21,7 +50,27 @@ pub fn is_kind(text: &str) -> bool {
     KINDS.contains(&text) || other::number(text).is_some()
 }
 
-/// Data of one record. Names are absolute, in lower case, without the trailing dot; the root is the empty string.
+/// The number of a type that a record may have (IANA "Resource Record (RR) TYPEs"): one of [`KINDS`], or `TYPE123`, which may
+/// also say one of those (RFC 3597 §5).
+pub fn kind_number(text: &str) -> Option<u16> {
+    let plain = PLAIN.iter().find(|(name, number)| *name == text || *text == format!("TYPE{number}"));
+    plain.map(|(_, number)| *number).or_else(|| other::number_of(text))
+}
+
+/// The mnemonic of a type, or `TYPE123`.
+pub fn kind_text(number: u16) -> Cow<'static, str> {
+    match PLAIN.iter().find(|(_, plain)| *plain == number) {
+        Some((name, _)) => Cow::Borrowed(*name),
+        None => other::mnemonic(number),
+    }
+}
+
+/// The types that have a variant of their own.
+const PLAIN: [(&str, u16); 9] =
+    [("A", 1), ("NS", 2), ("CNAME", 5), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28), ("SRV", 33), ("CAA", 257)];
+
+/// Data of one record. Names are absolute, in lower case, without the trailing dot, special characters escaped as in zone
+/// files (RFC 1035 §5.1); the root is the empty string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordData {
     /// RFC 1035 §3.4.1
@@ -81,24 +130,34 @@ impl RecordData {
     /// Reads the data of a record of type `kind` in `zone` (lower-case, no trailing dot).
     pub fn parse(kind: &str, text: &str, zone: &str) -> Result<Self, InvalidData> {
         const NAME: &str = "a name: one label of the zone, @, or a full name that ends with a dot";
-        let name = |law| target(text, zone).ok_or(InvalidData(law));
+        Self::parse_with(kind, text, NAME, &|text| target(text, zone))
+    }
+
+    /// As [`Self::parse`], with another rule for names in the data: `name` makes them absolute, `name_law` says how.
+    pub(crate) fn parse_with(
+        kind: &str,
+        text: &str,
+        name_law: &'static str,
+        name: &Names<'_>,
+    ) -> Result<Self, InvalidData> {
+        let one_name = || name(text.trim()).ok_or(InvalidData(name_law));
         match kind {
             "A" => text.parse().map(Self::A).map_err(|_| InvalidData("an IPv4 address")),
             "AAAA" => text.parse().map(Self::Aaaa).map_err(|_| InvalidData("an IPv6 address")),
             "CAA" => caa(text).ok_or(InvalidData("FLAGS TAG \"VALUE\", like 0 issue \"letsencrypt.org\"")),
-            "CNAME" => name(NAME).map(Self::Cname),
-            "NS" => name(NAME).map(Self::Ns),
-            "PTR" => name(NAME).map(Self::Ptr),
-            "MX" => mx(text, zone)
+            "CNAME" => one_name().map(Self::Cname),
+            "NS" => one_name().map(Self::Ns),
+            "PTR" => one_name().map(Self::Ptr),
+            "MX" => mx(text, name)
                 .ok_or(InvalidData("PREFERENCE NAME, like 10 mail.example.com. (a full name ends with a dot)")),
-            "SRV" => srv(text, zone).ok_or(InvalidData(
+            "SRV" => srv(text, name).ok_or(InvalidData(
                 "PRIORITY WEIGHT PORT NAME, like 0 5 443 host.example.com. (a full name ends with a dot)",
             )),
             "TXT" => txt(text).ok_or(InvalidData("a text, or \"quoted\" strings of at most 255 octets each")),
-            _ if other::number(kind).is_none() => Err(InvalidData(
-                "of one of the types A, AAAA, CAA, CNAME, DS, HTTPS, MX, NS, PTR, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE123",
-            )),
-            _ => other::parse(kind, text, zone).ok_or(InvalidData(other::law(kind))),
+            _ if other::number(kind).is_none() => {
+                Err(InvalidData("of a type that records may have, by its mnemonic or as TYPE and a number"))
+            }
+            _ => other::parse(kind, text, name).ok_or(InvalidData(other::law(kind))),
         }
     }
 
@@ -165,6 +224,9 @@ fn quote(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> fmt::Result {
     f.write_str("\"")
 }
 
+/// How a name in record data becomes absolute; None where it cannot.
+pub(crate) type Names<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// A name in record data: `@`, one label, or a full name with its final dot.
 fn target(text: &str, zone: &str) -> Option<String> {
     use crate::document::names::owner_name;
@@ -184,18 +246,18 @@ fn fields<const N: usize>(text: &str) -> Option<[&str; N]> {
     all.try_into().ok()
 }
 
-fn mx(text: &str, zone: &str) -> Option<RecordData> {
+fn mx(text: &str, name: &Names<'_>) -> Option<RecordData> {
     let [preference, exchange] = fields(text)?;
-    Some(RecordData::Mx { preference: preference.parse().ok()?, exchange: target(exchange, zone)? })
+    Some(RecordData::Mx { preference: preference.parse().ok()?, exchange: name(exchange)? })
 }
 
-fn srv(text: &str, zone: &str) -> Option<RecordData> {
+fn srv(text: &str, name: &Names<'_>) -> Option<RecordData> {
     let [priority, weight, port, host] = fields(text)?;
     Some(RecordData::Srv {
         priority: priority.parse().ok()?,
         weight: weight.parse().ok()?,
         port: port.parse().ok()?,
-        target: target(host, zone)?,
+        target: name(host)?,
     })
 }
 
@@ -216,7 +278,8 @@ fn caa(text: &str) -> Option<RecordData> {
     well_formed.then_some(RecordData::Caa { flags: flags.parse().ok()?, tag: tag.to_ascii_lowercase(), value })
 }
 
-const STRING_BYTES_MAX: usize = 255;
+/// RFC 1035 §3.3
+pub(crate) const STRING_BYTES_MAX: usize = 255;
 
 fn txt(text: &str) -> Option<RecordData> {
     if text.trim_start().starts_with('"') {
@@ -225,37 +288,6 @@ fn txt(text: &str) -> Option<RecordData> {
     }
     let strings: Vec<_> = text.as_bytes().chunks(STRING_BYTES_MAX).map(<[u8]>::to_vec).collect();
     Some(RecordData::Txt(if strings.is_empty() { vec![Vec::new()] } else { strings }))
-}
-
-/// `"a" "b\"c" "\000"` → its strings. None where a quote or an escape is not closed.
-fn quoted_strings(text: &str) -> Option<Vec<Vec<u8>>> {
-    let mut strings = Vec::new();
-    let mut bytes = text.bytes().peekable();
-    loop {
-        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
-        match bytes.next() {
-            None => return Some(strings),
-            Some(b'"') => strings.push(quoted(&mut bytes)?),
-            Some(_) => return None,
-        }
-    }
-}
-
-fn quoted(bytes: &mut impl Iterator<Item = u8>) -> Option<Vec<u8>> {
-    let mut string = Vec::new();
-    loop {
-        match bytes.next()? {
-            b'"' => return Some(string),
-            b'\\' => match bytes.next()? {
-                first @ b'0'..=b'9' => {
-                    let digits = [first, bytes.next()?, bytes.next()?];
-                    string.push(std::str::from_utf8(&digits).ok()?.parse().ok()?);
-                }
-                other => string.push(other),
-            },
-            other => string.push(other),
-        }
-    }
 }
 
 #[cfg(test)]

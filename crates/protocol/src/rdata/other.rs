@@ -6,10 +6,27 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use super::{RecordData, target};
+use super::{
+    Names, RecordData, name_wire,
+    text::{base64, hex, octets, raw_words},
+    wire::string_wire,
+};
 
 /// The types that have a notation here, and their numbers.
-const NOTED: [(&str, u16); 5] = [("DS", 43), ("HTTPS", 65), ("SSHFP", 44), ("SVCB", 64), ("TLSA", 52)];
+const NOTED: [(&str, u16); 12] = [
+    ("AFSDB", 18),
+    ("DS", 43),
+    ("HINFO", 13),
+    ("HTTPS", 65),
+    ("NAPTR", 35),
+    ("OPENPGPKEY", 61),
+    ("RP", 17),
+    ("SMIMEA", 53),
+    ("SSHFP", 44),
+    ("SVCB", 64),
+    ("TLSA", 52),
+    ("URI", 256),
+];
 /// Longest data that fits a message beside its owner.
 const DATA_BYTES_MAX: usize = 60_000;
 
@@ -29,6 +46,12 @@ pub(super) fn number(kind: &str) -> Option<u16> {
     (!is_taken && !is_ours && !is_meta && !is_noted).then_some(number)
 }
 
+/// As [`number`], where `TYPE123` may also say a type that has a notation.
+pub(super) fn number_of(text: &str) -> Option<u16> {
+    let noted = NOTED.iter().find(|(_, number)| *text == format!("TYPE{number}"));
+    noted.map(|(_, number)| *number).or_else(|| number(text))
+}
+
 /// How a type is written.
 pub(super) fn mnemonic(number: u16) -> Cow<'static, str> {
     match NOTED.iter().find(|(_, noted)| *noted == number) {
@@ -41,7 +64,15 @@ pub(super) fn mnemonic(number: u16) -> Cow<'static, str> {
 pub(super) fn law(kind: &str) -> &'static str {
     match kind {
         "DS" => "KEYTAG ALGORITHM DIGESTTYPE HEX, like 60485 13 2 D4B7...",
-        "TLSA" => "USAGE SELECTOR MATCHING HEX, like 3 1 1 D4B7...",
+        "AFSDB" => "SUBTYPE NAME, like 1 afs.example.com. (a full name ends with a dot)",
+        "HINFO" => "\"CPU\" \"OS\"",
+        "NAPTR" => {
+            "ORDER PREFERENCE \"FLAGS\" \"SERVICE\" \"REGEXP\" NAME, like 100 10 \"u\" \"E2U+sip\" \"!^.*$!sip:a@example.com!\" ."
+        }
+        "OPENPGPKEY" => "the key in base 64",
+        "RP" => "MAILBOX NAME, two names (full ones end with a dot)",
+        "URI" => "PRIORITY WEIGHT \"TARGET\", like 10 1 \"https://example.com/\"",
+        "SMIMEA" | "TLSA" => "USAGE SELECTOR MATCHING HEX, like 3 1 1 D4B7...",
         "SSHFP" => "ALGORITHM TYPE HEX, like 4 2 D4B7...",
         "SVCB" | "HTTPS" => {
             "PRIORITY TARGET PARAMETERS, like 1 . alpn=h2,http/1.1 port=8443 ipv4hint=192.0.2.1 (keys: mandatory, alpn, no-default-alpn, port, ipv4hint, ipv6hint, keyNNN)"
@@ -50,7 +81,7 @@ pub(super) fn law(kind: &str) -> &'static str {
     }
 }
 
-pub(super) fn parse(kind: &str, text: &str, zone: &str) -> Option<RecordData> {
+pub(super) fn parse(kind: &str, text: &str, name: &Names<'_>) -> Option<RecordData> {
     let number = number(kind)?;
     let data = match text.trim_start().strip_prefix("\\#") {
         Some(rest) => generic(rest)?,
@@ -62,7 +93,7 @@ pub(super) fn parse(kind: &str, text: &str, zone: &str) -> Option<RecordData> {
                 data.extend(hex(&digest)?);
                 data
             }
-            "TLSA" => {
+            "TLSA" | "SMIMEA" => {
                 let [usage, selector, matching, digest] = fields_and_rest(text)?;
                 let mut data = vec![usage.parse().ok()?, selector.parse().ok()?, matching.parse().ok()?];
                 data.extend(hex(&digest)?);
@@ -74,8 +105,9 @@ pub(super) fn parse(kind: &str, text: &str, zone: &str) -> Option<RecordData> {
                 data.extend(hex(&digest)?);
                 data
             }
-            "SVCB" | "HTTPS" => service(text, zone)?,
-            _ => return None,
+            "SVCB" | "HTTPS" => service(text, name)?,
+            "OPENPGPKEY" => base64(&text.split_ascii_whitespace().collect::<String>()).filter(|key| !key.is_empty())?,
+            _ => words(kind, &raw_words(text)?, name)?,
         },
     };
     (data.len() <= DATA_BYTES_MAX).then_some(RecordData::Other { number, data })
@@ -97,18 +129,37 @@ fn generic(text: &str) -> Option<Vec<u8>> {
     (length.parse() == Ok(data.len())).then_some(data)
 }
 
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    if digits.is_empty() || !digits.len().is_multiple_of(2) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect()
+/// The types of words alone: RFC 1035 §3.3.2, RFC 1183, RFC 3403 §4.1, RFC 7553 §4.5.
+fn words(kind: &str, words: &[&str], name: &Names<'_>) -> Option<Vec<u8>> {
+    let number = |word: &str| word.parse::<u16>().ok().map(u16::to_be_bytes);
+    let string = |word: &str| string_wire(&octets(word)?);
+    let host = |word: &str| name_wire(&name(word)?);
+    Some(match (kind, words) {
+        ("HINFO", [cpu, os]) => [string(cpu)?, string(os)?].concat(),
+        ("AFSDB", [subtype, server]) => [number(subtype)?.to_vec(), host(server)?].concat(),
+        ("RP", [mailbox, text]) => [host(mailbox)?, host(text)?].concat(),
+        ("URI", [priority, weight, target]) => {
+            let target = octets(target).filter(|target| !target.is_empty())?;
+            [number(priority)?.to_vec(), number(weight)?.to_vec(), target].concat()
+        }
+        ("NAPTR", [order, preference, flags, service, regexp, replacement]) => [
+            number(order)?.to_vec(),
+            number(preference)?.to_vec(),
+            string(flags)?,
+            string(service)?,
+            string(regexp)?,
+            host(replacement)?,
+        ]
+        .concat(),
+        _ => return None,
+    })
 }
 
 /// RFC 9460 §2.1: priority, target, and parameters in any order, each once.
-fn service(text: &str, zone: &str) -> Option<Vec<u8>> {
+fn service(text: &str, name: &Names<'_>) -> Option<Vec<u8>> {
     let mut words = text.split_ascii_whitespace();
     let priority: u16 = words.next()?.parse().ok()?;
-    let host = target(words.next()?, zone)?;
+    let host = name_wire(&name(words.next()?)?)?;
     let mut parameters = words.map(parameter).collect::<Option<Vec<_>>>()?;
     // §2.2: in the order of their numbers; an alias (priority 0) has none.
     parameters.sort();
@@ -125,11 +176,7 @@ fn service(text: &str, zone: &str) -> Option<Vec<u8>> {
         return None;
     }
     let mut data = priority.to_be_bytes().to_vec();
-    for label in host.split('.').filter(|label| !label.is_empty()) {
-        data.push(u8::try_from(label.len()).ok()?);
-        data.extend(label.as_bytes());
-    }
-    data.push(0);
+    data.extend(host);
     for (number, value) in parameters {
         data.extend(number.to_be_bytes());
         data.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
@@ -220,6 +267,21 @@ mod tests {
             check("HTTPS", wrong, None);
         }
         check("HTTPS", "1 . alpn=h2 mandatory=alpn", Some("\\# 16 00010000000002000100010003026832"));
+    }
+
+    #[test]
+    fn words_of_several_types() {
+        check("HINFO", "\"PC x\" Linux", Some("\\# 11 0450432078054c696e7578"));
+        check("HINFO", "PC", None);
+        check("AFSDB", "1 afs", Some("\\# 19 0001036166730363646e076578616d706c6500"));
+        check("RP", "a. .", Some("\\# 4 01610000"));
+        check("URI", "10 1 \"ftp://a/\"", Some("\\# 12 000a00016674703a2f2f612f"));
+        check("URI", "10 1 \"\"", None);
+        check("NAPTR", "100 10 u E2U+sip \"!a!b!\" .", Some("\\# 21 0064000a0175074532552b73697005216121622100"));
+        check("NAPTR", "100 10 u E2U+sip \"!a!b!\"", None);
+        check("OPENPGPKEY", "Zm9v YmFy", Some("\\# 6 666f6f626172"));
+        check("OPENPGPKEY", "Zm9", None);
+        check("SMIMEA", "3 0 0 d4b7", Some("\\# 5 030000d4b7"));
     }
 
     #[test]

@@ -100,8 +100,8 @@ fn values() {
                 must be a text, or "quoted" strings of at most 255 octets each; correct it
             perigee.toml:54  zone.record[6].values[0] = "issue x"
                 must be FLAGS TAG "VALUE", like 0 issue "letsencrypt.org"; correct it
-            perigee.toml:57  zone.record[7].type = "HINFO"
-                must be one of A, AAAA, CAA, CNAME, DS, HTTPS, MX, NS, PTR, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE and a number (RFC 3597); for example type = "TXT"
+            perigee.toml:59  zone.record[7].values[0] = "a"
+                must be "CPU" "OS"; correct it
             perigee.toml:64  zone.record[8].values = ["a", "b"]
                 must be one name: a CNAME has one target; remove the others"#]],
     );
