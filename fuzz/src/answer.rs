@@ -141,7 +141,10 @@ fn check_at(server: &mut Server, arrival: Arrival, message: &[u8]) {
 fn parse(out: &[u8]) -> Result<Message, DecodeError> {
     const NO_FAMILY: [u8; 8] = [0, 8, 0, 4, 0, 0, 0, 0];
     let mut out = out.to_vec();
-    if let Some(at) = out.windows(NO_FAMILY.len()).position(|bytes| bytes == NO_FAMILY) {
+    // Names may hold the same octets; options come last.
+    let after = HEADER_BYTES + question(&out).map_or(0, <[u8]>::len);
+    let found = out.windows(NO_FAMILY.len()).rposition(|bytes| bytes == NO_FAMILY).filter(|at| *at >= after);
+    if let Some(at) = found {
         out.iter_mut().skip(at + 5).take(1).for_each(|byte| *byte = 1);
     }
     Message::from_vec(&out)

@@ -56,8 +56,10 @@ pub enum Reason {
     Class,
     /// AXFR or IXFR.
     Transfer,
-    /// A type that is no question.
+    /// A type that is no question for us.
     MetaType,
+    /// A type that is no question for anybody (RFC 9824 §3.5).
+    QueryType,
     /// Not a QUERY.
     Opcode,
     /// Not one question.
@@ -89,6 +91,7 @@ impl Reason {
             Self::OutOfZone | Self::Class => Some(20), // Not Authoritative
             Self::Transfer => Some(18),                // Prohibited
             Self::Opcode | Self::MetaType => Some(21), // Not Supported
+            Self::QueryType => Some(30),               // Invalid Query Type
             _ => None,
         }
     }
@@ -108,6 +111,7 @@ impl Reason {
             Self::Class => "class",
             Self::Transfer => "transfer",
             Self::MetaType => "meta-type",
+            Self::QueryType => "query-type",
             Self::Opcode => "opcode",
             Self::QuestionCount => "question-count",
             Self::Malformed => "malformed",

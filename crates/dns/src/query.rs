@@ -71,16 +71,23 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
     let [questions, answers, authorities, additionals] =
         [[q1, q2], [a1, a2], [n1, n2], [r1, r2]].map(u16::from_be_bytes);
     query.fault = if query.opcode != 0 {
-        // Other opcodes lay the rest out as they like; the question is echoed where it looks like one.
+        // Other opcodes lay the rest out as they like; the question is echoed where it looks like one, and OPT is answered by
+        // OPT (RFC 6891 §6.1.1) where it is found.
         query.question = (questions == 1).then(|| reader.question()).flatten();
-        Some((Rcode::NotImp, Reason::Opcode))
+        if query.question.is_some() || questions == 0 {
+            query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
+        }
+        Some((if matches!(query.opcode, NOTIFY | UPDATE) { Rcode::Refused } else { Rcode::NotImp }, Reason::Opcode))
     } else if questions == 0 {
         // RFC 9619 §4: none is for those who want nothing but a cookie (RFC 7873 §5.4).
         query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
         let wants_cookie = query.edns.is_some_and(|edns| edns.cookie.is_some());
         Some(if wants_cookie { (Rcode::NoError, Reason::Cookie) } else { (Rcode::FormErr, Reason::QuestionCount) })
     } else if questions != 1 {
-        // RFC 9619: a query has at most one question.
+        // RFC 9619 §4: a query has at most one question. OPT comes behind all of them.
+        if questions <= QUESTIONS_MAX && (0..questions).all(|_| reader.question().is_some()) {
+            query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
+        }
         Some((Rcode::FormErr, Reason::QuestionCount))
     } else {
         query.question = reader.question();
@@ -101,6 +108,14 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
     Ok(query)
 }
 
+/// Passed in search of OPT, in a message that is refused anyway.
+const QUESTIONS_MAX: u16 = 16;
+/// RFC 8945 §4.2: the type of what signs a message.
+const TSIG: u16 = 250;
+/// RFC 1996 and RFC 2136: known, and not for strangers.
+const NOTIFY: u8 = 4;
+const UPDATE: u8 = 5;
+
 const MALFORMED: (Rcode, Reason) = (Rcode::FormErr, Reason::Malformed);
 
 /// Questions that no zone can answer.
@@ -108,9 +123,10 @@ fn refusal(question: &Question<'_>) -> Option<(Rcode, Reason)> {
     match (question.kind, question.class) {
         (kind::AXFR | kind::IXFR, _) => Some((Rcode::Refused, Reason::Transfer)),
         // RFC 6895 §3.1: 0 is reserved and 128 to 255 are for queries and metadata, of which ANY alone is a question
-        // for us; MAILB, MAILA and TKEY are questions for others. RFC 9824 §3.4: NXNAME (128) is FORMERR.
-        (249 | 253 | 254, _) => Some((Rcode::NotImp, Reason::MetaType)),
-        (0 | kind::OPT | 128..=254, _) => Some((Rcode::FormErr, Reason::MetaType)),
+        // for us. RFC 9824 §3.5: NXNAME is FORMERR; so are those that belong elsewhere in a message.
+        (0 | kind::OPT | kind::NXNAME | TSIG, _) => Some((Rcode::FormErr, Reason::QueryType)),
+        // RFC 8906 §3.1.2: NOTIMP for meta-types that are unknown. TKEY, MAILB and MAILA are questions for others.
+        (129..=254, _) => Some((Rcode::NotImp, Reason::MetaType)),
         (_, class) if class != CLASS_IN => Some((Rcode::Refused, Reason::Class)),
         _ => None,
     }
@@ -191,7 +207,7 @@ impl<'a> Reader<'a> {
         self.additionals(additionals)
     }
 
-    /// Reads the additional section to the message's end; None where it, or what follows it, is not well-formed.
+    /// Reads the additional section to the message's end; None where it is not well-formed.
     fn additionals(&mut self, count: u16) -> Option<Additionals> {
         let mut found = Additionals::default();
         for _ in 0..count {
@@ -219,7 +235,11 @@ impl<'a> Reader<'a> {
             };
             found.edns = Some(edns);
         }
-        (self.at == self.message.len()).then_some(found)
+        if self.at != self.message.len() {
+            // What follows the last record is no part of a message; OPT is answered by OPT all the same.
+            found.fault = Some(MALFORMED);
+        }
+        Some(found)
     }
 }
 
@@ -240,9 +260,9 @@ fn read_options(data: &[u8], edns: &mut Edns) -> Result<(), Reason> {
                 edns.cookie = Some(Shown::read(value).ok_or(Reason::Cookie)?);
             }
             OPTION_NSID => edns.nsid = true,
-            // RFC 7828 §3.2.1: clients send no time-out of theirs.
-            OPTION_KEEPALIVE if value.is_empty() => edns.keepalive = true,
-            OPTION_KEEPALIVE => return Err(Reason::Edns),
+            // RFC 7828 §3.2.1: clients send no time-out of theirs; one that is sent all the same is nothing to us, and over UDP
+            // the whole option is not (§3.3.2).
+            OPTION_KEEPALIVE => edns.keepalive = true,
             OPTION_PADDING => edns.padded = true,
             _ => {}
         }
