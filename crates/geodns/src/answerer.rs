@@ -31,16 +31,22 @@ pub(crate) struct Answerer {
     /// Few, and nearly always one of the first.
     endings: Vec<(Ending, Counter)>,
     pops: HashMap<PopId, Counter>,
+    was_steered: bool,
 }
 
 impl Answerer {
     /// `memory`: one of its own for each socket of datagrams.
     pub(crate) fn new(shared: Arc<Shared>, transport: Transport, memory: Memory) -> Self {
-        Self { shared, transport, memory, endings: Vec::new(), pops: HashMap::new() }
+        Self { shared, transport, memory, endings: Vec::new(), pops: HashMap::new(), was_steered: false }
     }
 
     pub(crate) fn metrics(&self) -> &DnsMetrics {
         &self.shared.metrics
+    }
+
+    /// Whether the last answer was of a steered name.
+    pub(crate) fn was_steered(&self) -> bool {
+        self.was_steered
     }
 
     /// Answers one message into `out`; false when nothing must be sent.
@@ -62,6 +68,7 @@ impl Answerer {
                 self.endings.push((ending, counter));
             }
         }
+        self.was_steered = outcome.steered.is_some();
         if let Some(pop) = outcome.steered.and_then(|steered| steered.pop) {
             match self.pops.get(pop) {
                 Some(counter) => counter.inc(),

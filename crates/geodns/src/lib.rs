@@ -5,9 +5,12 @@
 //! [`main`] is the binary, one nameserver and nothing else.
 //!
 //! Deliberately absent: every rule about what is answered (that is `perigee-dns` and `perigee-geo`), recursion, zone
-//! transfers, DoT, DoH and DoQ.
+//! transfers.
 
 mod answerer;
+mod doh;
+mod doq;
+mod encrypted;
 pub mod explain;
 mod health;
 pub mod keys;
@@ -15,11 +18,14 @@ mod listen;
 mod metrics;
 mod options;
 mod process;
+mod room;
 mod running;
+mod stream;
 mod tcp;
 mod udp;
 mod world;
+pub mod zones;
 
-pub use options::{DNS_PORT, DocumentSource, Options};
+pub use options::{DNS_PORT, DocumentSource, EncryptedListen, ListenAt, Options};
 pub use process::main;
 pub use running::{Running, Stats, start};

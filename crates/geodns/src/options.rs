@@ -38,6 +38,8 @@ pub struct Options {
     /// UDP and TCP addresses to answer on; port 0 takes a free one, the same for both. An address of all (`0.0.0.0`,
     /// `[::]`) stands for each that an interface has now, so that every reply comes from the address asked.
     pub listen: Vec<SocketAddr>,
+    /// Where DNS is spoken over TLS, HTTPS and QUIC.
+    pub encrypted: EncryptedListen,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
     pub admin: Option<SocketAddr>,
     /// Where one JSON line of each query goes.
@@ -45,4 +47,28 @@ pub struct Options {
     /// Where the probes of an address go instead of to the address and its health port, for edges that this machine
     /// reaches by another way than clients do.
     pub probe_at: BTreeMap<IpAddr, SocketAddr>,
+}
+
+/// Where DNS is spoken over TLS (RFC 7858), HTTPS (RFC 8484) and QUIC (RFC 9250), with the certificate of `[cdn.dns_tls]`.
+/// Nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncryptedListen {
+    /// TCP addresses of DNS over TLS; its standard port is 853.
+    pub tls: ListenAt,
+    /// TCP addresses of DNS over HTTPS, path `/dns-query`; its standard port is 443.
+    pub https: ListenAt,
+    /// UDP addresses of DNS over QUIC; its standard port is 853.
+    pub quic: ListenAt,
+}
+
+/// Where one of them listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListenAt {
+    /// Nowhere, whatever the document offers.
+    #[default]
+    Off,
+    /// At the standard port of [`Options::listen`]'s addresses, if the document offers it.
+    Offered,
+    /// There, whether the document offers it or not; port 0 takes a free one.
+    At(Vec<SocketAddr>),
 }

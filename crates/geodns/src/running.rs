@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,29 +17,42 @@ use perigee_node::{
     authorize::Authorizer,
     clock,
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
+    door_metrics::DoorMetrics,
+    http::{self, Doors, Serving},
+    listen::Listeners,
     metrics::NodeMetrics,
+    quic,
     runtimes::Runtimes,
     state::{NodeKind, NodeState},
+    tls::Certificates,
 };
 use perigee_protocol::model::Document;
 use serde_json::{Map, Value, json};
-use tokio::{sync::watch, task::JoinHandle, time};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time};
 
 use crate::{
     answerer::{Answerer, Shared},
+    doh::{self, Doh},
+    doq,
+    encrypted::{self, ALPN_QUIC, ALPN_TLS, Encrypted, Sockets},
     explain,
     health::Prober,
     keys,
     listen::{self, Bound},
     metrics::DnsMetrics,
     options::{DocumentSource, Options},
-    tcp::{self, Door, Room},
+    room::Room,
+    tcp::{self, Door, Greeting},
     udp, world,
     world::{Parts, World},
+    zones::{Place, ZoneData},
 };
 
 /// How long a drain waits for what is queued.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
+
+/// … and of it, how long for requests of HTTPS.
+const HTTPS_DRAIN_BOUND: Duration = Duration::from_secs(4);
 
 /// A nameserver that answers until it is drained; dropped, it stops without answering what is queued.
 #[derive(Debug)]
@@ -50,6 +63,9 @@ pub struct Running {
     world: Arc<World>,
     watcher: Option<DocumentWatcher>,
     listen: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    https: Option<Serving>,
+    quic: Vec<SocketAddr>,
     admin: Option<AdminServing>,
     drain: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -87,23 +103,40 @@ struct Source {
     loaded: Option<Loaded>,
 }
 
+impl Source {
+    fn place(&self, told: &DocumentSource) -> Place {
+        let document = match told {
+            DocumentSource::File(path) => Some(path.clone()),
+            DocumentSource::Given { .. } => None,
+        };
+        Place { folder: self.folder.clone(), document }
+    }
+}
+
 fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
-    let Source { document, folder, loaded } = read_document(&options.document)?;
+    let source = read_document(&options.document)?;
+    let place = source.place(&options.document);
+    let Source { document, folder, loaded } = source;
     world::check_supported(&document).map_err(|error| anyhow!(error))?;
     let opened = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
     let cookies = world::cookie_secret(&document, &folder);
     let bound = listen::bind(&options.listen, runtimes.cores.len())?;
     anyhow::ensure!(!bound.is_empty(), "there is no address to listen on; name one with --listen");
     let listen: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+    let sockets = encrypted::bind(&options.encrypted, document.cdn.dns_tls.as_ref(), &listen, runtimes.cores.len())?;
 
     let name = options.name.unwrap_or_else(|| name_of(&document, &listen));
     let service = world::service(&document, &name, cookies.clone());
     let keys = keys::active(&document, &folder, clock::now_ms() / 1_000)?;
-    let snapshot =
-        world::snapshot(&document, opened.database.clone(), service, keys.clone()).map_err(|error| anyhow!(error))?;
+    let zone = ZoneData::read(&document, &place, None).map_err(|error| anyhow!(error))?;
+    let snapshot = world::snapshot(&document, &zone, opened.database.clone(), service, keys.clone())
+        .map_err(|error| anyhow!(error))?;
     let state = NodeState::new(NodeKind::Geodns, name.clone());
     let node_metrics = Arc::new(NodeMetrics::new(&state));
     node_metrics.reloads.set_generation(FIRST_GENERATION);
+    let encrypted =
+        Encrypted::start(options.encrypted, &sockets, (&document, &folder), &node_metrics, &runtimes.control)?;
+    let certificates = encrypted.certificates.clone();
     let query_log = AccessLog::open(&options.query_log, node_metrics.register(AccessLogMetrics::register))?;
     let shared = Arc::new(Shared {
         name,
@@ -123,11 +156,13 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         authorizer,
         node_metrics: Arc::clone(&node_metrics),
         control: runtimes.control.clone(),
-        folder,
+        place,
         document,
+        zone,
         opened,
         cookies,
         keys,
+        encrypted,
     });
     let watcher = loaded.map(|loaded| {
         let world = Arc::clone(&world);
@@ -139,9 +174,14 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared)));
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
-    let tasks = spawn(runtimes, bound, &shared, &node_metrics, &state, &draining);
-    tracing::info!(node = state.id(), listen = ?listen, admin = ?admin.as_ref().map(AdminServing::local_addr), "answering");
-    Ok(Running { shared, state, node_metrics, world, watcher, listen, admin, drain, tasks })
+    let spawner = Spawner::new(runtimes, &shared, &node_metrics, &state, &draining);
+    let mut tasks = spawner.plain(bound);
+    let (tls, https, quic) = match certificates {
+        Some(certificates) => spawner.encrypted(sockets, &certificates, &mut tasks)?,
+        None => (Vec::new(), None, Vec::new()),
+    };
+    tracing::info!(node = state.id(), ?listen, ?tls, https = ?https.as_ref().map_or(&[][..], Serving::tls_addrs), ?quic, admin = ?admin.as_ref().map(AdminServing::local_addr), "answering");
+    Ok(Running { shared, state, node_metrics, world, watcher, listen, tls, https, quic, admin, drain, tasks })
 }
 
 fn read_document(source: &DocumentSource) -> anyhow::Result<Source> {
@@ -165,37 +205,115 @@ fn name_of(document: &Document, listen: &[SocketAddr]) -> String {
     label.unwrap_or("geodns").to_owned()
 }
 
-/// Serves every socket on its core.
-fn spawn(
-    runtimes: &Runtimes,
-    bound: Vec<Bound>,
-    shared: &Arc<Shared>,
-    node_metrics: &Arc<NodeMetrics>,
-    state: &Arc<NodeState>,
-    drain: &watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
-    let room = Arc::new(Room::default());
-    let mut tasks = Vec::new();
-    for bound in bound {
-        let guard = || Served { state: Arc::clone(state), address: bound.address };
-        for (core, (udp, tcp)) in runtimes.cores.iter().zip(bound.udp.into_iter().zip(bound.tcp)) {
-            let signatures = Signatures::new(world::random_key());
-            let limiter = Limiter::new(world::random_key(), runtimes.cores.len());
-            let memory = Memory { limiter, signatures: signatures.clone() };
-            let answerer = Answerer::new(Arc::clone(shared), Transport::Udp, memory);
-            let (guarded, served) = (guard(), udp::serve(udp, answerer, drain.clone()));
-            tasks.push(core.spawn(guarded.until(served)));
-            let door = Door {
-                shared: Arc::clone(shared),
-                node_metrics: Arc::clone(node_metrics),
-                room: Arc::clone(&room),
-                signatures,
-                drain: drain.clone(),
-            };
-            tasks.push(core.spawn(guard().until(tcp::serve(tcp, door))));
-        }
+/// Serves sockets on their cores.
+struct Spawner<'a> {
+    runtimes: &'a Runtimes,
+    state: &'a Arc<NodeState>,
+    /// By core.
+    doors: Vec<Door>,
+}
+
+impl<'a> Spawner<'a> {
+    fn new(
+        runtimes: &'a Runtimes,
+        shared: &Arc<Shared>,
+        node_metrics: &Arc<NodeMetrics>,
+        state: &'a Arc<NodeState>,
+        drain: &watch::Receiver<bool>,
+    ) -> Self {
+        let (room, metrics) = (Arc::new(Room::default()), node_metrics.register(DoorMetrics::register));
+        let door = |_| Door {
+            shared: Arc::clone(shared),
+            node_metrics: Arc::clone(node_metrics),
+            metrics: metrics.clone(),
+            room: Arc::clone(&room),
+            signatures: Signatures::new(world::random_key()),
+            drain: drain.clone(),
+        };
+        Self { runtimes, state, doors: runtimes.cores.iter().map(door).collect() }
     }
-    tasks
+
+    fn cores(&self) -> impl Iterator<Item = (&Handle, &Door)> + Clone {
+        self.runtimes.cores.iter().zip(&self.doors)
+    }
+
+    fn guard(&self, address: SocketAddr) -> Served {
+        Served { state: Arc::clone(self.state), address }
+    }
+
+    /// UDP and TCP.
+    fn plain(&self, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for bound in bound {
+            for ((core, door), (udp, tcp)) in self.cores().zip(bound.udp.into_iter().zip(bound.tcp)) {
+                let limiter = Limiter::new(world::random_key(), self.doors.len());
+                let memory = Memory { limiter, signatures: door.signatures.clone() };
+                let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Udp, memory);
+                let served = udp::serve(udp, answerer, door.drain.clone());
+                tasks.push(core.spawn(self.guard(bound.address).until(served)));
+                let served = tcp::serve(tcp, Greeting::Plain, door.clone());
+                tasks.push(core.spawn(self.guard(bound.address).until(served)));
+            }
+        }
+        tasks
+    }
+
+    /// TLS, HTTPS and QUIC; returns where they are.
+    fn encrypted(
+        &self,
+        sockets: Sockets,
+        certificates: &Arc<Certificates>,
+        tasks: &mut Vec<JoinHandle<()>>,
+    ) -> anyhow::Result<(Vec<SocketAddr>, Option<Serving>, Vec<SocketAddr>)> {
+        let Sockets { tls, https, quic } = sockets;
+        let tls_addrs = tls.as_ref().map_or_else(Vec::new, |tls| tls.local_addrs().to_vec());
+        if let Some(listeners) = tls {
+            let config = certificates.server_config_of(&[ALPN_TLS])?;
+            for ((core, door), row) in self.cores().zip(listeners.into_cores()) {
+                let greeting = Greeting::tls(Arc::clone(&config));
+                for (listener, address) in row.into_iter().zip(&tls_addrs) {
+                    let served = tcp::serve(listener, greeting.clone(), door.clone());
+                    tasks.push(core.spawn(self.guard(*address).until(served)));
+                }
+            }
+        }
+        let https = https.map(|listeners| self.https(listeners, certificates)).transpose()?;
+        let quic_addrs = self.quic(quic, certificates, tasks)?;
+        Ok((tls_addrs, https, quic_addrs))
+    }
+
+    /// An address is one core's: the packets of a connection must all meet it, wherever its client moves to.
+    fn quic(
+        &self,
+        sockets: Vec<(SocketAddr, UdpSocket)>,
+        certificates: &Arc<Certificates>,
+        tasks: &mut Vec<JoinHandle<()>>,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let config = quic::server_config(certificates.server_config_of(&[ALPN_QUIC])?, doq::LIMITS)?;
+        let mut addresses = Vec::new();
+        for ((address, socket), (core, door)) in sockets.into_iter().zip(self.cores().cycle()) {
+            let served = doq::serve(socket, config.clone(), door.clone());
+            tasks.push(core.spawn(self.guard(address).until(served)));
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    fn https(&self, listeners: Listeners, certificates: &Arc<Certificates>) -> anyhow::Result<Serving> {
+        let Some(door) = self.doors.first() else { anyhow::bail!("there is no core to serve on") };
+        let doors = Doors {
+            plain: Listeners::bind(&[], self.doors.len())?,
+            tls: Some((listeners, certificates.server_config()?)),
+            proxies: Vec::new(),
+            metrics: door.metrics.clone(),
+        };
+        let service = Doh::new(self.doors.iter().map(|door| door.answerer(Transport::Https)));
+        let metrics = door.node_metrics.connections.clone();
+        Ok(http::serve(self.runtimes, doors, Arc::new(service), &doh::limits(), metrics))
+    }
 }
 
 /// Tells when a socket ends, by an error or a panic, though nobody asked for it: the node is not ready then.
@@ -237,6 +355,8 @@ fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
     add("isolated", json!(world.prober().is_isolated()));
     add("database", json!(database));
     add("database_refusal", json!(world.database_refusal()));
+    add("serial", json!(world.serial()));
+    add("zone_refusal", json!(world.zone_refusal()));
 }
 
 fn stats(shared: &Shared, world: &World, document_generation: u64) -> Stats {
@@ -256,6 +376,21 @@ impl Running {
     /// The addresses bound, in the order of [`Options::listen`], with their real ports.
     pub fn listen_addrs(&self) -> &[SocketAddr] {
         &self.listen
+    }
+
+    /// Where DNS is spoken over TLS.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
+    /// Where DNS is spoken over HTTPS.
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        self.https.as_ref().map_or(&[], Serving::tls_addrs)
+    }
+
+    /// Where DNS is spoken over QUIC.
+    pub fn quic_addrs(&self) -> &[SocketAddr] {
+        &self.quic
     }
 
     /// Where the admin API is.
@@ -294,9 +429,15 @@ impl Running {
     /// Stops reading, answers what is queued, and closes; the admin API ends last.
     pub async fn drain(self) {
         self.state.request_drain();
+        // From now on clients are told to keep no idle connection.
+        let ending = self.shared.snapshot.load().ending();
+        self.shared.snapshot.store(Arc::new(ending));
         self.drain.send_replace(true);
         let aborts: Vec<_> = self.tasks.iter().map(JoinHandle::abort_handle).collect();
         let finished = async {
+            if let Some(https) = &self.https {
+                https.drain(HTTPS_DRAIN_BOUND).await;
+            }
             for task in self.tasks {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "a socket's task ended badly");

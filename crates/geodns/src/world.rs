@@ -25,7 +25,15 @@ use perigee_protocol::{
 };
 use tokio::runtime::Handle;
 
-use crate::{answerer::Shared, health::Prober, keys, metrics::DnsMetrics, tcp::IDLE_TIMEOUT};
+use crate::{
+    answerer::Shared,
+    encrypted::Encrypted,
+    health::Prober,
+    keys,
+    metrics::DnsMetrics,
+    stream::IDLE_TIMEOUT,
+    zones::{Place, ZoneData},
+};
 
 /// How often the folder of keys is looked at.
 const KEYS_LOOK: Duration = Duration::from_secs(30);
@@ -84,15 +92,16 @@ pub(crate) fn open(path: &Path) -> Result<Database, String> {
     GeoDatabase::from_source(mapped).map_err(|error| format!("geo.database: {}: {error}", path.display()))
 }
 
-/// What of a document a zone and its answers are made of. `serial` follows from the content alone, so that nameservers
-/// with the same document have the same.
+/// What of a document a zone and its answers are made of.
 pub(crate) fn snapshot(
     document: &Document,
+    zone: &ZoneData,
     database: Option<Arc<Database>>,
     service: Service,
     keys: Option<ActiveKeys>,
 ) -> Result<Snapshot<MappedFile>, String> {
-    Snapshot::new(document, serial(document), database, Arc::new(service), keys).map_err(|error| error.to_string())
+    let snapshot = Snapshot::with_files(document, &zone.files, zone.serial, database, Arc::new(service), keys);
+    Ok(snapshot.map_err(|error| error.to_string())?.for_secondaries(zone.secondaries(document)))
 }
 
 /// What the nameserver `name` is beside the document's zone.
@@ -130,14 +139,6 @@ pub(crate) fn random_key() -> [u8; 16] {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
-/// FNV-1a of the model's text, folded to 32 bits; never 0.
-fn serial(document: &Document) -> u32 {
-    let hash = format!("{document:?}")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    ((hash >> 32 ^ hash) as u32).max(1)
-}
-
 /// The document and the database in use.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -146,8 +147,9 @@ pub(crate) struct World {
     authorizer: Authorizer,
     node_metrics: Arc<NodeMetrics>,
     control: Handle,
-    folder: PathBuf,
+    place: Place,
     cookies: CookieSecret,
+    encrypted: Encrypted,
     current: Mutex<Current>,
     me: Weak<Self>,
 }
@@ -161,6 +163,10 @@ struct Current {
     /// Why the database's file as it is now does not serve.
     refusal: Option<String>,
     keys: Option<ActiveKeys>,
+    zone: ZoneData,
+    zone_watches: Vec<(PathBuf, FileWatcher)>,
+    /// Why the zone files as they are now do not serve.
+    zone_refusal: Option<String>,
 }
 
 /// What a world is made of; its snapshot is in `shared` already.
@@ -171,34 +177,58 @@ pub(crate) struct Parts {
     pub(crate) authorizer: Authorizer,
     pub(crate) node_metrics: Arc<NodeMetrics>,
     pub(crate) control: Handle,
-    pub(crate) folder: PathBuf,
+    pub(crate) place: Place,
     pub(crate) document: Arc<Document>,
+    pub(crate) zone: ZoneData,
     pub(crate) opened: Opened,
     pub(crate) cookies: CookieSecret,
     pub(crate) keys: Option<ActiveKeys>,
+    pub(crate) encrypted: Encrypted,
 }
 
 impl World {
     /// Begins to probe and to watch the database. What serves stays what it is.
     pub(crate) fn start(parts: Parts) -> Arc<Self> {
-        let Parts { shared, prober, authorizer, node_metrics, control, folder, document, opened, cookies, keys } =
-            parts;
+        let Parts {
+            shared,
+            prober,
+            authorizer,
+            node_metrics,
+            control,
+            place,
+            document,
+            zone,
+            opened,
+            cookies,
+            keys,
+            encrypted,
+        } = parts;
         prober.follow(&document);
         tell_database(&shared.metrics, shared.snapshot.load().database());
-        let current =
-            Current { document: Arc::clone(&document), watch: None, tried: opened.identity, refusal: None, keys };
+        let current = Current {
+            document: Arc::clone(&document),
+            watch: None,
+            tried: opened.identity,
+            refusal: None,
+            keys,
+            zone,
+            zone_watches: Vec::new(),
+            zone_refusal: None,
+        };
         let world = Arc::new_cyclic(|me| Self {
             shared,
             prober,
             authorizer,
             node_metrics,
             control,
-            folder,
+            place,
             cookies,
+            encrypted,
             current: Mutex::new(current),
             me: Weak::clone(me),
         });
         world.watch_database(&mut world.lock(), &document);
+        world.watch_zone_files(&mut world.lock());
         let watched = Arc::downgrade(&world);
         world.control.spawn(async move {
             loop {
@@ -214,11 +244,14 @@ impl World {
     pub(crate) fn apply(&self, document: Arc<Document>) -> Result<(), String> {
         check_supported(&document)?;
         let mut current = self.lock();
-        let opened = open_database(&document, &self.folder)?;
+        let opened = open_database(&document, &self.place.folder)?;
         let service = service(&document, &self.shared.name, self.cookies.clone());
-        let keys = keys::active(&document, &self.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
-        let snapshot = snapshot(&document, opened.database, service, keys.clone())?;
+        let keys = keys::active(&document, &self.place.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
+        let zone = ZoneData::read(&document, &self.place, Some(&current.zone))?;
+        let snapshot = snapshot(&document, &zone, opened.database, service, keys.clone())?;
+        let certificate = self.encrypted.prepare(&document, &self.place.folder)?;
         tell_database(&self.shared.metrics, snapshot.database());
+        self.encrypted.apply(certificate);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.prober.follow(&document);
         self.authorizer.set(document.admin.clone());
@@ -227,11 +260,75 @@ impl World {
         current.refusal = None;
         current.keys = keys;
         current.document = document;
+        current.zone = zone;
+        current.zone_refusal = None;
+        self.watch_zone_files(&mut current);
         Ok(())
     }
 
+    /// Watches the files that the zone was read from, and no others.
+    fn watch_zone_files(&self, current: &mut Current) {
+        let paths: Vec<_> = current.zone.files.files.iter().map(|path| self.place.folder.join(path)).collect();
+        current.zone_watches.retain(|(path, _)| paths.contains(path));
+        for path in paths {
+            if current.zone_watches.iter().any(|(watched, _)| *watched == path) {
+                continue;
+            }
+            let world = Weak::clone(&self.me);
+            let watcher = FileWatcher::start(&self.control, &path, move |_: Cause| {
+                if let Some(world) = world.upgrade() {
+                    world.reload_zone_files();
+                }
+            });
+            // It may have changed between being read and being watched.
+            watcher.check();
+            current.zone_watches.push((path, watcher));
+        }
+    }
+
+    /// Serves what the zone files say now, if they are good.
+    fn reload_zone_files(&self) {
+        let mut current = self.lock();
+        let read = ZoneData::read(&current.document, &self.place, Some(&current.zone)).and_then(|zone| {
+            if zone.is_same_as(&current.zone) {
+                return Ok(None);
+            }
+            let database = self.shared.snapshot.load().database().cloned();
+            let service = service(&current.document, &self.shared.name, self.cookies.clone());
+            let snapshot = snapshot(&current.document, &zone, database, service, current.keys.clone())?;
+            Ok(Some((zone, snapshot)))
+        });
+        match read {
+            Ok(None) => current.zone_refusal = None,
+            Ok(Some((zone, snapshot))) => {
+                let (records, serial) = (zone.files.records.len(), zone.serial);
+                tracing::info!(node = self.shared.name, records, serial, "the zone files serve");
+                self.shared.snapshot.store(Arc::new(snapshot));
+                self.node_metrics.reloads.count(Reloaded::ZoneFiles, ReloadResult::Applied);
+                current.zone = zone;
+                current.zone_refusal = None;
+                self.watch_zone_files(&mut current);
+            }
+            Err(reason) => {
+                tracing::error!(node = self.shared.name, "the zone files are refused, the old records go on: {reason}");
+                self.node_metrics.reloads.count(Reloaded::ZoneFiles, ReloadResult::Refused);
+                current.zone_refusal = Some(reason);
+            }
+        }
+    }
+
+    /// Why the zone files as they are now do not serve; None when they do.
+    pub(crate) fn zone_refusal(&self) -> Option<String> {
+        self.lock().zone_refusal.clone()
+    }
+
+    /// The SOA's serial in use.
+    pub(crate) fn serial(&self) -> u32 {
+        self.lock().zone.serial
+    }
+
     fn watch_database(&self, current: &mut Current, document: &Document) {
-        let path = document.geo.database.as_ref().map(|named| self.folder.join(named));
+        let path = document.geo.database.as_ref().map(|named| self.place.folder.join(named));
         if path.as_ref() == current.watch.as_ref().map(|(path, _)| path) {
             return;
         }
@@ -251,14 +348,14 @@ impl World {
     /// Signs with the keys whose time has come, or that have been added or changed. What cannot be used changes nothing.
     fn renew_keys(&self) {
         let mut current = self.lock();
-        let keys = match keys::active(&current.document, &self.folder, clock::now_ms() / 1_000) {
+        let keys = match keys::active(&current.document, &self.place.folder, clock::now_ms() / 1_000) {
             Ok(keys) if keys == current.keys => return,
             Ok(keys) => keys,
             Err(error) => return tracing::error!(node = self.shared.name, %error, "the old DNSSEC keys go on"),
         };
         let database = self.shared.snapshot.load().database().cloned();
         let service = service(&current.document, &self.shared.name, self.cookies.clone());
-        match snapshot(&current.document, database, service, keys.clone()) {
+        match snapshot(&current.document, &current.zone, database, service, keys.clone()) {
             Ok(snapshot) => {
                 tracing::info!(node = self.shared.name, ?keys, "other DNSSEC keys sign");
                 self.shared.snapshot.store(Arc::new(snapshot));

@@ -131,7 +131,8 @@ impl DoorMetrics {
         metrics
     }
 
-    pub(crate) fn ended(&self, reason: Ended) {
+    /// Counts a connection that a limit or a mistake ended.
+    pub fn ended(&self, reason: Ended) {
         self.ended.get_or_create(&EndedLabels { reason }).inc();
     }
 
@@ -139,7 +140,8 @@ impl DoorMetrics {
         self.protocols.get_or_create(&ProtocolLabels { protocol, tls: if tls { "yes" } else { "no" } }).inc();
     }
 
-    pub(crate) fn shook_hands(&self, kind: HandshakeKind) {
+    /// Counts a handshake that went well.
+    pub fn shook_hands(&self, kind: HandshakeKind) {
         self.handshakes.get_or_create(&HandshakeLabels { kind }).inc();
     }
 

@@ -35,6 +35,7 @@ pub mod probe;
 mod process;
 pub mod program;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod report;
 pub mod runtimes;
 pub mod secret;

@@ -245,15 +245,22 @@ impl Certificates {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a TLS listener needs: TLS 1.2 and 1.3, `h2` and `http/1.1`, resumption by tickets, no client certificates.
+    /// What an HTTPS listener needs: TLS 1.2 and 1.3, `h2` and `http/1.1`, resumption by tickets, no client certificates.
     ///
     /// Fails only where the system has no randomness for the tickets' keys.
     pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config_of(&ALPN)
+    }
+
+    /// The same for other protocols, the preferred first. No early data: a replay of it could not be told from a query.
+    ///
+    /// Fails as [`Self::server_config`] does.
+    pub fn server_config_of(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Resolver(Arc::clone(self))));
-        config.alpn_protocols = ALPN.map(Vec::from).into();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         // RFC 8446 §2.2. The keys are the process's own and change by themselves every 6 hours.
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(Arc::new(config))

@@ -121,6 +121,7 @@ impl Fleet {
                 listen: vec![server.listen],
                 admin: Some(server.admin),
                 query_log: AccessLogTarget::Off,
+                encrypted: perigee_geodns::EncryptedListen::default(),
                 probe_at: layout.probe_at(),
             };
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))

@@ -181,6 +181,7 @@ pub(crate) fn options(folder: &tempfile::TempDir) -> Options {
         listen: vec!["127.0.0.53:0".parse().unwrap()],
         admin: Some("127.0.0.1:0".parse().unwrap()),
         query_log: AccessLogTarget::Off,
+        encrypted: perigee_geodns::EncryptedListen::default(),
         probe_at: std::collections::BTreeMap::new(),
     }
 }

@@ -1,0 +1,253 @@
+//! DNS over QUIC (RFC 9250): a stream for each query, whose answer follows on it.
+//!
+//! A connection is one task, so that it answers one message at a time and no query is a task of its own.
+
+use std::{
+    net::UdpSocket,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use perigee_dns::Transport;
+use perigee_node::{
+    door_metrics::Ended,
+    http::HANDSHAKE_TIMEOUT,
+    quic::{self, QuicLimits},
+};
+use quinn::{Connection, Incoming, ReadError, ReadToEndError, RecvStream, SendStream, ServerConfig, VarInt};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
+
+use crate::{
+    answerer::Answerer,
+    stream::{IDLE_TIMEOUT, LINGER, asked, frame},
+    tcp::Door,
+};
+
+/// RFC 9250 §8.4
+const NO_ERROR: VarInt = quic::code(0);
+const PROTOCOL_ERROR: VarInt = quic::code(2);
+const EXCESSIVE_LOAD: VarInt = quic::code(4);
+
+/// A length and what it can count.
+const FRAME_BYTES_MAX: usize = 2 + 65_535;
+/// A connection of QUIC is dear to make, so that it is kept longer than one of TCP.
+const QUIC_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Handshakes at once with clients that have not shown that they are at their address; others are asked to first
+/// (RFC 9000 §8.1.2).
+const UNVALIDATED_MAX: usize = 32;
+/// How long a drain waits for clients to acknowledge their answers, and then for them to learn of the end.
+const ACKNOWLEDGED_BOUND: Duration = Duration::from_secs(1);
+const CLOSED_BOUND: Duration = Duration::from_millis(200);
+
+/// What one connection may have.
+pub(crate) const LIMITS: QuicLimits = QuicLimits {
+    streams_max: 100,
+    // RFC 9250 §4.2: there is no use for them.
+    client_streams_max: 0,
+    stream_bytes_max: FRAME_BYTES_MAX as u32 + 1,
+    received_bytes_max: 256 * 1024,
+    sent_bytes_max: 256 * 1024,
+    idle_timeout: QUIC_IDLE_TIMEOUT,
+};
+
+/// Accepts and answers until `drain` turns true and what had arrived is answered.
+pub(crate) async fn serve(socket: UdpSocket, config: ServerConfig, door: Door) {
+    let endpoint = match quic::endpoint(socket, config) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return tracing::error!(%error, "a socket of QUIC cannot be watched"),
+    };
+    let unvalidated = Arc::new(Semaphore::new(UNVALIDATED_MAX));
+    let mut connections = JoinSet::new();
+    let mut drain = door.drain.clone();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => admit(&mut connections, incoming, &unvalidated, &door),
+                None => return,
+            },
+            () = asked(&mut drain) => break,
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    endpoint.set_server_config(None);
+    while connections.join_next().await.is_some() {}
+    drop(time::timeout(CLOSED_BOUND, endpoint.wait_idle()).await);
+}
+
+fn admit(connections: &mut JoinSet<()>, incoming: Incoming, unvalidated: &Arc<Semaphore>, door: &Door) {
+    let turn = if incoming.remote_address_validated() {
+        None
+    } else {
+        match Arc::clone(unvalidated).try_acquire_owned() {
+            Ok(turn) => Some(turn),
+            Err(_) => {
+                // It cannot fail: only a validated client's can.
+                drop(incoming.retry());
+                return;
+            }
+        }
+    };
+    let Some(place) = door.room.take(incoming.remote_address().ip().to_canonical()) else {
+        incoming.refuse();
+        return door.at_limit();
+    };
+    let door = door.clone();
+    connections.spawn(async move {
+        door.node_metrics.connections.opened();
+        let shaken = async { incoming.accept()?.await };
+        let ended = match time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
+            Ok(Ok(connection)) => {
+                drop(turn);
+                Session::new(connection, door.answerer(Transport::Quic)).serve(door.drain.clone()).await
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a handshake of QUIC failed");
+                Some(Ended::Handshake)
+            }
+            Err(_) => Some(Ended::HandshakeTimeout),
+        };
+        if let Some(ended) = ended {
+            door.metrics.ended(ended);
+        }
+        door.node_metrics.connections.closed();
+        drop(place);
+    });
+}
+
+/// What a stream came to.
+enum Step {
+    /// A whole query.
+    Asked(SendStream, Vec<u8>),
+    /// What no client may send (RFC 9250 §4.3.3).
+    Broken,
+    /// The answer is acknowledged, or nobody wants it any more.
+    Done,
+}
+
+type Steps = FuturesUnordered<Pin<Box<dyn Future<Output = Step> + Send>>>;
+
+struct Session {
+    connection: Connection,
+    answerer: Answerer,
+    steps: Steps,
+}
+
+impl Session {
+    fn new(connection: Connection, answerer: Answerer) -> Self {
+        Self { connection, answerer, steps: FuturesUnordered::new() }
+    }
+
+    async fn serve(mut self, mut drain: watch::Receiver<bool>) -> Option<Ended> {
+        let mut deadline = Instant::now() + QUIC_IDLE_TIMEOUT;
+        let mut timer = pin!(time::sleep_until(deadline));
+        let mut asked = pin!(asked(&mut drain));
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                () = &mut asked, if !is_draining => {
+                    is_draining = true;
+                    deadline = Instant::now() + LINGER;
+                    timer.as_mut().reset(deadline);
+                }
+                stream = self.connection.accept_bi() => match stream {
+                    Ok((send, receive)) => {
+                        self.steps.push(Box::pin(read(send, receive)));
+                        if !is_draining {
+                            deadline = Instant::now() + QUIC_IDLE_TIMEOUT;
+                        }
+                    }
+                    // The client is gone.
+                    Err(_) => return None,
+                },
+                Some(step) = self.steps.next() => if !self.step(step) {
+                    self.connection.close(PROTOCOL_ERROR, b"");
+                    return None;
+                },
+                () = &mut timer => {
+                    // The deadline moves with each query, the timer only when it rings. Signs of life that ask for nothing are none.
+                    if Instant::now() < deadline {
+                        timer.as_mut().reset(deadline);
+                        continue;
+                    }
+                    break;
+                }
+            }
+        }
+        drop(time::timeout(ACKNOWLEDGED_BOUND, self.finish()).await);
+        self.connection.close(NO_ERROR, b"");
+        (!is_draining).then_some(Ended::IdleTimeout)
+    }
+
+    /// Ends the streams that there are.
+    async fn finish(&mut self) {
+        while let Some(step) = self.steps.next().await {
+            if !self.step(step) {
+                return;
+            }
+        }
+    }
+
+    /// False: the client breaks the rules.
+    fn step(&mut self, step: Step) -> bool {
+        match step {
+            Step::Done => true,
+            Step::Broken => false,
+            Step::Asked(send, message) => {
+                let mut reply = Vec::new();
+                let is_reply = self.answerer.answer(self.connection.remote_address(), &message, &mut reply);
+                match u16::try_from(reply.len()).ok().filter(|_| is_reply) {
+                    Some(length) => {
+                        let framed = [&length.to_be_bytes()[..], &reply].concat();
+                        self.steps.push(Box::pin(write(send, framed)));
+                        true
+                    }
+                    None => false,
+                }
+            }
+        }
+    }
+}
+
+/// A query: a length, as much as it says, and the stream's end (RFC 9250 §4.2).
+async fn read(mut send: SendStream, mut receive: RecvStream) -> Step {
+    let whole = match time::timeout(IDLE_TIMEOUT, receive.read_to_end(FRAME_BYTES_MAX)).await {
+        Ok(Ok(whole)) => whole,
+        Ok(Err(ReadToEndError::TooLong)) => return Step::Broken,
+        // RFC 9250 §4.3.1: the client has thought better of it.
+        Ok(Err(ReadToEndError::Read(ReadError::Reset(_)))) => return Step::Done,
+        Ok(Err(ReadToEndError::Read(_))) => return Step::Done,
+        Err(_) => {
+            give_up(&mut send);
+            drop(receive.stop(EXCESSIVE_LOAD));
+            return Step::Done;
+        }
+    };
+    match frame(&whole) {
+        Some((message, [])) => Step::Asked(send, message.to_vec()),
+        _ => Step::Broken,
+    }
+}
+
+async fn write(mut send: SendStream, framed: Vec<u8>) -> Step {
+    let sent = async {
+        send.write_all(&framed).await.ok()?;
+        send.finish().ok()?;
+        send.stopped().await.ok()
+    };
+    if time::timeout(IDLE_TIMEOUT, sent).await.is_err() {
+        give_up(&mut send);
+    }
+    Step::Done
+}
+
+/// The client is too slow.
+fn give_up(send: &mut SendStream) {
+    // An error: it is closed already.
+    drop(send.reset(EXCESSIVE_LOAD));
+}

@@ -1,0 +1,85 @@
+//! How many connections a nameserver has, and one client of them.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Connections of one nameserver at once.
+pub(crate) const CONNECTIONS_MAX: usize = 4_096;
+/// Of which one address may have so many: resolvers use few, and many clients may share one behind a translator.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
+
+/// How many connections there are, over all cores and addresses of one nameserver: TCP, TLS and QUIC together.
+#[derive(Debug, Default)]
+pub(crate) struct Room(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Room {
+    /// A place for a connection of that client; given back when dropped.
+    pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_client = taken.by_address.get(&client).copied().unwrap_or(0);
+        if taken.total >= CONNECTIONS_MAX || of_client >= CONNECTIONS_PER_ADDRESS_MAX {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_address.insert(client, of_client + 1);
+        Some(Place { room: Arc::clone(self), client })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Place {
+    room: Arc<Room>,
+    client: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.total = taken.total.saturating_sub(1);
+        if let Some(of_client) = taken.by_address.get_mut(&self.client) {
+            *of_client = of_client.saturating_sub(1);
+            if *of_client == 0 {
+                taken.by_address.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: usize) -> IpAddr {
+        IpAddr::from(u32::try_from(number).unwrap().to_be_bytes())
+    }
+
+    #[test]
+    fn one_client_has_its_share_and_gives_it_back() {
+        let room = Arc::new(Room::default());
+        let mut places: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| room.take(address(1)).unwrap()).collect();
+        assert!(room.take(address(1)).is_none());
+        assert!(room.take(address(2)).is_some());
+        places.pop();
+        assert!(room.take(address(1)).is_some());
+        drop(places);
+        assert!(room.0.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn all_clients_have_theirs() {
+        let room = Arc::new(Room::default());
+        let places: Vec<_> = (0..CONNECTIONS_MAX).map(|client| room.take(address(client)).unwrap()).collect();
+        assert!(room.take(address(CONNECTIONS_MAX)).is_none());
+        drop(places);
+        assert!(room.take(address(CONNECTIONS_MAX)).is_some());
+    }
+}
