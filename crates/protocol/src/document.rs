@@ -6,6 +6,7 @@
 mod cache;
 mod fleet;
 mod geo;
+pub mod keys;
 pub mod limits;
 mod mistake;
 pub(crate) mod names;
@@ -15,6 +16,7 @@ mod read;
 mod rule;
 mod site;
 mod syntax;
+mod transfer;
 mod units;
 mod unsupported;
 mod value;
@@ -30,7 +32,7 @@ pub use value::TEXT_BYTES_MAX;
 
 use std::collections::BTreeSet;
 
-use crate::model::{Admin, Control, ControlEngine, Document};
+use crate::model::{Admin, Control, ControlEngine, Document, ZoneSettings};
 use limits::{DOCUMENT_BYTES_MAX, POPS_MAX, SHIELDS_MAX, SITES_MAX};
 use read::{Found, Report, Table};
 use syntax::{Lines, SyntaxError};
@@ -57,6 +59,15 @@ pub fn load(file_name: &str, text: &str) -> Result<Document, Mistakes> {
         }
         (_, false) => Err(Mistakes::new(mistakes)),
     }
+}
+
+/// Whether a text is TOML at all, whatever it says: its syntax errors alone.
+pub fn check_syntax(file_name: &str, text: &str) -> Result<(), Mistakes> {
+    if text.len() > DOCUMENT_BYTES_MAX {
+        return load(file_name, text).map(|_| ());
+    }
+    let mistakes = gather(file_name, text, syntax::parse(text).1, Vec::new());
+    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes::new(mistakes)) }
 }
 
 /// Syntax errors first, and what is no shadow of them.
@@ -129,8 +140,11 @@ fn document(mut root: Table<'_>) -> Option<Document> {
     if let (Some(cdn), Some(taken)) = (&cdn_value, &taken) {
         check_cdn_names(cdn, taken);
     }
-    let records = root.or("zone", Vec::new(), "no records", |value| zone::records(value, taken.as_ref()));
+    let is_signed = cdn_value.as_ref().is_some_and(|cdn| cdn.peek("dnssec").is_some());
+    let zone_default = (Vec::new(), ZoneSettings::default());
+    let zone = root.or("zone", zone_default, "no records", |value| zone::zone(value, taken.as_ref(), is_signed));
     version?;
+    let (records, zone) = zone?;
     Some(Document {
         cdn: cdn?,
         geo: geo?,
@@ -139,7 +153,8 @@ fn document(mut root: Table<'_>) -> Option<Document> {
         pops: pops.into_iter().collect::<Option<_>>()?,
         shields: shields.into_iter().collect::<Option<_>>()?,
         sites: sites.into_iter().collect::<Option<_>>()?,
-        records: records?,
+        records,
+        zone,
     })
 }
 

@@ -19,6 +19,11 @@ pub const KEY_SCHEME: HeaderName = HeaderName::from_static("perigee-key-scheme")
 /// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
 pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
 
+/// Response of the health path: how much of what the node can bear it bears, 1.0 for all, as a decimal fraction.
+pub const LOAD: HeaderName = HeaderName::from_static("perigee-load");
+/// Response of the health path: `1` while the node is about to end.
+pub const DRAINING: HeaderName = HeaderName::from_static("perigee-draining");
+
 /// Request: an operator's token, for which Cache-Status says the key. Of clients, and believed as far as the token is known.
 pub const DEBUG: HeaderName = HeaderName::from_static("perigee-debug");
 

@@ -12,3 +12,4 @@ pub mod id;
 pub mod model;
 pub mod proof;
 pub mod rdata;
+pub mod zone_file;

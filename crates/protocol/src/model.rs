@@ -14,6 +14,7 @@ use crate::id::{NodeId, PopId, ShieldId, SiteId};
 
 mod rule;
 mod site;
+mod zone;
 
 pub use rule::{
     HeaderRules, HostPattern, KeyParts, PathPattern, Redirect, RedirectPiece, Rule, RuleCache, RuleMatch,
@@ -23,6 +24,8 @@ pub use site::{
     AllDown, CachePolicy, ClientCacheControl, DiskAdmission, HeadPolicy, Origin, QueryPolicy, SetCookie, Site, SiteTls,
     TargetedCacheControl, UpstreamPolicy, UpstreamTls,
 };
+
+pub use zone::{Transfer, TsigAlgorithm, ZoneFile, ZoneSettings, ZoneTransferKey};
 
 /// The fleet, as one file says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +46,8 @@ pub struct Document {
     pub sites: Vec<Site>,
     /// `[[zone.record]]`, beside the steered names.
     pub records: Vec<StaticRecord>,
+    /// `[zone]` without its records.
+    pub zone: ZoneSettings,
 }
 
 impl Document {
@@ -304,6 +309,28 @@ pub struct Pop {
     pub weight: u32,
     /// When it is down: these in order, then the nearest.
     pub fallback: Vec<PopId>,
+    /// From what load on it sends clients elsewhere; None: never.
+    pub load: Option<PopLoad>,
+}
+
+/// `pop.load`: marks of the load that a PoP's nodes report, of which 1.0 is all that they can bear. Defaults: 0.8, 0.95, 0.1,
+/// 0.1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PopLoad {
+    /// Above it the PoP loses clients, a step at a time; 0.05..=1.0.
+    pub target: f64,
+    /// Above it steps are doubled; `target..=1.0`.
+    pub max: f64,
+    /// It regains clients when its load is so far below the target; at least 0.01, below the target.
+    pub hysteresis: f64,
+    /// The part of its clients that it loses at a time; 0.01..=0.5. It regains half of it at a time.
+    pub step: f64,
+}
+
+impl Default for PopLoad {
+    fn default() -> Self {
+        Self { target: 0.8, max: 0.95, hysteresis: 0.1, step: 0.1 }
+    }
 }
 
 impl Pop {
@@ -432,7 +459,7 @@ impl Scheme {
 pub struct StaticRecord {
     /// Full name, lower-case, no trailing dot, inside the zone.
     pub name: String,
-    /// Upper-case mnemonic: one of A, AAAA, CAA, CNAME, MX, NS, PTR, SRV, TXT.
+    /// Upper-case mnemonic: one of [`crate::rdata::KINDS`], or `TYPE123`.
     pub kind: String,
     /// Time to live.
     pub ttl: Duration,

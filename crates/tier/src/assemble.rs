@@ -155,6 +155,7 @@ pub(crate) fn quick(id: SiteId, origins: Vec<Url>, cache: CachePolicy, context: 
         origins,
         host_header: None,
         pops: None,
+        all_down: Default::default(),
         tls: None,
         cache,
         upstream: UpstreamPolicy::default(),

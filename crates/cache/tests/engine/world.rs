@@ -102,6 +102,7 @@ impl World {
             origins: Vec::new(),
             host_header,
             pops: None,
+            all_down: Default::default(),
             tls: None,
             cache,
             upstream,

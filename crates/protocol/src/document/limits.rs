@@ -52,6 +52,14 @@ pub const SURROGATE_KEY_HEADERS_MAX: usize = 16;
 pub const RECORDS_MAX: usize = 10_000;
 /// Values of one `[[zone.record]]`.
 pub const RECORD_VALUES_MAX: usize = 100;
+/// `[[zone.file]]`
+pub const ZONE_FILES_MAX: usize = 64;
+/// `[[zone.key]]`
+pub const ZONE_KEYS_MAX: usize = 64;
+/// `zone.transfer.allow`
+pub const TRANSFER_PREFIXES_MAX: usize = 1_000;
+/// `zone.transfer.notify`
+pub const NOTIFY_MAX: usize = 64;
 /// `[[geo.override]]`
 pub const OVERRIDES_MAX: usize = 10_000;
 /// Prefixes of one override.

@@ -57,6 +57,13 @@ impl Mistakes {
         Self { list, more }
     }
 
+    /// Mistakes of several files in the order given, of which `told_max` are held and the others counted.
+    pub(crate) fn of_files(mut list: Vec<Mistake>, told_max: usize) -> Self {
+        let more = list.len().saturating_sub(told_max);
+        list.truncate(told_max);
+        Self { list, more }
+    }
+
     /// The mistakes, by line.
     pub fn iter(&self) -> std::slice::Iter<'_, Mistake> {
         self.list.iter()

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     id::{InvalidId, NodeId, PopId, ShieldId},
-    model::{Health, Pop, PopNode, Shield, ShieldProtocol, UpstreamTls},
+    model::{Health, Pop, PopLoad, PopNode, Shield, ShieldProtocol, UpstreamTls},
 };
 
 /// An identifier; see [`crate::id`].
@@ -52,6 +52,7 @@ pub(crate) fn pop(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut PopsSeen)
             known.id(element)
         })
     });
+    let load = table.maybe("load", load);
     Some(Pop {
         id: id?,
         city: city?,
@@ -61,7 +62,30 @@ pub(crate) fn pop(value: &Value<'_>, known: &KnownPops<'_>, seen: &mut PopsSeen)
         health: health?,
         weight: u32::try_from(weight?).ok()?,
         fallback: fallback?,
+        load: load?,
     })
+}
+
+fn load(value: &Value<'_>) -> Option<PopLoad> {
+    let default = PopLoad::default();
+    let mut table = value.table()?;
+    let mut part = |key, default: f64, law: &'static str, range: std::ops::RangeInclusive<f64>| {
+        table.or(key, default, &default.to_string(), |value| value.number(law, |part| range.contains(&part)))
+    };
+    let target = part("target", default.target, "0.05 to 1", 0.05..=1.0);
+    let max = part("max", default.max.max(target.unwrap_or(0.0)), "0.05 to 1", 0.05..=1.0);
+    let hysteresis = part("hysteresis", default.hysteresis, "0.01 to 0.5", 0.01..=0.5);
+    let step = part("step", default.step, "0.01 to 0.5", 0.01..=0.5);
+    let load = PopLoad { target: target?, max: max?, hysteresis: hysteresis?, step: step? };
+    if load.max < load.target {
+        table.refuse("must have a max that is not below its target", "raise max or lower target");
+        return None;
+    }
+    if load.hysteresis >= load.target {
+        table.refuse("must have a hysteresis below its target: nothing is below no load", "lower hysteresis");
+        return None;
+    }
+    Some(load)
 }
 
 /// `addresses` of the PoP itself, or `[[pop.node]]`s with theirs.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{PopId, SiteId},
-    model::{CachePolicy, Origin, Site, SiteTls, UpstreamPolicy, UpstreamTls},
+    model::{AllDown, CachePolicy, Origin, Site, SiteTls, UpstreamPolicy, UpstreamTls},
 };
 
 /// What a site must agree with.
@@ -50,6 +50,9 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
     let host_header =
         table.maybe("host_header", |value| value.parse("must be a host, or a host and a port", names::authority));
     let pops = table.or("pops", None, "[\"*\"]", |value| served_at(value, around.pops));
+    let all_down = table.or("all_down", AllDown::default(), "\"nearest\"", |element| {
+        all_down(element, value, around.taken)
+    });
     let tls = table.maybe("tls", |value| {
         let mut table = value.table()?;
         let (certificate, key) =
@@ -68,6 +71,7 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
         origins: origins?,
         host_header: host_header?,
         pops: pops?,
+        all_down: all_down?,
         tls: tls?,
         cache: cache?,
         upstream: upstream?,
@@ -116,6 +120,37 @@ fn served_at(value: &Value<'_>, known: &KnownPops<'_>) -> Option<Option<Vec<PopI
         return Some(None);
     }
     value.set(1..=POPS_MAX, |value| known.id(value)).map(Some)
+}
+
+/// A word, or `{ cname = NAME }`.
+fn all_down(value: &Value<'_>, site: &Value<'_>, taken: Option<&Taken<'_>>) -> Option<AllDown> {
+    const WORDS: [(&str, AllDown); 3] =
+        [("nearest", AllDown::Nearest), ("last_known", AllDown::LastKnown), ("nodata", AllDown::NoData)];
+    const LAW: &str = "must be \"nearest\", \"last_known\", \"nodata\" or { cname = \"NAME\" }";
+    if !value.is_table() {
+        return value
+            .parse(LAW, |text| WORDS.into_iter().find(|(word, _)| *word == text).map(|(_, all_down)| all_down));
+    }
+    let mut table = value.table()?;
+    let target = table.must("cname", "\"status.example.net\"", |value| {
+        let target = value.parse(HOST_LAW, names::domain_name)?;
+        let own_hosts = site.peek("hosts").into_iter().flat_map(|hosts| hosts.peek_all());
+        let is_own_host = own_hosts.filter_map(|host| host.text().and_then(names::host_name)).any(|host| host == target);
+        if is_own_host || taken.is_some_and(|taken| taken.steered(&target).is_some_and(|id| Some(id) == site.raw_id())) {
+            value.wrong("must be another name: this one is the site's own, and leads back here", "name another host");
+            return None;
+        }
+        Some(target)
+    })?;
+    if taken.is_some_and(|taken| taken.apex_site.is_some() && taken.apex_site == site.raw_id()) {
+        // RFC 1034 §3.6.2
+        value.wrong(
+            "cannot be a CNAME: this site answers at the zone's apex, where SOA and NS are",
+            "use \"nodata\", or give apex_site in [cdn] to another site",
+        );
+        return None;
+    }
+    Some(AllDown::Cname(target))
 }
 
 fn origins(value: &Value<'_>) -> Option<Vec<Origin>> {

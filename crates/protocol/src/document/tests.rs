@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 
 mod cdn;
+mod health;
 mod limits;
 mod policy;
 mod robust;
@@ -227,7 +228,7 @@ fn the_reference_names_every_key() {
     let text = format!(
         "{unknown}[cdn]\n{unknown}nameservers = [{inline}]\n[cdn.dnssec]\n{unknown}[geo]\n{unknown}default_location = {inline}\n\
          [[geo.override]]\n{unknown}[geo.steering]\n{unknown}[control]\n{unknown}[admin]\n{unknown}tokens = [{inline}]\n\
-         [[pop]]\n{unknown}health = {inline}\n[[pop.node]]\n{unknown}[[shield]]\n{unknown}[[site]]\n{unknown}origins = [{inline}]\n\
+         [[pop]]\n{unknown}health = {inline}\nload = {inline}\n[[pop.node]]\n{unknown}[[shield]]\n{unknown}[[site]]\n{unknown}origins = [{inline}]\n\
          tls = {inline}\n[site.cache]\n{unknown}query = {inline}\n[site.upstream]\n{unknown}[[site.rule]]\n{unknown}match = {inline}\n\
          cache = {{ zzzzzzzzzzzz = 1, key = {inline} }}\nheaders = {inline}\nredirect = {inline}\n[[zone.record]]\n{unknown}"
     );

@@ -1,4 +1,4 @@
-//! `[[zone.record]]`, and that no name of the zone says two things.
+//! `[zone]`: `[[zone.record]]` here, the rest in `transfer`; and that no name of the zone says two things.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,12 @@ use super::{
     fleet::ttl,
     limits::{RECORD_VALUES_MAX, RECORDS_MAX},
     names,
+    read::Table,
+    transfer,
     value::{Seen, Value},
 };
 use crate::{
-    model::StaticRecord,
+    model::{StaticRecord, ZoneSettings},
     rdata::{KINDS, RecordData, is_kind},
 };
 
@@ -21,6 +23,8 @@ pub(crate) struct Taken<'a> {
     /// The steered names' labels, that is, the sites' ids.
     pub(crate) sites: BTreeSet<&'a str>,
     nameservers: BTreeSet<String>,
+    /// Those of `sites` that are a CNAME while all of their PoPs are down.
+    aliased: BTreeSet<&'a str>,
 }
 
 impl<'a> Taken<'a> {
@@ -34,6 +38,11 @@ impl<'a> Taken<'a> {
             nameservers: nameservers
                 .iter()
                 .filter_map(|value| names::domain_name(value.peek("host")?.text()?))
+                .collect(),
+            aliased: sites
+                .iter()
+                .filter(|site| site.peek("all_down").is_some_and(|all_down| all_down.is_table()))
+                .filter_map(Value::raw_id)
                 .collect(),
         })
     }
@@ -53,9 +62,18 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// `[zone]`, which holds nothing but records.
-pub(crate) fn records(zone: &Value<'_>, taken: Option<&Taken<'_>>) -> Option<Vec<StaticRecord>> {
+/// `[zone]`. `is_signed`: whether the document has keys for DNSSEC.
+pub(crate) fn zone(
+    zone: &Value<'_>,
+    taken: Option<&Taken<'_>>,
+    is_signed: bool,
+) -> Option<(Vec<StaticRecord>, ZoneSettings)> {
     let mut table = zone.table()?;
+    let settings = transfer::settings(&mut table, taken, is_signed);
+    Some((records(&mut table, taken)?, settings?))
+}
+
+fn records(table: &mut Table<'_>, taken: Option<&Taken<'_>>) -> Option<Vec<StaticRecord>> {
     let mut seen = Seen::default();
     let elements = table.tables("record", 0..=RECORDS_MAX);
     let read: Vec<_> = elements.iter().map(|value| record(value, taken, &mut seen)).collect();
@@ -167,6 +185,13 @@ fn collision(name: &str, kind: &str, beside_others: bool, taken: &Taken<'_>) -> 
         return Some((
             format!("{name} is the steered name of site {site}: its addresses are chosen for each client"),
             "remove it, or rename one of them",
+        ));
+    }
+    if let Some(site) = taken.steered(name).filter(|site| taken.aliased.contains(site)) {
+        // RFC 1034 §3.6.2
+        return Some((
+            format!("{name} is a CNAME while all PoPs of site {site} are down (all_down), and a CNAME stands alone"),
+            "remove it, or give the site another all_down",
         ));
     }
     if steers && taken.is_nameserver(name) {

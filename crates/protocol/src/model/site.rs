@@ -18,6 +18,8 @@ pub struct Site {
     pub host_header: Option<String>,
     /// Where it is served; None: everywhere (`["*"]`).
     pub pops: Option<Vec<PopId>>,
+    /// What its steered names answer while all PoPs that a client may use are down.
+    pub all_down: AllDown,
     /// Certificate and key files.
     pub tls: Option<SiteTls>,
     /// `[site.cache]`
@@ -26,6 +28,20 @@ pub struct Site {
     pub upstream: UpstreamPolicy,
     /// `[[site.rule]]`, first match wins.
     pub rules: Vec<Rule>,
+}
+
+/// `site.all_down`: what a steered name answers while none of the PoPs that a client may use is up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AllDown {
+    /// `"nearest"`: as if all were up, since a probe may err where a client does not.
+    #[default]
+    Nearest,
+    /// `"last_known"`: those that were up until shortly before the last of them went.
+    LastKnown,
+    /// `"nodata"`: no address.
+    NoData,
+    /// `{ cname = NAME }`: another name, lower-case, without the trailing dot.
+    Cname(String),
 }
 
 /// `site.tls`

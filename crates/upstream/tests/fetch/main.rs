@@ -100,6 +100,7 @@ impl Setup {
             origins: self.origins,
             host_header: None,
             pops: None,
+            all_down: Default::default(),
             tls: None,
             cache: CachePolicy::default(),
             upstream: self.policy,
