@@ -25,6 +25,11 @@ impl Point {
         Location { latitude: z.clamp(-1.0, 1.0).asin().to_degrees(), longitude: y.atan2(x).to_degrees() }
     }
 
+    /// Spread so that places near each other differ, for tables by place.
+    pub(crate) fn bits(self) -> u64 {
+        self.0.iter().fold(0, |bits, part| bits.rotate_left(23) ^ part.to_bits().wrapping_mul(0xFF51_AFD7_ED55_8CCD))
+    }
+
     /// Great-circle kilometres.
     ///
     /// By half the chord, as the haversine formula does: exact to micrometres for neighbours, where the arc cosine of a

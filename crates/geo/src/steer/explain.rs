@@ -5,8 +5,13 @@ use std::net::IpAddr;
 
 use perigee_protocol::{id::PopId, model::Location};
 
-use super::{ClientPrefix, Decision, Family, SiteIndex, SteerReason, Steered, Steering, pick::Question, place};
-use crate::{database::GeoDatabase, health::HealthView};
+use super::{
+    AllDown, ClientPrefix, Decision, Family, SiteIndex, SteerReason, Steered, Steering, pick::Question, place,
+};
+use crate::{
+    database::GeoDatabase,
+    health::{Bar, HealthView, Operator, PopHealth},
+};
 
 /// A decision with all that led to it.
 #[derive(Clone, Debug)]
@@ -41,6 +46,8 @@ pub struct ExplainedPop<'a> {
     pub addresses: Vec<(IpAddr, bool)>,
     /// Who answers for it when it is down.
     pub fallback: Vec<&'a PopId>,
+    /// What an operator says of it, and what part of its clients its load lets it keep.
+    pub health: PopHealth,
     /// An override puts it first.
     pub is_forced: bool,
     /// Its weight, or a share by weight, put it before or after another of its place.
@@ -60,6 +67,12 @@ pub enum Dropped {
     Fence,
     /// None of its addresses is up.
     Down,
+    /// An operator drains it, and others are up.
+    Operator,
+    /// It says itself that it is about to end, and others are up.
+    Draining,
+    /// It is above its load mark, and sends this client on.
+    Load,
     /// Of weight 0, and others are up.
     Reserve,
     /// The answer was full before its turn.
@@ -74,6 +87,9 @@ impl Dropped {
             Self::Family => "family",
             Self::Fence => "fence",
             Self::Down => "down",
+            Self::Operator => "operator",
+            Self::Draining => "draining",
+            Self::Load => "load",
             Self::Reserve => "reserve",
             Self::Answers => "answers",
         }
@@ -125,7 +141,7 @@ impl Steering {
             location: decision.located.map(|located| located.point.location()),
             pops: self
                 .order(&decision, client, family)
-                .filter_map(|pop| self.tell(pop, &decision, site, health, family))
+                .filter_map(|pop| self.tell(pop, &decision, site, health, family, client))
                 .collect(),
             scope: scope.collect(),
         }
@@ -136,11 +152,38 @@ impl Steering {
         let mut order: Vec<usize> = decision.picked.ranking.iter().map(|choice| choice.pop).collect();
         if let Some(located) = &decision.located {
             let rest: Vec<usize> = decision.allowed.iter().copied().filter(|pop| !order.contains(pop)).collect();
-            let question = Question { candidates: &rest, located, client, family };
+            let question = Question { candidates: &rest, located, client, family, all_down: AllDown::Nearest };
             order.extend(self.ranking(&rest, &question).iter().map(|choice| choice.pop));
         }
         let others: Vec<usize> = (0..self.pops.len()).filter(|pop| !order.contains(pop)).collect();
         order.into_iter().chain(others)
+    }
+
+    /// Why none of a PoP's addresses is for new clients; None: one is.
+    fn out(&self, pop: usize, family: Family, health: &HealthView) -> Option<Dropped> {
+        if self.passes(pop, family, health, Bar::Wanted) {
+            return None;
+        }
+        let is_alive = self.passes(pop, family, health, Bar::Alive);
+        let operator = self.pops.get(pop).and_then(|pop| health.pop(&pop.id).operator);
+        Some(match operator {
+            _ if !is_alive => Dropped::Down,
+            Some(Operator::Drain) => Dropped::Operator,
+            _ => Dropped::Draining,
+        })
+    }
+
+    fn is_shed(
+        &self,
+        pop: usize,
+        decision: &Decision,
+        client: &ClientPrefix,
+        family: Family,
+        health: &HealthView,
+    ) -> bool {
+        let (Some(located), true) = (&decision.located, decision.picked.is_shed) else { return false };
+        let question = Question { candidates: &[], located, client, family, all_down: AllDown::Nearest };
+        self.sheds(pop, &question, health).unwrap_or(false)
     }
 
     fn tell<'a>(
@@ -150,6 +193,7 @@ impl Steering {
         site: SiteIndex,
         health: &HealthView,
         family: Family,
+        client: &ClientPrefix,
     ) -> Option<ExplainedPop<'a>> {
         let (pop, ranked) = (self.pops.get(index)?, self.ranked.get(index)?);
         let is_of_site = self.sites.get(site.0).is_some_and(|site| site.pops.contains(&index));
@@ -162,8 +206,12 @@ impl Steering {
             Some(Dropped::Family)
         } else if !decision.allowed.contains(&index) {
             Some(Dropped::Fence)
-        } else if !self.is_up(index, family, health) && decision.picked.reason != SteerReason::AllDown {
-            Some(Dropped::Down)
+        } else if let Some(out) =
+            self.out(index, family, health).filter(|_| decision.picked.reason != SteerReason::AllDown)
+        {
+            Some(out)
+        } else if self.is_shed(index, decision, client, family, health) {
+            Some(Dropped::Load)
         } else if choice.is_none() {
             Some(Dropped::Reserve)
         } else {
@@ -178,6 +226,7 @@ impl Steering {
             weight: ranked.weight,
             addresses: pop.addresses(family).iter().map(|address| (*address, health.is_up(*address))).collect(),
             fallback: pop.fallback.iter().filter_map(|pop| self.pops.get(*pop)).map(|pop| &pop.id).collect(),
+            health: health.pop(&pop.id),
             is_forced: decision.located.is_some_and(|located| located.forced == Some(index)),
             by_share: choice.is_some_and(|choice| choice.by_share),
             dropped,

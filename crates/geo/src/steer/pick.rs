@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Addresses, Choice, ClientPrefix, Family, Few, Located, SteerReason, Steering, rank};
-use crate::health::HealthView;
+use super::{Addresses, AllDown, Choice, ClientPrefix, Family, Few, Located, SteerReason, Steering, rank};
+use crate::health::{Bar, HealthView, Kept};
 
 /// What is left of a question when its candidates are known.
 pub(super) struct Question<'a> {
@@ -12,6 +12,8 @@ pub(super) struct Question<'a> {
     pub(super) located: &'a Located,
     pub(super) client: &'a ClientPrefix,
     pub(super) family: Family,
+    /// What is answered when none of them is up.
+    pub(super) all_down: AllDown,
 }
 
 /// What is answered.
@@ -26,12 +28,14 @@ pub(super) struct Picked {
     pub(super) taken: Few<usize>,
     /// The order of preference that was walked down; reserves are not in it while they were not needed.
     pub(super) ranking: Few<Choice>,
+    /// Whether a PoP of the ranking sheds this client.
+    pub(super) is_shed: bool,
 }
 
 impl Picked {
     pub(super) fn nothing(reason: SteerReason) -> Self {
         let (addresses, taken, ranking) = (Addresses::new(), Few::new(), Few::new());
-        Self { addresses, first: None, reason, by_share: false, taken, ranking }
+        Self { addresses, first: None, reason, by_share: false, taken, ranking, is_shed: false }
     }
 }
 
@@ -43,19 +47,68 @@ impl Steering {
         let (regular, reserve): (Few<usize>, Few<usize>) =
             question.candidates.iter().copied().partition(|pop| is_regular(*pop));
         let mut ranking = self.ranking(&regular, question);
-        let picked = self.collect(&ranking, question, health);
+        let picked = self.collect(&ranking, question, health, Bar::Wanted, true);
+        let is_shed = picked.is_shed;
         if !picked.addresses.is_empty() {
             return Picked { ranking, ..picked };
         }
+        if is_shed {
+            // All that are up shed the client: it goes where it would have gone.
+            let picked = self.collect(&ranking, question, health, Bar::Wanted, false);
+            return Picked { ranking, by_share: true, ..picked };
+        }
         let reserve = self.ranking(&reserve, question);
-        let picked = self.collect(&reserve, question, health);
+        let picked = self.collect(&reserve, question, health, Bar::Wanted, false);
         if !picked.addresses.is_empty() {
             ranking.extend(reserve);
             return Picked { reason: SteerReason::Reserve, ranking, ..picked };
         }
-        let ranking = if ranking.is_empty() { reserve } else { ranking };
-        let picked = self.collect(&ranking, question, &HealthView::default());
-        Picked { reason: SteerReason::AllDown, ranking, ..picked }
+        if health.spares() {
+            let all: Few<Choice> = ranking.iter().chain(&reserve).copied().collect();
+            let picked = self.collect(&all, question, health, Bar::Alive, false);
+            if !picked.addresses.is_empty() {
+                return Picked { reason: SteerReason::Drained, ranking: all, ..picked };
+            }
+        }
+        self.none_up(ranking, reserve, question, health)
+    }
+
+    /// None of the candidates is up: what the site's policy says.
+    fn none_up(
+        &self,
+        mut ranking: Few<Choice>,
+        reserve: Few<Choice>,
+        question: &Question<'_>,
+        health: &HealthView,
+    ) -> Picked {
+        let (reason, bar) = match question.all_down {
+            AllDown::Nearest => (SteerReason::AllDown, Bar::Any),
+            AllDown::LastKnown => {
+                let candidates = question.candidates.iter().filter_map(|pop| self.pops.get(*pop));
+                let addresses = candidates.flat_map(|pop| pop.addresses(question.family)).copied();
+                (SteerReason::AllDownLastKnown, health.last_known(addresses))
+            }
+            AllDown::NoData | AllDown::Cname => {
+                return Picked { ranking, ..Picked::nothing(SteerReason::AllDownNoData) };
+            }
+        };
+        if ranking.is_empty() || question.all_down == AllDown::LastKnown {
+            ranking.extend(reserve);
+        }
+        let picked = self.collect(&ranking, question, health, bar, false);
+        Picked { reason, ranking, ..picked }
+    }
+
+    /// Whether a PoP sends this client on to the next, since its load is above its mark. What an operator sends to a PoP
+    /// by an override stays there.
+    pub(super) fn sheds(&self, pop: usize, question: &Question<'_>, health: &HealthView) -> Option<bool> {
+        let kept = self.pops.get(pop).map_or(Kept::ALL, |pop| health.kept(&pop.id));
+        if kept == Kept::ALL || question.located.forced == Some(pop) {
+            return None;
+        }
+        let tag = self.ranked.get(pop).map_or(0, |ranked| ranked.shed_tag());
+        // As evenly as 64 bits are; a PoP that keeps less sheds all that it shed before and more.
+        Some(question.client.share(tag) % 1_000 >= u64::from(kept.thousandths()))
     }
 
     pub(super) fn ranking(&self, pops: &[usize], question: &Question<'_>) -> Few<Choice> {
@@ -68,7 +121,14 @@ impl Steering {
     }
 
     /// Walks down a ranking until the answer is full.
-    fn collect(&self, ranking: &[Choice], question: &Question<'_>, health: &HealthView) -> Picked {
+    fn collect(
+        &self,
+        ranking: &[Choice],
+        question: &Question<'_>,
+        health: &HealthView,
+        bar: Bar,
+        sheds: bool,
+    ) -> Picked {
         let mut picked = Picked::nothing(SteerReason::Nearest);
         for choice in ranking {
             if picked.addresses.len() >= self.answers {
@@ -76,17 +136,25 @@ impl Steering {
             }
             // Also of the dead: their place in the ranking is that of their fallbacks.
             picked.by_share |= choice.by_share;
-            for pop in self.replacements(choice.pop, question, health) {
+            for pop in self.replacements(choice.pop, question, health, bar) {
                 if !picked.taken.contains(pop)
                     && question.candidates.contains(pop)
-                    && self.is_up(*pop, question.family, health)
+                    && self.passes(*pop, question.family, health, bar)
                 {
+                    if let Some(is_shed) = self.sheds(*pop, question, health).filter(|_| sheds) {
+                        picked.by_share = true;
+                        if is_shed {
+                            picked.is_shed = true;
+                            continue;
+                        }
+                    }
                     if picked.first.is_none() {
                         picked.first = Some(*pop);
-                        picked.reason = self.reason(ranking, *pop, question);
+                        picked.reason =
+                            if picked.is_shed { SteerReason::Shed } else { self.reason(ranking, *pop, question) };
                     }
                     let before = picked.addresses.len();
-                    self.take(*pop, question, health, &mut picked);
+                    self.take(*pop, question, health, bar, &mut picked);
                     if picked.addresses.len() > before {
                         picked.taken.push(*pop);
                     }
@@ -97,20 +165,21 @@ impl Steering {
     }
 
     /// The PoP itself, or when it is down its fallbacks.
-    fn replacements<'a>(&'a self, pop: usize, question: &Question<'_>, health: &HealthView) -> &'a [usize] {
+    fn replacements<'a>(&'a self, pop: usize, question: &Question<'_>, health: &HealthView, bar: Bar) -> &'a [usize] {
         let Some(known) = self.pops.get(pop) else { return &[] };
-        if self.is_up(pop, question.family, health) { std::slice::from_ref(&known.index) } else { &known.fallback }
+        let passes = self.passes(pop, question.family, health, bar);
+        if passes { std::slice::from_ref(&known.index) } else { &known.fallback }
     }
 
-    pub(super) fn is_up(&self, pop: usize, family: Family, health: &HealthView) -> bool {
-        self.pops.get(pop).is_some_and(|pop| pop.addresses(family).iter().any(|address| health.is_up(*address)))
+    pub(super) fn passes(&self, pop: usize, family: Family, health: &HealthView, bar: Bar) -> bool {
+        self.pops.get(pop).is_some_and(|pop| pop.addresses(family).iter().any(|address| health.passes(*address, bar)))
     }
 
     /// Adds a PoP's living addresses: those of several nodes in the order of the client's shares, so that each node gets
     /// its part of the clients and a client keeps its node.
-    fn take(&self, pop: usize, question: &Question<'_>, health: &HealthView, picked: &mut Picked) {
+    fn take(&self, pop: usize, question: &Question<'_>, health: &HealthView, bar: Bar, picked: &mut Picked) {
         let Some(pop) = self.pops.get(pop) else { return };
-        let mut living = pop.addresses(question.family).iter().copied().filter(|address| health.is_up(*address));
+        let mut living = pop.addresses(question.family).iter().copied().filter(|address| health.passes(*address, bar));
         let (Some(first), second) = (living.next(), living.next()) else { return };
         let room = self.answers.saturating_sub(picked.addresses.len());
         let Some(second) = second else {

@@ -21,6 +21,13 @@ pub(super) struct Ranked {
     tag: u64,
 }
 
+impl Ranked {
+    /// Tells the clients that the PoP sheds: another share than that which puts it before others of its place.
+    pub(super) fn shed_tag(&self) -> u64 {
+        self.tag ^ 0x5EED_5EED_5EED_5EED
+    }
+}
+
 /// In the document's order.
 pub(super) fn prepare(pops: &[model::Pop], steering: &model::Steering) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = Vec::with_capacity(pops.len());

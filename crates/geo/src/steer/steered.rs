@@ -1,6 +1,11 @@
 //! What steering answers, and why.
 
-use std::{fmt, net::IpAddr, ops::Deref};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    ops::Deref,
+};
 
 use perigee_protocol::id::PopId;
 
@@ -16,6 +21,16 @@ pub enum Family {
     V4,
     /// AAAA
     V6,
+}
+
+impl Family {
+    /// The one that was not asked for.
+    pub fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
 }
 
 /// A decision: addresses for one client, site and family.
@@ -35,7 +50,7 @@ pub struct Steered<'a> {
     pub source: PlaceSource,
     /// The client's, where the database knows it.
     pub country: Option<Country>,
-    /// From the client's place to the PoP.
+    /// From the client's place to the PoP; not told of answers made ahead.
     pub km: Option<f64>,
 }
 
@@ -52,8 +67,18 @@ pub enum SteerReason {
     NextNearest,
     /// Only PoPs of weight 0 are left.
     Reserve,
+    /// The preferred one is above its load mark and sends this client on.
+    Shed,
+    /// Only PoPs are left that an operator drains, or that say themselves that they are about to end.
+    Drained,
     /// None is up: the preferred one anyway.
     AllDown,
+    /// None is up: those that were up until shortly before the last of them went.
+    AllDownLastKnown,
+    /// None is up, and then there is no address.
+    AllDownNoData,
+    /// None is up, in either family, and then the name is a CNAME.
+    AllDownCname,
     /// The client's country may use none of the site's PoPs.
     Fenced,
     /// None of the site's PoPs has an address of that family.
@@ -62,13 +87,18 @@ pub enum SteerReason {
 
 impl SteerReason {
     /// Every reason, for metrics that begin at 0.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Nearest,
         Self::Override,
         Self::Fallback,
         Self::NextNearest,
         Self::Reserve,
+        Self::Shed,
+        Self::Drained,
         Self::AllDown,
+        Self::AllDownLastKnown,
+        Self::AllDownNoData,
+        Self::AllDownCname,
         Self::Fenced,
         Self::NoAddress,
     ];
@@ -81,7 +111,12 @@ impl SteerReason {
             Self::Fallback => "fallback",
             Self::NextNearest => "next-nearest",
             Self::Reserve => "reserve",
+            Self::Shed => "shed",
+            Self::Drained => "drained",
             Self::AllDown => "all-down",
+            Self::AllDownLastKnown => "all-down-last-known",
+            Self::AllDownNoData => "all-down-nodata",
+            Self::AllDownCname => "all-down-cname",
             Self::Fenced => "fenced",
             Self::NoAddress => "no-address",
         }
@@ -99,6 +134,8 @@ impl fmt::Display for SteerReason {
 pub enum PlaceSource {
     /// The database's record.
     Database,
+    /// The database knows the country only: its [centre](Country::centre).
+    Country,
     /// `[[geo.override]]`
     Override,
     /// Nobody: `geo.default_location`.
@@ -110,6 +147,7 @@ impl PlaceSource {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Database => "database",
+            Self::Country => "country",
             Self::Override => "override",
             Self::Default => "default",
         }
@@ -164,6 +202,12 @@ impl PartialEq for Addresses {
 }
 
 impl Eq for Addresses {}
+
+impl Hash for Addresses {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
 
 impl fmt::Debug for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,7 +45,7 @@ pub struct TableFigures {
 }
 
 /// Of all regions and runs of a table; what does not fit is left out.
-const BYTES_MAX: usize = 14 * 1024 * 1024;
+const BYTES_MAX: usize = 140 * 1024 * 1024;
 
 /// The answers of one family from the same PoPs by the same policy.
 #[derive(Debug)]

@@ -8,6 +8,9 @@ use super::*;
 use crate::{build::build, world::DemoBase, world::demo_world};
 
 mod explain;
+mod health;
+mod systems;
+mod table;
 
 /// A document with these PoPs (`id latitude longitude addresses… key=value…`), more of the document and more of its site.
 fn document(pops: &str, more: &str, site: &str) -> Document {

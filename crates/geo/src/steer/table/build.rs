@@ -235,6 +235,7 @@ impl TableBuilder<'_> {
             kinds: made().count(),
             left_out: self.left_out + kinds - made().count(),
         };
+        for v in views.iter().flatten() { eprintln!("{:?} decided {} answers {}", (v.v4.counts(), v.v6.counts()), v.decided.len(), v.answers.len()); }
         AnswerTable { health_generation: self.health.generation(), by_site: self.by_site, views, figures }
     }
 

@@ -114,6 +114,7 @@ impl<K: Key> Runs<K> {
         self.below = below.into();
     }
 
+    pub(super) fn counts(&self) -> (usize, usize) { (self.regions.len(), self.runs.len()) }
     pub(super) fn regions(&self) -> usize {
         self.regions.len()
     }
