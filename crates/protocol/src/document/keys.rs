@@ -23,7 +23,7 @@ pub use forms::Form;
 pub use markdown::markdown;
 pub use schema::{SCHEMA_FILE, SCHEMA_ID, schema};
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use super::limits::{POPS_MAX, SHIELDS_MAX, SITES_MAX};
 
@@ -242,9 +242,20 @@ pub fn sections() -> Vec<(String, &'static Key, &'static Section)> {
     all
 }
 
+/// Each key's name with the paths of its sections. Computed once: a document may have very many keys at wrong places.
+static HOMES: LazyLock<BTreeMap<&'static str, Vec<String>>> = LazyLock::new(|| {
+    let mut homes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (path, _, section) in sections() {
+        for key in section.keys {
+            homes.entry(key.name).or_default().push(path.clone());
+        }
+    }
+    homes
+});
+
 /// The paths of the sections that have a key of that name: `["cdn", "zone.record"]` for `ttl`.
-pub(crate) fn homes(name: &str) -> Vec<String> {
-    sections().into_iter().filter(|(_, _, section)| section.key(name).is_some()).map(|(path, ..)| path).collect()
+pub(crate) fn homes(name: &str) -> &'static [String] {
+    HOMES.get(name).map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use super::{syntax::excerpt, units::render_duration, value::Value, words::nearest};
+use super::{keys::homes, syntax::excerpt, units::render_duration, value::Value, words::nearest};
 
 /// A mistake at an offset of the text.
 #[derive(Debug)]
@@ -227,7 +227,13 @@ impl Drop for Table<'_> {
             }
             let remedy = match nearest(name, self.known.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("the keys here are {}", self.known.join(", ")),
+                None => {
+                    let elsewhere = match homes(name) {
+                        [] => String::new(),
+                        homes => format!("; {name} is a key of {}", homes.join(", ")),
+                    };
+                    format!("the keys here are {}{elsewhere}", self.known.join(", "))
+                }
             };
             self.report.add(Found {
                 at: key.span().start,

@@ -24,7 +24,7 @@ pub fn explain(path: &str) -> Result<String, Unknown> {
         return Ok(text(&path, key));
     }
     if let [name] = parts.as_slice()
-        && let [home] = homes(name).as_slice()
+        && let [home] = homes(name)
     {
         return explain(&format!("{home}.{name}"));
     }
