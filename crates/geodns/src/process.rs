@@ -19,8 +19,9 @@ use crate::{
 ///     perigee-geodns --document cdn.toml
 ///     perigee-geodns --document cdn.toml --listen 127.0.0.53:5300 --listen [::1]:5300
 ///
-/// Answers over UDP and TCP, and over TLS, QUIC and HTTPS where the document has [cdn.dns_tls]. Without --listen: port 53 of every address that an interface has at the start, each bound
-/// by itself, so that every reply comes from the address asked. --access-log is the query log.
+/// Answers over UDP and TCP, and over TLS, QUIC and HTTPS where the document has [cdn.dns_tls]. Without --listen:
+/// port 53 of every address that an interface has at the start, each bound by itself, so that every reply comes from
+/// the address asked. --access-log is the query log.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "perigee-geodns", version, verbatim_doc_comment)]
 struct Flags {

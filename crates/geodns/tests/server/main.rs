@@ -4,6 +4,11 @@
 
 mod bench;
 mod changes;
+mod doh;
+mod doq;
+mod dot;
 mod explains;
+mod private;
 mod starts;
+mod systems;
 mod transports;
