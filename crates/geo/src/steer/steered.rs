@@ -24,6 +24,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// Of A and AAAA.
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+
     /// The one that was not asked for.
     pub fn other(self) -> Self {
         match self {

@@ -36,25 +36,27 @@ pub struct TableFigures {
     pub regions: usize,
     /// Stretches that were asked for.
     pub blocks: u64,
-    /// Of memory: at most 14 MiB, the indices (256 KiB for each kind and family) and the answers themselves.
+    /// Of memory: at most 14 MiB, the indices (256 KiB for each kind and family of clients) and the answers themselves.
     pub bytes: usize,
-    /// Kinds of sites and families whose answers are made; sites of the same PoPs and policy are one kind.
+    /// Kinds of sites whose answers are made. Sites of the same PoPs and policy are one kind; A and AAAA are two where not
+    /// every PoP is the same in both.
     pub kinds: usize,
     /// Kinds that had no room: there the decision's own prefixes are told.
     pub left_out: usize,
 }
 
 /// Of all regions and runs of a table; what does not fit is left out.
-const BYTES_MAX: usize = 140 * 1024 * 1024;
+const BYTES_MAX: usize = 14 * 1024 * 1024;
 
-/// The answers of one family from the same PoPs by the same policy.
+/// The answers of sites of the same PoPs and policy, in one family or in both.
 #[derive(Debug)]
 struct View {
     v4: Runs<u32>,
     /// By the first 64 bits: where more of them matter, no answer is made.
     v6: Runs<u64>,
     decided: Vec<Decided>,
-    answers: Vec<Addresses>,
+    /// Of A and of AAAA; of a view of one family, the other's are without meaning.
+    answers: Vec<[Addresses; 2]>,
 }
 
 impl View {
@@ -63,7 +65,7 @@ impl View {
     }
 
     fn bytes(&self) -> usize {
-        self.runs_bytes() + self.decided.len() * size_of::<Decided>() + self.answers.len() * size_of::<Addresses>()
+        self.runs_bytes() + self.decided.len() * size_of::<Decided>() + self.answers.len() * size_of::<[Addresses; 2]>()
     }
 }
 
@@ -106,14 +108,14 @@ impl AnswerTable {
         if !self.is_of(health) {
             return None;
         }
-        let kind = (*self.by_site.get(site.0)?.get(usize::from(family == Family::V6))?)?;
+        let kind = (*self.by_site.get(site.0)?.get(family.index())?)?;
         let view = self.views.get(kind)?.as_ref()?;
         let run = match client.address() {
             IpAddr::V4(v4) => view.v4.find(v4.to_bits()),
             IpAddr::V6(v6) => view.v6.find((v6.to_bits() >> 64) as u64),
         }?;
         let decided = view.decided.get(usize::from(run.class))?;
-        Some(Found { decided, addresses: view.answers.get(decided.answer)?, bits: run.bits })
+        Some(Found { decided, addresses: view.answers.get(decided.answer)?.get(family.index())?, bits: run.bits })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     database::GeoDatabase,
-    health::HealthView,
-    steer::{Addresses, ClientPrefix, Family, Located, SiteIndex, SteerReason, Steering, place},
+    health::{HealthView, Out},
+    steer::{Addresses, AllDown, ClientPrefix, Family, Located, SiteIndex, SteerReason, Steering, place},
 };
 
 /// Whether there is more to do.
@@ -72,6 +72,8 @@ enum Walk {
 struct Kind {
     site: SiteIndex,
     family: Family,
+    /// Whether the other family's answers are from the same PoPs everywhere.
+    is_both: bool,
     /// None: it had no room.
     made: Option<Made>,
 }
@@ -115,6 +117,19 @@ impl Steering {
         builder
     }
 
+    /// Whether A and AAAA of a site are answered from the same PoPs for every client: each has as many addresses in one
+    /// family as in the other, of which the same are out.
+    fn is_dual(&self, site: SiteIndex, health: &HealthView) -> bool {
+        let Some(site) = self.sites.get(site.0) else { return false };
+        let state = |address: &IpAddr| match health.out(*address) {
+            // When they went matters to that policy only.
+            Some(Out::Down { .. }) if site.all_down != AllDown::LastKnown => Some(Out::Down { since_ms: 0 }),
+            out => out,
+        };
+        let mut pops = site.pops.iter().filter_map(|pop| self.pops.get(*pop));
+        pops.all(|pop| pop.v4.iter().map(state).eq(pop.v6.iter().map(state)))
+    }
+
     /// Whether two sites are steered alike.
     fn is_alike(&self, a: SiteIndex, b: SiteIndex) -> bool {
         let [a, b] = [a, b].map(|site| self.sites.get(site.0).map(|site| (&site.pops, site.all_down)));
@@ -139,7 +154,7 @@ impl TableBuilder<'_> {
     fn step_v4<S: AsRef<[u8]>>(&mut self, database: Option<&GeoDatabase<S>>, first: u32) {
         let client = ClientPrefix::host(Ipv4Addr::from_bits(first).into());
         let Some((located, bits)) = self.locate(database, &client) else { return self.walk = Walk::Done };
-        self.push(Some((&located, &client)), |view, class, answer| view.v4.push(first, class, answer));
+        self.push(Some((&located, &client)), |view, class| view.v4.push(first, class));
         let last = first | u32::MAX.checked_shr(bits.into()).unwrap_or(0);
         self.walk = last.checked_add(1).map_or(Walk::V6(0), Walk::V4);
     }
@@ -158,9 +173,7 @@ impl TableBuilder<'_> {
             }
         };
         let network = (first >> NETWORK_BITS_V6) as u64;
-        self.push(told.as_ref().map(|located| (located, &client)), |view, class, answer| {
-            view.v6.push(network, class, answer);
-        });
+        self.push(told.as_ref().map(|located| (located, &client)), |view, class| view.v6.push(network, class));
         self.walk = last.checked_add(1).map_or(Walk::Done, Walk::V6);
     }
 
@@ -176,10 +189,10 @@ impl TableBuilder<'_> {
     }
 
     /// Tells every kind what holds from an address on; None: nothing that is the same for all.
-    fn push(&mut self, told: Option<(&Located, &ClientPrefix)>, push: impl Fn(&mut View, Class, Option<usize>)) {
+    fn push(&mut self, told: Option<(&Located, &ClientPrefix)>, push: impl Fn(&mut View, Class)) {
         let Some((located, client)) = told else {
             let made = self.kinds.iter_mut().filter_map(|kind| kind.made.as_mut());
-            return made.for_each(|made| push(&mut made.view, UNMADE, None));
+            return made.for_each(|made| push(&mut made.view, UNMADE));
         };
         let located = Located { country_prefix: 0, point_prefix: 0, ..*located };
         let slot = self.memo.slot(&located);
@@ -194,8 +207,7 @@ impl TableBuilder<'_> {
         }
         for (class, kind) in classes.iter().zip(&mut self.kinds) {
             if let Some(made) = &mut kind.made {
-                let answer = made.view.decided.get(usize::from(*class)).map(|decided| decided.answer);
-                push(&mut made.view, *class, answer);
+                push(&mut made.view, *class);
             }
         }
     }
@@ -220,8 +232,9 @@ impl TableBuilder<'_> {
         let kinds = self.kinds.len();
         let finish = |made: Made| {
             let mut view = made.view;
-            view.v4.finish();
-            view.v6.finish();
+            let answer = |class: Class| view.decided.get(usize::from(class)).map(|decided| decided.answer);
+            view.v4.finish(answer);
+            view.v6.finish(answer);
             view.decided.shrink_to_fit();
             view.answers.shrink_to_fit();
             view
@@ -235,7 +248,6 @@ impl TableBuilder<'_> {
             kinds: made().count(),
             left_out: self.left_out + kinds - made().count(),
         };
-        for v in views.iter().flatten() { eprintln!("{:?} decided {} answers {}", (v.v4.counts(), v.v6.counts()), v.decided.len(), v.answers.len()); }
         AnswerTable { health_generation: self.health.generation(), by_site: self.by_site, views, figures }
     }
 
@@ -245,7 +257,7 @@ impl TableBuilder<'_> {
         if self.steering.candidates(site, family).is_empty() {
             return None;
         }
-        let is_same = |kind: &Kind| kind.family == family && self.steering.is_alike(kind.site, site);
+        let is_same = |kind: &Kind| (kind.is_both || kind.family == family) && self.steering.is_alike(kind.site, site);
         let known = self.kinds.iter().position(is_same);
         if known.is_some() || self.kinds.len() >= KINDS_MAX {
             self.left_out += usize::from(known.is_none());
@@ -253,7 +265,7 @@ impl TableBuilder<'_> {
         }
         let view = View { v4: Runs::new(), v6: Runs::new(), decided: Vec::new(), answers: Vec::new() };
         let made = Some(Made { view, classes: HashMap::new(), answers: HashMap::new() });
-        self.kinds.push(Kind { site, family, made });
+        self.kinds.push(Kind { site, family, is_both: self.steering.is_dual(site, &self.health), made });
         Some(self.kinds.len() - 1)
     }
 }
@@ -261,7 +273,8 @@ impl TableBuilder<'_> {
 impl Kind {
     fn decide(&mut self, steering: &Steering, at: Located, client: &ClientPrefix, health: &HealthView) -> Class {
         let Some(made) = &mut self.made else { return UNMADE };
-        let decision = steering.decide_at(Some(at), client, self.site, health, self.family);
+        let (site, family) = (self.site, self.family);
+        let decision = steering.decide_at(Some(at), client, site, health, family);
         if decision.by_share.is_some() {
             // Another client of the same place may get another answer.
             return UNMADE;
@@ -269,11 +282,16 @@ impl Kind {
         let Made { view, classes, answers } = made;
         let addresses = decision.picked.addresses;
         // A CNAME is an answer without addresses; all others without are alike.
-        let answer =
-            *answers.entry((addresses, decision.picked.reason == SteerReason::AllDownCname)).or_insert_with(|| {
-                view.answers.push(addresses);
-                view.answers.len() - 1
-            });
+        let is_cname = decision.picked.reason == SteerReason::AllDownCname;
+        let answer = *answers.entry((addresses, is_cname)).or_insert_with(|| {
+            let others = if self.is_both {
+                steering.decide_at(Some(at), client, site, health, family.other()).picked.addresses
+            } else {
+                Addresses::new()
+            };
+            view.answers.push(if family == Family::V4 { [addresses, others] } else { [others, addresses] });
+            view.answers.len() - 1
+        });
         let decided = Decided {
             answer,
             pop: decision.picked.first,

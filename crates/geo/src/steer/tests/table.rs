@@ -75,8 +75,43 @@ fn sites_alike_are_made_once() {
     }
     let fleet = Fleet { steering: Steering::new(&document), world: Some(world()) };
     let table = table_of(&fleet, &health(&[]), 1_000);
-    // A and AAAA of all PoPs, and of one.
-    assert_eq!((table.figures().kinds, table.figures().left_out), (4, 0));
+    // A and AAAA of all PoPs, and both of one that has both.
+    assert_eq!((table.figures().kinds, table.figures().left_out), (3, 0));
+}
+
+/// Where every PoP has both families, AAAA is answered from the same PoPs, and is made with A.
+#[test]
+fn both_families_are_made_at_once() {
+    let pops: String = WORLD
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .enumerate()
+        .map(|(index, line)| {
+            format!(
+                "{} 198.18.99.{index} 2001:db8:{index}::1 2001:db8:{index}::2\n",
+                line.split("2001:").next().unwrap()
+            )
+        })
+        .collect();
+    let fleet = Fleet::new(&pops, "[geo.steering]\nanswers = 2", "");
+    for (down, kinds) in [
+        // Two nodes of a PoP share its clients; one does not.
+        (&[][..], 1),
+        (&["198.18.99.0", "198.18.99.1", "198.18.99.2", "2001:db8::2", "2001:db8:1::2", "2001:db8:2::2"], 1),
+        (&["198.18.49.10", "198.18.99.1", "198.18.99.2", "2001:db8::1", "2001:db8:1::2", "2001:db8:2::2"], 1),
+        (&["198.18.49.10", "198.18.99.1", "198.18.99.2", "2001:db8::2", "2001:db8:1::2", "2001:db8:2::2"], 2),
+        (&["198.18.49.10", "198.18.99.0", "198.18.99.1", "198.18.99.2"], 2),
+    ] {
+        let table = table_of(&fleet, &health(down), 1_000);
+        assert_eq!(table.figures().kinds, kinds, "{down:?}");
+        for client in (0..256).map(|country| format!("127.{country}.0.1")).chain(["2001:db8:77::1".to_owned()]) {
+            for family in [Family::V4, Family::V6] {
+                let (by, plain) = (fleet.ask_by(&table, &client, family, down), fleet.ask(&client, family, down));
+                assert_eq!((by.addresses, by.pop, by.reason), (plain.addresses, plain.pop, plain.reason), "{client}");
+                assert!(by.scope_prefix <= plain.scope_prefix);
+            }
+        }
+    }
 }
 
 #[test]
