@@ -125,8 +125,12 @@ pub enum Reloaded {
     Document,
     /// The geo database.
     GeoDatabase,
+    /// The database of autonomous systems.
+    AsnDatabase,
     /// A certificate and its key.
     Certificate,
+    /// The zone files of a nameserver.
+    ZoneFiles,
 }
 
 /// How a reload went.
@@ -153,7 +157,13 @@ macro_rules! label_value {
         }
     };
 }
-label_value!(Reloaded { Document => "document", GeoDatabase => "geo-database", Certificate => "certificate" });
+label_value!(Reloaded {
+    Document => "document",
+    GeoDatabase => "geo-database",
+    AsnDatabase => "asn-database",
+    Certificate => "certificate",
+    ZoneFiles => "zone-files",
+});
 label_value!(ReloadResult { Applied => "applied", Refused => "refused" });
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -64,7 +64,7 @@ async fn edges_may_be_probed_elsewhere() {
 }
 
 /// Asks without a pause until told to stop; every query must be answered.
-async fn load(bench: &Bench) -> (Arc<AtomicBool>, Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
+pub(crate) async fn load(bench: &Bench) -> (Arc<AtomicBool>, Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (stopped, count, address) = (Arc::clone(&stop), Arc::clone(&answered), bench.address());
     let client = Client::at(GERMANY).await;

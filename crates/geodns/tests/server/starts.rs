@@ -41,9 +41,20 @@ async fn what_is_refused_at_the_start() {
     .await;
     check_refused(|folder| edit(folder, "zone = \"cdn.example\"", "zone = \"no name\""), &["perigee.toml", "cdn.zone"])
         .await;
-    let unsupported =
-        "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[geo]\nasn_database = \"asn.mmdb\"";
-    check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine", "geo.asn_database"]).await;
+    let unsupported = "[control]\nengine = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n[geo]";
+    check_refused(|folder| edit(folder, "[geo]", unsupported), &["control.engine"]).await;
+    // A database of systems that is not there, and one that holds none.
+    let systems = "[geo]\nasn_database = \"asn.mmdb\"";
+    check_refused(|folder| edit(folder, "[geo]", systems), &["geo.asn_database", "asn.mmdb", "No such file"]).await;
+    check_refused(
+        |folder| {
+            edit(folder, "[geo]", systems);
+            let countries = perigee_geo::build::build(&b"prefix,country\n192.0.2.0/24,DE\n"[..]).unwrap();
+            std::fs::write(file(folder, "asn.mmdb"), countries).unwrap();
+        },
+        &["geo.asn_database", "asn.mmdb", "holds an autonomous_system_number"],
+    )
+    .await;
     // Keys that are not there.
     let signed = "[cdn.dnssec]\nkeys = \"keys\"\nalgorithm = \"ed25519\"\n[geo]";
     check_refused(|folder| edit(folder, "[geo]", signed), &["keys", "No such file"]).await;
