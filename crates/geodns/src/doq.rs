@@ -58,11 +58,15 @@ pub(crate) const LIMITS: QuicLimits = QuicLimits {
 
 /// Accepts and answers until `drain` turns true and what had arrived is answered.
 pub(crate) async fn serve(socket: UdpSocket, config: ServerConfig, door: Door) {
+    serve_with(socket, config, door, UNVALIDATED_MAX).await;
+}
+
+async fn serve_with(socket: UdpSocket, config: ServerConfig, door: Door, unvalidated_max: usize) {
     let endpoint = match quic::endpoint(socket, config) {
         Ok(endpoint) => endpoint,
         Err(error) => return tracing::error!(%error, "a socket of QUIC cannot be watched"),
     };
-    let unvalidated = Arc::new(Semaphore::new(UNVALIDATED_MAX));
+    let unvalidated = Arc::new(Semaphore::new(unvalidated_max));
     let mut connections = JoinSet::new();
     let mut drain = door.drain.clone();
     loop {
@@ -250,4 +254,59 @@ async fn write(mut send: SendStream, framed: Vec<u8>) -> Step {
 fn give_up(send: &mut SendStream) {
     // An error: it is closed already.
     drop(send.reset(EXCESSIVE_LOAD));
+}
+
+#[cfg(test)]
+mod tests {
+    use perigee_dns::dnssec::Signatures;
+    use perigee_node::{
+        door_metrics::DoorMetrics,
+        metrics::NodeMetrics,
+        state::{NodeKind, NodeState},
+    };
+    use perigee_testkit::{certificates::Authority, patiently};
+    use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
+
+    use super::*;
+    use crate::{encrypted::ALPN_QUIC, room::Room};
+
+    const QUERY: &[u8] = b"\0\x21\0\0\0\0\0\x01\0\0\0\0\0\0\x03www\x03cdn\x07example\0\0\x01\0\x01";
+
+    /// Where there is room for no unproven address at all, every client has to prove its own, and does.
+    #[tokio::test]
+    async fn under_load_addresses_are_to_be_proven() {
+        let authority = Authority::default();
+        let tls = authority.server_config(&authority.issue(&["ns1.cdn.example"]), &["doq"]);
+        let config = quic::server_config(Arc::new(tls), LIMITS).unwrap();
+        let state = NodeState::new(NodeKind::Geodns, "test");
+        let (drain, draining) = watch::channel(false);
+        let door = Door {
+            shared: Arc::new(crate::udp::tests::shared()),
+            node_metrics: Arc::new(NodeMetrics::new(&state)),
+            metrics: DoorMetrics::default(),
+            room: Arc::new(Room::default()),
+            signatures: Signatures::new([0; 16]),
+            drain: draining,
+        };
+        let bind = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let socket = bind();
+        let address = socket.local_addr().unwrap();
+        let served = tokio::spawn(serve_with(socket, config, door, 0));
+        let mut client = Endpoint::new(EndpointConfig::default(), None, bind(), Arc::new(TokioRuntime)).unwrap();
+        let tls = authority.client_config_of(&[std::str::from_utf8(ALPN_QUIC).unwrap()], &[&rustls::version::TLS13]);
+        client.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+        let connecting = client.connect(address, "ns1.cdn.example").unwrap();
+        let connection = patiently("a handshake", connecting).await.unwrap();
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(QUERY).await.unwrap();
+        send.finish().unwrap();
+        let reply = patiently("an answer", receive.read_to_end(70_000)).await.unwrap();
+        assert_eq!(reply.get(4), Some(&0x84), "an answer: {reply:?}");
+        drain.send_replace(true);
+        patiently("the end", served).await.unwrap();
+    }
 }

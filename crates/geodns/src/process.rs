@@ -10,7 +10,7 @@ use perigee_node::{
 };
 
 use crate::{
-    options::{DNS_PORT, DocumentSource, EncryptedListen, ListenAt, Options},
+    options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options},
     running::{Running, start},
 };
 
@@ -44,6 +44,10 @@ struct Flags {
     /// Address and port of DNS over QUIC (UDP), or off; repeat it for several [default: port 853 of them, if it offers doq]
     #[arg(long, value_name = "ADDRESS|off", env = "PERIGEE_LISTEN_QUIC", value_delimiter = ',')]
     listen_quic: Vec<Address>,
+
+    /// Folder that keeps what operators say of PoPs (perigee pop) over restarts; made if it is not there [default: they hold until the node ends]
+    #[arg(long, value_name = "FOLDER", env = "PERIGEE_STATE")]
+    state: Option<PathBuf>,
 
     #[command(flatten)]
     server: ServerFlags,
@@ -90,6 +94,8 @@ pub fn main() -> ExitCode {
             admin: flags.server.admin.0,
             query_log: flags.server.access_log.clone(),
             probe_at: BTreeMap::new(),
+            state: flags.state.clone(),
+            keys_look: KEYS_LOOK,
         };
         Ok(start(options, runtimes).await?)
     })

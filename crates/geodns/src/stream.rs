@@ -39,11 +39,13 @@ pub(crate) struct Connection<S> {
     input: Vec<u8>,
     replies: Vec<u8>,
     reply: Vec<u8>,
+    patience: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, answerer: Answerer) -> Self {
-        Self { stream, peer, answerer, input: Vec::new(), replies: Vec::new(), reply: Vec::new() }
+        let (input, replies, reply) = (Vec::new(), Vec::new(), Vec::new());
+        Self { stream, peer, answerer, input, replies, reply, patience: IDLE_TIMEOUT }
     }
 
     /// Answers until the client is done, too slow, or `drain` turns true and what had arrived is answered. Returns the
@@ -59,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(&mut self, drain: &mut watch::Receiver<bool>) -> Option<Ended> {
         // One deadline for a whole query: a client that sends a byte now and then is as idle as one that sends none.
-        let mut deadline = Instant::now() + IDLE_TIMEOUT;
+        let mut deadline = Instant::now() + self.patience;
         let mut timer = pin!(time::sleep_until(deadline));
         let mut asked = pin!(asked(drain));
         let mut is_draining = false;
@@ -96,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return None;
             }
             if messages > 0 && !is_draining {
-                deadline = now + IDLE_TIMEOUT;
+                deadline = now + self.patience;
             }
         }
     }
@@ -113,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     // TLS keeps what it was given until then.
                     self.stream.flush().await
                 };
-                match time::timeout(IDLE_TIMEOUT, sent).await {
+                match time::timeout(self.patience, sent).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Err(None),
                     Err(_) => return Err(Some(Ended::WriteTimeout)),
@@ -141,6 +143,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Answers the whole messages of the input, until [`FLUSH_BYTES`] of replies are there.
     fn answer(&mut self) -> Answered {
         let mut answered = Answered { messages: 0, goes_on: true, is_more: false };
+        // RFC 5936 §2.2: the messages of a transfer follow each other.
+        if !self.go_on(&mut answered) {
+            return answered;
+        }
         let mut rest = self.input.as_slice();
         while let Some((message, after)) = frame(rest) {
             if self.replies.len() >= FLUSH_BYTES {
@@ -158,10 +164,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.replies.extend(length.to_be_bytes());
             self.replies.extend(&self.reply);
             answered.messages += 1;
+            if self.answerer.is_transferring() {
+                // What follows the question waits until the transfer is out.
+                answered.is_more = true;
+                break;
+            }
         }
         let used = self.input.len() - rest.len();
         self.input.drain(..used);
         answered
+    }
+
+    /// Adds messages of the transfer under way; true when there is none any more.
+    fn go_on(&mut self, answered: &mut Answered) -> bool {
+        while self.answerer.is_transferring() {
+            if self.replies.len() >= FLUSH_BYTES {
+                answered.is_more = true;
+                return false;
+            }
+            if self.answerer.go_on(&mut self.reply)
+                && let Ok(length) = u16::try_from(self.reply.len())
+            {
+                self.replies.extend(length.to_be_bytes());
+                self.replies.extend(&self.reply);
+                answered.messages += 1;
+            }
+        }
+        true
     }
 }
 
@@ -187,4 +216,110 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io:
     debug_assert!(input.len() < FRAME_BYTES_MAX, "whole messages are answered before more is read");
     input.reserve(READ_BYTES);
     stream.read_buf(input).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use perigee_dns::{Limiter, Memory, Transport, dnssec::Signatures};
+    use perigee_testkit::patiently;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    const QUERY: &[u8] = b"\0\x21\0\x07\0\0\0\x01\0\0\0\0\0\0\x03www\x03cdn\x07example\0\0\x01\0\x01";
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    /// A client whose socket holds `room` bytes each way, and what becomes of its connection.
+    fn connect(
+        room: usize,
+        patience: Duration,
+        drain: &watch::Sender<bool>,
+    ) -> (DuplexStream, tokio::task::JoinHandle<Option<Ended>>) {
+        let (client, server) = duplex(room);
+        let memory = Memory::new(Limiter::unused(), Signatures::new([0; 16]));
+        let answerer = Answerer::new(Arc::new(crate::udp::tests::shared()), Transport::Tcp, memory);
+        let mut connection = Connection::new(server, ([127, 0, 0, 1], 5300).into(), answerer);
+        connection.patience = patience;
+        (client, tokio::spawn(connection.serve(drain.subscribe())))
+    }
+
+    async fn read_reply(client: &mut DuplexStream) -> Vec<u8> {
+        let length = patiently("a length", client.read_u16()).await.unwrap();
+        let mut reply = vec![0; length.into()];
+        patiently("a reply", client.read_exact(&mut reply)).await.unwrap();
+        reply
+    }
+
+    async fn end_of(task: tokio::task::JoinHandle<Option<Ended>>) -> Option<Ended> {
+        patiently("the end", task).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_more_is_let_go() {
+        let (drain, _) = watch::channel(false);
+        let (mut client, task) = connect(4_096, SHORT, &drain);
+        client.write_all(QUERY).await.unwrap();
+        assert_eq!(read_reply(&mut client).await[..2], QUERY[2..4]);
+        assert_eq!(end_of(task).await, Some(Ended::IdleTimeout));
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_now_and_then_are_no_query() {
+        let (drain, _) = watch::channel(false);
+        let (mut client, task) = connect(4_096, SHORT, &drain);
+        let drips = tokio::spawn(async move {
+            // Each within the time, the whole never.
+            client.write_all(&[0xff, 0xff]).await?;
+            loop {
+                client.write_all(&[0]).await?;
+                time::sleep(Duration::from_millis(1)).await;
+            }
+            #[expect(unreachable_code, reason = "tells the type")]
+            io::Result::Ok(())
+        });
+        assert_eq!(end_of(task).await, Some(Ended::IdleTimeout));
+        assert!(patiently("the client", drips).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn who_never_reads_is_cut() {
+        let (drain, _) = watch::channel(false);
+        let (mut client, task) = connect(512, SHORT, &drain);
+        let asks = tokio::spawn(async move { while client.write_all(QUERY).await.is_ok() {} });
+        assert_eq!(end_of(task).await, Some(Ended::WriteTimeout));
+        patiently("the client", asks).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_done_is_answered_first() {
+        let (drain, _) = watch::channel(false);
+        let (mut client, task) = connect(4_096, LONG, &drain);
+        client.write_all(&[QUERY, QUERY, &QUERY[..5]].concat()).await.unwrap();
+        client.shutdown().await.unwrap();
+        for _ in 0..2 {
+            read_reply(&mut client).await;
+        }
+        assert_eq!(end_of(task).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_drain_answers_what_is_there_and_outlasts_who_never_stops() {
+        let (drain, _) = watch::channel(false);
+        let (mut client, task) = connect(4_096, LONG, &drain);
+        client.write_all(&[QUERY, &QUERY[..5]].concat()).await.unwrap();
+        drain.send_replace(true);
+        read_reply(&mut client).await;
+        assert_eq!(end_of(task).await, None, "half a query is not waited for");
+        let (client, task) = connect(1 << 20, LONG, &drain);
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let asks = tokio::spawn(async move { while writer.write_all(QUERY).await.is_ok() {} });
+        let reads = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        assert_eq!(end_of(task).await, None);
+        patiently("the client", asks).await.unwrap();
+        assert!(patiently("the rest", reads).await.unwrap().unwrap() > 0);
+    }
 }

@@ -8,6 +8,8 @@ mod doh;
 mod doq;
 mod dot;
 mod explains;
+mod health;
+mod kdig;
 mod private;
 mod starts;
 mod systems;
