@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use perigee_geo::{
     health::HealthView,
-    steer::{ClientPrefix, Family, SiteIndex},
+    steer::{ClientPrefix, Family, SiteIndex, SteerReason},
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     outcome::{Outcome, Reason, SteeredTo},
     query::{self, Edns, Query, Question},
     rdata::Rdata,
+    signed,
     snapshot::Snapshot,
     writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
     zone::{Found, Node, Rrset},
@@ -100,10 +101,17 @@ const EDNS_DNSSEC_OK: u32 = 0x8000;
 /// What a core remembers from one answer to the next.
 #[derive(Debug)]
 pub struct Memory {
-    /// What networks got by UDP.
-    pub limiter: Limiter,
-    /// Signatures made.
-    pub signatures: Signatures,
+    limiter: Limiter,
+    signatures: Signatures,
+    /// Room for the name asked for.
+    pub(crate) name: QueryName,
+}
+
+impl Memory {
+    /// What networks got by UDP, and the signatures made.
+    pub fn new(limiter: Limiter, signatures: Signatures) -> Self {
+        Self { limiter, signatures, name: QueryName::new() }
+    }
 }
 
 /// Answers one message. What `out` held is gone; afterwards it holds the reply, or nothing where none must be sent.
@@ -117,13 +125,32 @@ pub fn answer<'s, S: AsRef<[u8]>>(
     memory: &mut Memory,
     out: &mut Vec<u8>,
 ) -> Outcome<'s> {
-    let Arrival { peer, transport, now_ms } = arrival;
     out.clear();
-    let dropped = |reason| Outcome { rcode: None, reason, truncated: false, kind: None, steered: None };
-    let mut query = match query::read(message) {
+    let mut query = match query::read(message, &mut memory.name) {
         Ok(query) => query,
         Err(reason) => return dropped(reason),
     };
+    match query.tsig_at {
+        None => answer_query(snapshot, arrival, &mut query, health, memory, (0, out)),
+        Some(at) => signed::answer(snapshot, arrival, (message, &mut query, at), health, memory, out),
+    }
+}
+
+fn dropped<'s>(reason: Reason) -> Outcome<'s> {
+    Outcome { rcode: None, reason, truncated: false, kind: None, steered: None }
+}
+
+/// Answers what was read, and leaves so many bytes of the reply to a signature.
+pub(crate) fn answer_query<'s, S: AsRef<[u8]>>(
+    snapshot: &'s Snapshot<S>,
+    arrival: Arrival,
+    query: &mut Query<'_>,
+    health: &HealthView,
+    memory: &mut Memory,
+    (left_bytes, out): (usize, &mut Vec<u8>),
+) -> Outcome<'s> {
+    let Arrival { peer, transport, now_ms } = arrival;
+    let Memory { limiter, signatures, name } = memory;
     let service = &*snapshot.service;
     let cookie =
         query.edns.and_then(|edns| edns.cookie).map(|shown| service.cookies.judge(&shown, peer, now_ms / 1_000));
@@ -134,7 +161,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
     let is_proven = transport.is_connected() || matches!(cookie, Some((CookieState::Proven, _)));
     let mut slips = false;
     if !is_proven {
-        match memory.limiter.admit(&service.limit, peer, now_ms) {
+        match limiter.admit(&service.limit, peer, now_ms) {
             Admission::Answer => {}
             Admission::Slip => {
                 // RFC 7873 §5.2.3: who sent a client's part learns the server's and comes again with both.
@@ -145,7 +172,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
             Admission::Drop => return dropped(Reason::RateLimit),
         }
     }
-    let limit = limit(transport, query.edns);
+    let limit = limit(transport, query.edns).saturating_sub(left_bytes);
     let reserved = query.edns.map_or(0, |edns| OPT_BYTES + options::bytes_max(&edns, transport, service));
     let raw_question = query.question.as_ref().map(|question| question.raw);
     let mut reply = Reply {
@@ -156,15 +183,16 @@ pub fn answer<'s, S: AsRef<[u8]>>(
         writer: Writer::new(out, raw_question, limit, reserved),
         verdict: (Rcode::FormErr, Reason::Malformed),
         authoritative: false,
+        is_all_down: false,
         scope: 0,
         steered: None,
         transport,
         cookie: cookie.map(|(_, server)| server),
         limit,
-        question: query.question.as_ref().map(|question| question.name.suffix(0)).unwrap_or_default(),
+        question: name,
         signer: match (&snapshot.zone.keys, query.edns) {
             (Some(keys), Some(edns)) if edns.dnssec_ok => {
-                let (signatures, now_s) = (&memory.signatures, now_ms / 1_000);
+                let now_s = now_ms / 1_000;
                 Some(Signer { keys, signatures, now_s, compact_ok: edns.compact_ok })
             }
             _ => None,
@@ -182,7 +210,7 @@ pub fn answer<'s, S: AsRef<[u8]>>(
         // RFC 2181 §9: a record set that does not fit is left out, and TC says so.
         reply.writer.clear_records();
     }
-    reply.finish(&query, full.is_err() || slips)
+    reply.finish(query, full.is_err() || slips)
 }
 
 fn limit(transport: Transport, edns: Option<Edns>) -> usize {
@@ -208,14 +236,16 @@ struct Reply<'a, 's, 'o, S: AsRef<[u8]>> {
     writer: Writer<'o>,
     verdict: (Rcode, Reason),
     authoritative: bool,
+    /// A CNAME was followed that stands for a site without a living PoP.
+    is_all_down: bool,
     scope: u8,
     steered: Option<SteeredTo<'s>>,
     transport: Transport,
     /// The server's part of a cookie, to be sent.
     cookie: Option<[u8; 16]>,
     limit: usize,
-    /// The name asked for, in lower case.
-    question: &'a [u8],
+    /// The name asked for.
+    question: &'a QueryName,
     /// None: nobody wants signatures, or there are none.
     signer: Option<Signer<'a>>,
 }
@@ -243,7 +273,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     /// RFC 1034 §4.3.2, for one zone; sets the verdict before it writes, so that it stands when there is no room.
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), Full> {
         if question.kind == kind::TXT && self.may_ask_why() {
-            let (name, client, health) = (&question.name, &self.client, self.health);
+            let (name, client, health) = (self.question, &self.client, self.health);
             if let Some(explained) = self.snapshot.why(name, client, health) {
                 return self.explain(&explained);
             }
@@ -253,7 +283,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         let mut passed: [Option<&'s Node>; ALIASES_MAX] = [None; ALIASES_MAX];
         // The first is borrowed: it is nearly always the only one, and not small.
         let mut target_name;
-        let mut name = &question.name;
+        let mut name = self.question;
         for hop in 0..=ALIASES_MAX {
             let owner = alias.map_or(Owner::Question, Owner::from);
             let node = match zone.find(name, question.kind) {
@@ -270,8 +300,12 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
                 Found::Node { node } => node,
             };
             self.authoritative = true;
-            let cname = node.rrset(kind::CNAME).filter(|_| !matches!(question.kind, kind::CNAME | kind::ANY));
-            let Some(cname) = cname else {
+            let all_down = node.all_down.as_deref().filter(|_| self.is_all_down(node));
+            let is_asked = matches!(question.kind, kind::CNAME | kind::ANY);
+            if let Some(cname) = all_down.filter(|_| is_asked) {
+                return self.rrset(Section::Answer, owner, cname);
+            }
+            let Some(cname) = all_down.or_else(|| node.rrset(kind::CNAME).filter(|_| !is_asked)) else {
                 let denied = Denied { name: name.suffix(0), node: Some(node), kind: question.kind };
                 return self.records(node, owner, denied);
             };
@@ -289,6 +323,21 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         }
         self.verdict = (Rcode::NoError, Reason::Alias);
         Ok(())
+    }
+
+    /// Whether a name that is a CNAME when all of its site's PoPs are down is it now, for this client.
+    fn is_all_down(&mut self, node: &Node) -> bool {
+        let Some(site) = node.site else { return false };
+        let (snapshot, client) = (self.snapshot, &self.client);
+        let (is_down, scope) =
+            snapshot.steering.is_all_down(snapshot.database.as_deref(), client, site, self.health);
+        // What stands at the target may depend on more of the client's address.
+        self.scope = self.scope.max(scope);
+        if is_down {
+            self.verdict = (Rcode::NoError, Reason::Steered(SteerReason::AllDownCname));
+            self.is_all_down = true;
+        }
+        is_down
     }
 
     fn may_ask_why(&self) -> bool {
@@ -326,9 +375,16 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
                 self.verdict = (Rcode::NoError, Reason::Any);
                 return self.rrset(Section::Answer, owner, &self.snapshot.zone.minimal_any);
             }
-            (kind::NSEC, _) if self.signer.is_some() => {
+            // RFC 4035 §3.1: as any other set, where it is asked for by name.
+            (kind::NSEC, _) if self.snapshot.zone.keys.is_some() => {
                 self.verdict = (Rcode::NoError, Reason::Static);
-                return self.deny(Section::Answer, denied);
+                return self.nsec(Section::Answer, denied);
+            }
+            // RFC 8482 §4.1: of many signatures one, for the name has some whatever it has else.
+            (kind::RRSIG, _) if self.signer.is_some() => {
+                self.verdict = (Rcode::NoError, Reason::Any);
+                let ttl_s = self.snapshot.zone.negative_soa.ttl_s;
+                return self.sign(Section::Answer, owner, kind::NSEC, ttl_s, vec![nsec_data(denied)]);
             }
             _ => {}
         }
@@ -351,9 +407,9 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
 
     fn steer(&mut self, site: SiteIndex, owner: Owner<'_>, family: Family, denied: Denied<'_, 's>) -> Result<(), Full> {
         let snapshot = self.snapshot;
-        let steered = snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family);
-        self.scope = steered.scope_prefix;
-        self.steered = Some(SteeredTo { pop: steered.pop, country: steered.country, scope: steered.scope_prefix });
+        let steered = snapshot.steer(&self.client, site, self.health, family);
+        self.scope = self.scope.max(steered.scope_prefix);
+        self.steered = Some(SteeredTo { pop: steered.pop, country: steered.country, source: steered.source, scope: self.scope });
         let reason = Reason::Steered(steered.reason);
         if steered.addresses.is_empty() {
             return self.negative(Rcode::NoError, reason, denied);
@@ -393,11 +449,11 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     fn service(&mut self, site: SiteIndex, owner: Owner<'_>, denied: Denied<'_, 's>) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let mut said = [Family::V4, Family::V6].map(|family| {
-            snapshot.steering.answer(snapshot.database.as_deref(), &self.client, site, self.health, family)
+            snapshot.steer(&self.client, site, self.health, family)
         });
-        self.scope = said.iter().map(|steered| steered.scope_prefix).max().unwrap_or(0);
+        self.scope = said.iter().map(|steered| steered.scope_prefix).fold(self.scope, u8::max);
         if let Some(first) = said.iter_mut().find(|steered| !steered.addresses.is_empty()) {
-            self.steered = Some(SteeredTo { pop: first.pop, country: first.country, scope: self.scope });
+            self.steered = Some(SteeredTo { pop: first.pop, country: first.country, source: first.source, scope: self.scope });
             self.verdict = (Rcode::NoError, Reason::Steered(first.reason));
         } else {
             let [v4, _] = said;
@@ -425,22 +481,11 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
 
     /// NSEC of a name, which proves that it lacks what was asked (RFC 9824 §3).
     fn deny(&mut self, section: Section, denied: Denied<'_, 's>) -> Result<(), Full> {
-        if self.signer.is_none() {
-            return Ok(());
-        }
-        let mut kinds: Vec<u16> = Vec::new();
-        match denied.node {
-            None => kinds.push(kind::NXNAME),
-            Some(node) => {
-                kinds.extend(node.rrsets.iter().map(|rrset| rrset.kind));
-                if node.site.is_some() {
-                    kinds.extend([kind::A, kind::AAAA]);
-                    kinds.extend(node.is_secure.then_some(kind::HTTPS));
-                }
-                kinds.retain(|kind| *kind != denied.kind);
-            }
-        }
-        let rdata = dnssec::nsec(denied.name, kinds);
+        if self.signer.is_some() { self.nsec(section, denied) } else { Ok(()) }
+    }
+
+    fn nsec(&mut self, section: Section, denied: Denied<'_, 's>) -> Result<(), Full> {
+        let rdata = nsec_data(denied);
         // RFC 9077 §3: no longer than the negative answer itself.
         let ttl_s = self.snapshot.zone.negative_soa.ttl_s;
         let owner = Owner::Wire(denied.name);
@@ -460,7 +505,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         let Some(signer) = self.signer else { return Ok(()) };
         data.sort();
         let name = match owner {
-            Owner::Question => self.question,
+            Owner::Question => self.question.suffix(0),
             Owner::Wire(wire) => wire,
         };
         let set = Signed { owner: name, kind, ttl_s, data: &data };
@@ -518,6 +563,8 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
 
     fn finish(self, query: &Query<'_>, truncated: bool) -> Outcome<'s> {
         let (rcode, reason) = self.verdict;
+        // Whatever stands at the end of the CNAME, that there is one counts.
+        let reason = if self.is_all_down { Reason::Steered(SteerReason::AllDownCname) } else { reason };
         let [low, high] = [rcode.number() & 15, rcode.number() >> 4];
         let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
         // AD and CD are clear: RFC 4035 §3.1.6.
@@ -543,6 +590,23 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     }
 }
 
+/// What a name has, but for what was asked of it in vain.
+fn nsec_data(denied: Denied<'_, '_>) -> Vec<u8> {
+    let mut kinds: Vec<u16> = Vec::new();
+    match denied.node {
+        None => kinds.push(kind::NXNAME),
+        Some(node) => {
+            kinds.extend(node.rrsets.iter().map(|rrset| rrset.kind));
+            if node.site.is_some() {
+                kinds.extend([kind::A, kind::AAAA]);
+                kinds.extend(node.is_secure.then_some(kind::HTTPS));
+            }
+            kinds.retain(|kind| *kind != denied.kind);
+        }
+    }
+    dnssec::nsec(denied.name, kinds)
+}
+
 fn octets(address: &IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -551,7 +615,7 @@ fn octets(address: &IpAddr) -> Vec<u8> {
 }
 
 /// `1 . alpn=h2 ipv4hint=... ipv6hint=...` (RFC 9460 §2.2); HTTP/1.1 goes without saying (§9).
-fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
+pub(crate) fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
     const ALPN: u16 = 1;
     const IPV4_HINT: u16 = 4;
     const IPV6_HINT: u16 = 6;

@@ -58,6 +58,8 @@ pub enum Rcode {
     NotImp,
     /// Not our zone, class or business.
     Refused,
+    /// The signature is not one of ours (RFC 8945 §5.3.2).
+    NotAuth,
     /// An EDNS version above 0.
     BadVers,
     /// Come again with the cookie that is here (RFC 7873 §8).
@@ -73,6 +75,7 @@ impl Rcode {
             Self::NxDomain => "NXDOMAIN",
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
+            Self::NotAuth => "NOTAUTH",
             Self::BadVers => "BADVERS",
             Self::BadCookie => "BADCOOKIE",
         }
@@ -86,6 +89,7 @@ impl Rcode {
             Self::NxDomain => 3,
             Self::NotImp => 4,
             Self::Refused => 5,
+            Self::NotAuth => 9,
             Self::BadVers => 16,
             Self::BadCookie => 23,
         }

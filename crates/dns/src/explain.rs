@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use perigee_geo::{
-    health::HealthView,
-    steer::{ClientPrefix, ExplainedPop, Explanation, Family, SiteIndex},
+    asn::System,
+    health::{HealthView, Kept, Operator},
+    steer::{ClientPrefix, ExplainedPop, Explanation, Family, SiteIndex, SteerReason},
 };
 
 use crate::{
@@ -30,6 +31,12 @@ pub struct Explained<'s> {
     pub family: Family,
     /// Of the answer, in seconds.
     pub ttl_s: u32,
+    /// Where the name leads while none of its site's PoPs is up; None: that is not so now, or it leads nowhere.
+    pub alias: Option<Name>,
+    /// Whether the scope is the shortest that is true: neighbours of the same answer were merged.
+    pub is_merged: bool,
+    /// The network that the client's address is in, where there is a database of autonomous systems.
+    pub system: Option<System>,
     /// How it was decided.
     pub steering: Explanation<'s>,
 }
@@ -93,8 +100,15 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
         health: &HealthView,
         family: Family,
     ) -> Explained<'_> {
-        let steering = self.steering.explain(self.database.as_deref(), client, site, health, family);
-        Explained { name, family, ttl_s: self.zone.steered_ttl_s, steering }
+        let mut steering = self.steering.explain(self.database.as_deref(), client, site, health, family);
+        let merged = self.table.as_ref().and_then(|table| table.scope(client, site, health, family));
+        steering.steered.scope_prefix = merged.unwrap_or(steering.steered.scope_prefix);
+        let all_down = self.zone.glue(&name).and_then(|node| node.all_down.as_deref());
+        let alias = all_down.and_then(|alias| alias.records.first()?.names.first()).cloned();
+        let alias = alias.filter(|_| steering.steered.reason == SteerReason::AllDownCname);
+        let system = self.systems.as_ref().and_then(|systems| systems.describe(client.address()));
+        let ttl_s = self.zone.steered_ttl_s;
+        Explained { name, family, ttl_s, alias, is_merged: merged.is_some(), system, steering }
     }
 
     /// What `_why.NAME` says. None: it is no such question, or NAME is not steered.
@@ -151,10 +165,15 @@ impl Explained<'_> {
         let told = &self.steering;
         let steered = &told.steered;
         let addresses: Vec<String> = steered.addresses.iter().map(ToString::to_string).collect();
-        let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" ") };
+        let addresses = match (&self.alias, addresses.is_empty()) {
+            (Some(alias), _) => format!("CNAME {alias}"),
+            (None, true) => "no address".to_owned(),
+            (None, false) => addresses.join(" "),
+        };
         let pop = steered.pop.map_or(String::new(), |pop| format!(" from {pop}"));
         let place = told.location.map_or("nowhere".to_owned(), |at| format!("{:.4} {:.4}", at.latitude, at.longitude));
         let country = steered.country.map_or("country unknown".to_owned(), |country| format!("country {country}"));
+        let system = self.system.as_ref().map_or(String::new(), |system| format!(", AS{}", system.asn));
         let sources: Vec<String> = told.scope.iter().map(|(by, bits)| format!("{} /{bits}", by.as_str())).collect();
         let sources = if sources.is_empty() {
             "the same for every client".to_owned()
@@ -163,8 +182,8 @@ impl Explained<'_> {
         };
         let mut lines = vec![
             format!("answer: {} {} {addresses}, TTL {}s, {}{pop}", self.name, self.kind(), self.ttl_s, steered.reason),
-            format!("client: {} at {place} by {}, {country}", told.address, steered.source),
-            format!("scope: /{} {sources}", steered.scope_prefix),
+            format!("client: {} at {place} by {}, {country}{system}", told.address, steered.source),
+            format!("scope: /{}{} {sources}", steered.scope_prefix, if self.is_merged { " merged, decided" } else { "" }),
         ];
         lines.extend(told.pops.iter().enumerate().map(|(index, pop)| line(index + 1, pop)));
         lines
@@ -186,6 +205,15 @@ fn line(number: usize, pop: &ExplainedPop<'_>) -> String {
     }
     if pop.by_share {
         line += ", shares its place";
+    }
+    if pop.health.kept < Kept::ALL {
+        let kept = pop.health.kept.thousandths();
+        _ = write!(line, ", keeps {}.{} % of its clients", kept / 10, kept % 10);
+    }
+    match pop.health.operator {
+        Some(Operator::Drain) => line += ", drained by operator",
+        Some(Operator::ForceUp) => line += ", forced up by operator",
+        None => {}
     }
     for (address, is_up) in &pop.addresses {
         _ = write!(line, ", {address} {}", if *is_up { "up" } else { "down" });

@@ -6,7 +6,9 @@
 //!
 //! Signatures are made as they are wanted (`dnssec`), by keys that are handed in.
 //!
-//! Deliberately absent: recursion, zone transfers, dynamic updates, TSIG, and where keys are kept.
+//! Secondaries get the zone by `transfer`, message by message, signed with a shared key (`tsig`).
+//!
+//! Deliberately absent: recursion, dynamic updates, incoming transfers, and where keys are kept.
 //! Nothing here waits, and nothing that arrives makes it panic.
 
 mod answer;
@@ -22,7 +24,10 @@ mod options;
 mod outcome;
 mod query;
 mod rdata;
+mod signed;
 mod snapshot;
+mod transfer;
+mod tsig;
 mod writer;
 mod zone;
 
@@ -39,4 +44,6 @@ pub use name::{InvalidName, LABEL_BYTES_MAX, NAME_BYTES_MAX, Name};
 pub use outcome::{Outcome, Reason, SteeredTo};
 pub use query::{Asked, asked};
 pub use snapshot::{Service, Snapshot};
+pub use transfer::{Secondaries, Transfer, begin as begin_transfer, notify};
+pub use tsig::{InvalidTsigKey, TSIG_SECRET_BYTES_MIN, TsigKey};
 pub use zone::{Zone, ZoneError};

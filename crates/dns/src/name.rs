@@ -19,8 +19,8 @@ pub struct InvalidName;
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// The name of a text such as `www.cdn.example`; a trailing dot may be there, `.` is the root, and `\` before a
-    /// character takes it literally.
+    /// The name of a text such as `www.cdn.example`; a trailing dot may be there, `.` is the root, `\` before a
+    /// character takes it literally, and `\` before three digits makes an octet of them (RFC 1035 §5.1).
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if text == "." {
             return Self::from_labels([]);
@@ -31,7 +31,7 @@ impl Name {
             match (byte, labels.last_mut()) {
                 (b'.', _) if bytes.peek().is_none() => break,
                 (b'.', _) => labels.push(Vec::new()),
-                (b'\\', Some(label)) => label.push(bytes.next().ok_or(InvalidName)?),
+                (b'\\', Some(label)) => label.push(escaped(&mut bytes).ok_or(InvalidName)?),
                 (byte, Some(label)) => label.push(byte),
                 (_, None) => return Err(InvalidName),
             }
@@ -107,6 +107,17 @@ fn fmt_wire(wire: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// What follows a `\`.
+fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
+    match bytes.next()? {
+        first @ b'0'..=b'9' => {
+            let digits = [first, bytes.next()?, bytes.next()?];
+            std::str::from_utf8(&digits).ok()?.parse().ok()
+        }
+        other => Some(other),
+    }
+}
+
 /// The labels of an uncompressed name, the root not among them.
 pub(crate) fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = wire;
@@ -129,34 +140,42 @@ pub(crate) struct QueryName {
 }
 
 impl QueryName {
-    /// Reads an uncompressed name from the start of `bytes`, and says how many it took. None: not well-formed, cut
-    /// short, too long, or compressed, which the first name of a message cannot be.
-    pub(crate) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
-        let mut name = Self { bytes: [0; NAME_BYTES_MAX], len: 0, starts: [0; LABELS_MAX], count: 0 };
+    /// The root.
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; NAME_BYTES_MAX], len: 1, starts: [0; LABELS_MAX], count: 0 }
+    }
+
+    /// Becomes the uncompressed name at the start of `bytes`; says how many it took. None, and no name of any use: not
+    /// well-formed, cut short, too long, or compressed, which the first name of a message cannot be.
+    ///
+    /// In place, since a name is not small and every message has one.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        self.count = 0;
         loop {
-            let length = *bytes.get(name.len)?;
-            if usize::from(length) > LABEL_BYTES_MAX {
+            let length = usize::from(*bytes.get(at)?);
+            if length > LABEL_BYTES_MAX {
                 return None;
             }
-            let end = name.len + 1 + usize::from(length);
-            let from = bytes.get(name.len..end)?;
-            for (to, byte) in name.bytes.get_mut(name.len..end)?.iter_mut().zip(from) {
-                // Lengths are below `A`, so that they stay as they are.
-                *to = byte.to_ascii_lowercase();
-            }
+            let end = at + 1 + length;
             if length == 0 {
-                name.len = end;
-                return Some((name, end));
+                let to = self.bytes.get_mut(..end)?;
+                to.copy_from_slice(bytes.get(..end)?);
+                // Lengths are below `A`, so that they stay as they are.
+                to.make_ascii_lowercase();
+                self.len = end;
+                return Some(end);
             }
-            *name.starts.get_mut(name.count)? = u8::try_from(name.len).ok()?;
-            name.count += 1;
-            name.len = end;
+            *self.starts.get_mut(self.count)? = u8::try_from(at).ok()?;
+            self.count += 1;
+            at = end;
         }
     }
 
     /// The same from a whole name that we hold.
     pub(crate) fn of(name: &Name) -> Option<Self> {
-        Self::read(&name.0).map(|(name, _)| name)
+        let mut of = Self::new();
+        of.read(&name.0).map(|_| of)
     }
 
     /// How many labels there are, the root not counted.
@@ -198,7 +217,8 @@ mod tests {
         check(".", Some("."));
         check(r"a\.b.example", Some(r"a\.b.example"));
         check("*.example", Some("*.example"));
-        for bad in ["", "..", "a..b", ".a", r"a\"] {
+        check(r"a\000\046b.example", Some(r"a\000\.b.example"));
+        for bad in ["", "..", "a..b", ".a", r"a\", r"a\256", r"a\25"] {
             check(bad, None);
         }
         let label = "a".repeat(63);
@@ -211,29 +231,32 @@ mod tests {
 
     #[test]
     fn names_of_queries() {
-        let (name, taken) = QueryName::read(b"\x03WWW\x07Example\x00rest").unwrap();
+        let mut name = QueryName::new();
+        let taken = name.read(b"\x03WWW\x07Example\x00rest").unwrap();
         assert_eq!((name.to_string().as_str(), taken, name.count()), ("www.example", 13, 2));
         assert_eq!(name.suffix(1), b"\x07example\x00");
         assert_eq!(name.suffix(2), b"\x00");
         assert_eq!(name.suffix(9), b"\x00");
-        let (root, taken) = QueryName::read(b"\x00").unwrap();
-        assert_eq!((root.count(), taken, root.suffix(0)), (0, 1, &b"\x00"[..]));
+        let taken = name.read(b"\x00").unwrap();
+        assert_eq!((name.count(), taken, name.suffix(0)), (0, 1, &b"\x00"[..]));
         for bad in [&b""[..], b"\x03ww", b"\x03www", b"\xc0\x0c", b"\x40a\x00", b"\x80a\x00"] {
-            assert!(QueryName::read(bad).is_none(), "{bad:?}");
+            assert!(name.read(bad).is_none(), "{bad:?}");
         }
     }
 
     #[test]
     fn both_sides_of_the_longest_name() {
         // 127 labels of one byte and the root are 255 bytes.
+        let mut name = QueryName::new();
         let mut wire = b"\x01a".repeat(127);
         wire.push(0);
-        assert_eq!(QueryName::read(&wire).unwrap().0.count(), 127);
+        assert_eq!(name.read(&wire), Some(255));
+        assert_eq!(name.count(), 127);
         let mut wire = b"\x01a".repeat(128);
         wire.push(0);
-        assert!(QueryName::read(&wire).is_none());
+        assert!(name.read(&wire).is_none());
         let mut wire = b"\x01a".repeat(126);
         wire.extend(b"\x02aa\x00");
-        assert!(QueryName::read(&wire).is_none());
+        assert!(name.read(&wire).is_none());
     }
 }

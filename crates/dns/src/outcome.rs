@@ -1,6 +1,9 @@
 //! What became of a message, for metrics and logs.
 
-use perigee_geo::{place::Country, steer::SteerReason};
+use perigee_geo::{
+    place::Country,
+    steer::{PlaceSource, SteerReason},
+};
 use perigee_protocol::id::PopId;
 
 use crate::code::Rcode;
@@ -27,6 +30,8 @@ pub struct SteeredTo<'s> {
     pub pop: Option<&'s PopId>,
     /// Of the client, where known.
     pub country: Option<Country>,
+    /// What told where the client is.
+    pub source: PlaceSource,
     /// How many bits of the client's address decided (RFC 7871 §6, SCOPE PREFIX-LENGTH).
     pub scope: u8,
 }
@@ -54,8 +59,16 @@ pub enum Reason {
     OutOfZone,
     /// Not of class IN.
     Class,
-    /// AXFR or IXFR.
+    /// AXFR or IXFR, by nobody who may, or on a way that has no room for it.
     Transfer,
+    /// AXFR or IXFR, by a secondary: the zone, or that it has it already.
+    Transferred,
+    /// Signed (RFC 8945), but not with what its key makes of the message.
+    BadSignature,
+    /// Signed with a key that is not known here.
+    BadKey,
+    /// Signed at a time that is too far from ours.
+    BadTime,
     /// A type that is no question for us.
     MetaType,
     /// A type that is no question for anybody (RFC 9824 §3.5).
@@ -110,6 +123,10 @@ impl Reason {
             Self::OutOfZone => "out-of-zone",
             Self::Class => "class",
             Self::Transfer => "transfer",
+            Self::Transferred => "transferred",
+            Self::BadSignature => "tsig-bad-signature",
+            Self::BadKey => "tsig-bad-key",
+            Self::BadTime => "tsig-bad-time",
             Self::MetaType => "meta-type",
             Self::QueryType => "query-type",
             Self::Opcode => "opcode",

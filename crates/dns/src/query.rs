@@ -20,6 +20,8 @@ pub(crate) struct Query<'a> {
     pub(crate) recursion_desired: bool,
     pub(crate) question: Option<Question<'a>>,
     pub(crate) edns: Option<Edns>,
+    /// Where the signature begins that ends the message (RFC 8945 §5.1).
+    pub(crate) tsig_at: Option<usize>,
     /// What the answer must say instead of an answer.
     pub(crate) fault: Option<(Rcode, Reason)>,
 }
@@ -28,7 +30,6 @@ pub(crate) struct Query<'a> {
 pub(crate) struct Question<'a> {
     /// As sent, to be echoed byte for byte: resolvers check the case of letters that they chose at random.
     pub(crate) raw: &'a [u8],
-    pub(crate) name: QueryName,
     pub(crate) kind: u16,
     pub(crate) class: u16,
 }
@@ -50,8 +51,8 @@ pub(crate) struct Edns {
     pub(crate) padded: bool,
 }
 
-/// Reads a message. `Err` is one that must not be answered at all.
-pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
+/// Reads a message, the name of its question into `name`. `Err` is one that must not be answered at all.
+pub(crate) fn read<'a>(message: &'a [u8], name: &mut QueryName) -> Result<Query<'a>, Reason> {
     let mut reader = Reader { message, at: 0 };
     let header: [u8; HEADER_BYTES] = reader.array().ok_or(Reason::TooShort)?;
     let [id_high, id_low, flags, _, q1, q2, rest @ ..] = header;
@@ -65,6 +66,7 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
         recursion_desired: flags & 1 != 0,
         question: None,
         edns: None,
+        tsig_at: None,
         fault: None,
     };
     let [a1, a2, n1, n2, r1, r2] = rest;
@@ -73,7 +75,7 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
     query.fault = if query.opcode != 0 {
         // Other opcodes lay the rest out as they like; the question is echoed where it looks like one, and OPT is answered by
         // OPT (RFC 6891 §6.1.1) where it is found.
-        query.question = (questions == 1).then(|| reader.question()).flatten();
+        query.question = (questions == 1).then(|| reader.question(name)).flatten();
         if query.question.is_some() || questions == 0 {
             query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
         }
@@ -85,18 +87,19 @@ pub(crate) fn read(message: &[u8]) -> Result<Query<'_>, Reason> {
         Some(if wants_cookie { (Rcode::NoError, Reason::Cookie) } else { (Rcode::FormErr, Reason::QuestionCount) })
     } else if questions != 1 {
         // RFC 9619 §4: a query has at most one question. OPT comes behind all of them.
-        if questions <= QUESTIONS_MAX && (0..questions).all(|_| reader.question().is_some()) {
+        if questions <= QUESTIONS_MAX && (0..questions).all(|_| reader.question(name).is_some()) {
             query.edns = reader.records(answers, authorities, additionals).and_then(|found| found.edns);
         }
         Some((Rcode::FormErr, Reason::QuestionCount))
     } else {
-        query.question = reader.question();
+        query.question = reader.question(name);
         match query.question {
             None => Some(MALFORMED),
             Some(_) => match reader.records(answers, authorities, additionals) {
                 None => Some(MALFORMED),
-                Some(Additionals { edns, fault }) => {
+                Some(Additionals { edns, tsig_at, fault }) => {
                     query.edns = edns;
+                    query.tsig_at = tsig_at;
                     fault
                 }
             },
@@ -135,6 +138,7 @@ fn refusal(question: &Question<'_>) -> Option<(Rcode, Reason)> {
 #[derive(Default)]
 struct Additionals {
     edns: Option<Edns>,
+    tsig_at: Option<usize>,
     fault: Option<(Rcode, Reason)>,
 }
 
@@ -159,12 +163,12 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    fn question(&mut self) -> Option<Question<'a>> {
+    fn question(&mut self, name: &mut QueryName) -> Option<Question<'a>> {
         let start = self.at;
-        let (name, taken) = QueryName::read(self.message.get(start..)?)?;
+        let taken = name.read(self.message.get(start..)?)?;
         self.bytes(taken)?;
         let (kind, class) = (self.u16()?, self.u16()?);
-        Some(Question { raw: self.message.get(start..self.at)?, name, kind, class })
+        Some(Question { raw: self.message.get(start..self.at)?, kind, class })
     }
 
     /// Passes a name that may be compressed; says whether it is the root.
@@ -193,8 +197,8 @@ impl<'a> Reader<'a> {
             self.bytes(6)?;
             let length = self.u16()?;
             self.bytes(usize::from(length))?;
-            // RFC 6891 §6.1.1: OPT belongs to the additional section.
-            if kind == kind::OPT {
+            // RFC 6891 §6.1.1, RFC 8945 §5.1: OPT and TSIG belong to the additional section.
+            if matches!(kind, kind::OPT | TSIG) {
                 return None;
             }
         }
@@ -210,13 +214,19 @@ impl<'a> Reader<'a> {
     /// Reads the additional section to the message's end; None where it is not well-formed.
     fn additionals(&mut self, count: u16) -> Option<Additionals> {
         let mut found = Additionals::default();
-        for _ in 0..count {
+        for index in 1..=count {
+            let start = self.at;
             let is_root = self.skip_name()?;
             let (kind, class) = (self.u16()?, self.u16()?);
             let [extended_rcode, version, flags, _] = self.array()?;
             let length = self.u16()?;
             let data = self.bytes(usize::from(length))?;
             if kind != kind::OPT {
+                if kind == TSIG {
+                    found.tsig_at = Some(start);
+                    // RFC 8945 §5.1: the last record, and one of them.
+                    found.fault = if index < count { Some(MALFORMED) } else { found.fault };
+                }
                 continue;
             }
             let _ = extended_rcode;
@@ -270,6 +280,23 @@ fn read_options(data: &[u8], edns: &mut Edns) -> Result<(), Reason> {
     Ok(())
 }
 
+/// The serial of the version that the asker of IXFR has (RFC 1995 §3): that of the SOA in the authority section.
+pub(crate) fn ixfr_serial(message: &[u8]) -> Option<u32> {
+    let mut reader = Reader { message, at: 0 };
+    let header: [u8; HEADER_BYTES] = reader.array()?;
+    let [.., a1, a2, _, _, _, _] = header;
+    reader.skip_name()?;
+    reader.bytes(4)?;
+    reader.skip_records(u16::from_be_bytes([a1, a2]).into())?;
+    reader.skip_name()?;
+    let kind = reader.u16()?;
+    reader.bytes(8)?;
+    reader.skip_name()?;
+    reader.skip_name()?;
+    let serial = reader.array().map(u32::from_be_bytes)?;
+    (kind == kind::SOA).then_some(serial)
+}
+
 /// What a message asks, in words: for logs, not for answering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -283,8 +310,9 @@ pub struct Asked {
 
 /// What a message asks; None where its question cannot be read.
 pub fn asked(message: &[u8]) -> Option<Asked> {
-    let query = read(message).ok()?;
+    let mut name = QueryName::new();
+    let query = read(message, &mut name).ok()?;
     let question = query.question?;
     let subnet = query.edns.and_then(|edns| edns.subnet).and_then(|subnet| subnet.network());
-    Some(Asked { name: question.name.to_string(), kind: question.kind, subnet })
+    Some(Asked { name: name.to_string(), kind: question.kind, subnet })
 }

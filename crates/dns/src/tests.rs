@@ -17,10 +17,13 @@ use crate::{
     dnssec::{ActiveKeys, Signatures},
 };
 
+mod all_down;
+mod conformance;
 mod edns;
 mod explain;
 mod properties;
 mod rules;
+mod secondaries;
 mod signed;
 mod steering;
 mod transports;
@@ -197,7 +200,7 @@ fn service(responses_per_second: u32) -> Arc<Service> {
 }
 
 fn memory() -> Memory {
-    Memory { limiter: Limiter::new([0; 16], 1), signatures: Signatures::new([0; 16]) }
+    Memory::new(Limiter::new([0; 16], 1), Signatures::new([0; 16]))
 }
 
 const NOW_MS: u64 = 1_800_000_000_000;

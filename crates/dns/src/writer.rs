@@ -45,8 +45,16 @@ pub(crate) struct Writer<'o> {
     after_question: usize,
     has_question: bool,
     counts: [u16; 3],
-    targets: [u16; TARGETS_MAX],
+    targets: [Target; TARGETS_MAX],
     targets_len: usize,
+}
+
+/// Where a name, or the rest of one, stands in the message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Target {
+    at: u16,
+    /// Written out, so that most others need no second look.
+    length: u8,
 }
 
 impl<'o> Writer<'o> {
@@ -60,14 +68,15 @@ impl<'o> Writer<'o> {
             limit: limit.saturating_sub(reserved),
             has_question: question.is_some(),
             counts: [0; 3],
-            targets: [0; TARGETS_MAX],
+            targets: [Target::default(); TARGETS_MAX],
             targets_len: 0,
             out,
         };
         if let Some(question) = question {
-            let mut at = HEADER_BYTES;
+            let mut at = 0;
+            let length: usize = name::labels(question).map(|label| 1 + label.len()).sum::<usize>() + 1;
             for label in name::labels(question) {
-                writer.remember(at);
+                writer.remember(HEADER_BYTES + at, length - at);
                 at += 1 + label.len();
             }
         }
@@ -149,15 +158,16 @@ impl<'o> Writer<'o> {
         // Whatever pointed behind the question is gone.
         let after = self.after_question;
         let kept =
-            self.targets.iter().take(self.targets_len).take_while(|target| usize::from(**target) < after).count();
+            self.targets.iter().take(self.targets_len).take_while(|target| usize::from(target.at) < after).count();
         self.targets_len = kept;
     }
 
-    fn remember(&mut self, at: usize) {
-        if let (Ok(offset), Some(free)) = (u16::try_from(at), self.targets.get_mut(self.targets_len))
+    fn remember(&mut self, at: usize, length: usize) {
+        if let (Ok(offset), Ok(length), Some(free)) =
+            (u16::try_from(at), u8::try_from(length), self.targets.get_mut(self.targets_len))
             && at <= POINTER_MAX
         {
-            *free = offset;
+            *free = Target { at: offset, length };
             self.targets_len += 1;
         }
     }
@@ -172,13 +182,14 @@ impl<'o> Writer<'o> {
     fn name(&mut self, wire: &[u8]) {
         let mut rest = wire;
         while let Some((length, _)) = rest.split_first().filter(|(length, _)| **length > 0) {
-            let known = self.targets.iter().take(self.targets_len).map(|target| usize::from(*target));
-            if let Some(target) = known.into_iter().find(|target| says(self.out, *target, rest)) {
-                self.pointer(target);
+            let known = self.targets.iter().take(self.targets_len);
+            let mut alike = known.filter(|target| usize::from(target.length) == rest.len());
+            if let Some(target) = alike.find(|target| says(self.out, target.at.into(), rest)) {
+                self.pointer(target.at.into());
                 return;
             }
             let Some((label, after)) = rest.split_at_checked(1 + usize::from(*length)) else { break };
-            self.remember(self.out.len());
+            self.remember(self.out.len(), rest.len());
             self.out.extend(label);
             rest = after;
         }

@@ -4,8 +4,9 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use perigee_geo::steer::{SiteIndex, Steering};
 use perigee_protocol::{
-    model::{DnsOffer, DnsTls, Document, StaticRecord},
+    model::{AllDown, DnsOffer, DnsTls, Document, StaticRecord},
     rdata::{InvalidData, RecordData},
+    zone_file::{ZoneFiles, ZoneRecord},
 };
 
 use crate::{
@@ -17,7 +18,8 @@ use crate::{
 
 /// TTL of SOA, NS and glue, in seconds: they change with the document only.
 const INFRASTRUCTURE_TTL_S: u32 = 3_600;
-/// SOA refresh, retry and expire, in seconds. Nobody transfers this zone: customary figures for those who read them.
+/// SOA refresh, retry and expire, in seconds, where no zone file says them: a secondary looks once an hour, and answers for
+/// a week without us.
 const SOA_REFRESH_RETRY_EXPIRE_S: [u32; 3] = [3_600, 600, 604_800];
 /// The longest time to live (RFC 2181 §8).
 const TTL_MAX_S: u32 = i32::MAX as u32;
@@ -84,6 +86,12 @@ pub(crate) struct Node {
     pub(crate) site: Option<SiteIndex>,
     /// Whether the site's edges speak TLS.
     pub(crate) is_secure: bool,
+    /// The CNAME that stands here, instead of all else, while none of the site's PoPs is up.
+    pub(crate) all_down: Option<Box<Rrset>>,
+    /// Whether it lies below a delegation, where its records are glue.
+    is_below_cut: bool,
+    /// Whether a wildcard stands right below it.
+    has_wildcard: bool,
 }
 
 impl Node {
@@ -97,7 +105,10 @@ impl Node {
 pub struct Zone {
     apex: Name,
     apex_labels: usize,
-    nodes: HashMap<Name, Node>,
+    /// By a hash that is fast rather than hard to foresee: what is in here, the operator wrote.
+    nodes: HashMap<Name, Node, foldhash::fast::FixedState>,
+    /// Of the SOA.
+    pub(crate) serial: u32,
     /// TTL of steered answers, in seconds.
     pub(crate) steered_ttl_s: u32,
     /// SOA with the TTL of negative answers (RFC 2308 §5: the lower of its own and its minimum).
@@ -123,23 +134,31 @@ pub(crate) enum Found<'z> {
 impl Zone {
     /// Makes the zone. `serial` is the SOA's: nameservers of one fleet should give the same for the same document.
     ///
-    /// With `keys` the zone is signed.
+    /// `files` is what [`perigee_protocol::zone_file::load`] made of the document's zone files. With `keys` the zone is signed.
     pub fn new(
         document: &Document,
+        files: &ZoneFiles,
         steering: &Steering,
         serial: u32,
         keys: Option<ActiveKeys>,
     ) -> Result<Self, ZoneError> {
         let apex = name(&document.cdn.zone)?;
-        let primary = document.cdn.nameservers.first().map_or(Ok(apex.clone()), |server| name(&server.host))?;
+        let of_files = files.records.iter().find_map(|record| match &record.data {
+            RecordData::Ns(host) if record.name == document.cdn.zone => Some(host),
+            _ => None,
+        });
+        let told = document.cdn.nameservers.first().map(|server| &server.host);
+        let primary = told.or(of_files).map_or(Ok(apex.clone()), |host| name(host))?;
         let negative_ttl_s = seconds(document.cdn.negative_ttl);
-        let [refresh, retry, expire] = SOA_REFRESH_RETRY_EXPIRE_S;
+        let times = files.soa.as_ref().map(|soa| [soa.refresh_s, soa.retry_s, soa.expire_s]);
+        let [refresh, retry, expire] = times.unwrap_or(SOA_REFRESH_RETRY_EXPIRE_S);
         let soa =
             Rdata::soa(primary, contact(&document.cdn.contact)?, [serial, refresh, retry, expire, negative_ttl_s]);
         let rrset = |kind, ttl_s, rdata: &Rdata| Rrset { kind, ttl_s, records: vec![rdata.clone()] };
         let mut zone = Self {
             apex_labels: QueryName::of(&apex).map_or(0, |name| name.count()),
-            nodes: HashMap::new(),
+            nodes: HashMap::default(),
+            serial,
             steered_ttl_s: seconds(document.cdn.ttl),
             negative_soa: rrset(kind::SOA, negative_ttl_s.min(INFRASTRUCTURE_TTL_S), &soa),
             minimal_any: rrset(kind::HINFO, INFRASTRUCTURE_TTL_S, &Rdata::minimal_any()),
@@ -147,21 +166,25 @@ impl Zone {
             keys: None,
         };
         zone.add(&apex, kind::SOA, INFRASTRUCTURE_TTL_S, soa);
-        zone.add_nameservers(document)?;
+        zone.add_nameservers(document, of_files.is_some())?;
         zone.add_keys(keys);
         zone.add_sites(document, steering)?;
         for record in &document.records {
             zone.add_static(record)?;
         }
+        for record in &files.records {
+            zone.add_of_file(record)?;
+        }
         zone.add_offers(document)?;
         zone.check()?;
         zone.add_empty_non_terminals();
+        zone.mark();
         Ok(zone)
     }
 
-    fn add_nameservers(&mut self, document: &Document) -> Result<(), ZoneError> {
+    fn add_nameservers(&mut self, document: &Document, are_in_files: bool) -> Result<(), ZoneError> {
         let apex = self.apex.clone();
-        if document.cdn.nameservers.is_empty() {
+        if document.cdn.nameservers.is_empty() && !are_in_files {
             self.add(&apex, kind::NS, INFRASTRUCTURE_TTL_S, Rdata::name(apex.clone()));
         }
         for server in &document.cdn.nameservers {
@@ -207,11 +230,19 @@ impl Zone {
         for site in &document.sites {
             let index = steering.site(site.id.as_str());
             let steered = name(&document.site_name(site))?;
+            let all_down = match &site.all_down {
+                AllDown::Cname(target) => {
+                    let records = vec![Rdata::name(name(target)?)];
+                    Some(Box::new(Rrset { kind: kind::CNAME, ttl_s: self.steered_ttl_s, records }))
+                }
+                AllDown::Nearest | AllDown::LastKnown | AllDown::NoData => None,
+            };
             let apex = (document.cdn.apex_site.as_ref() == Some(&site.id)).then(|| self.apex.clone());
             for owner in [steered].into_iter().chain(apex) {
                 let node = self.nodes.entry(owner.clone()).or_default();
                 node.site = index;
                 node.is_secure = site.tls.is_some();
+                node.all_down.clone_from(&all_down);
                 if node.rrset(kind::A).is_some() || node.rrset(kind::AAAA).is_some() {
                     return Err(ZoneError::Steered { name: owner.to_string(), kind: "A or AAAA".into() });
                 }
@@ -221,10 +252,6 @@ impl Zone {
     }
 
     fn add_static(&mut self, record: &StaticRecord) -> Result<(), ZoneError> {
-        let owner = name(&record.name)?;
-        if !self.contains(&owner) {
-            return Err(ZoneError::OutOfZone { name: record.name.clone(), zone: self.apex.to_string() });
-        }
         let zone = self.apex.to_string();
         for value in &record.values {
             let data = RecordData::parse(&record.kind, value, &zone).map_err(|source| ZoneError::Record {
@@ -233,13 +260,26 @@ impl Zone {
                 value: value.clone(),
                 source,
             })?;
-            let (kind, rdata) = Rdata::of(&data).map_err(|source| ZoneError::Name { name: value.clone(), source })?;
-            let is_steered = self.nodes.get(&owner).is_some_and(|node| node.site.is_some());
-            if is_steered && matches!(kind, kind::A | kind::AAAA | kind::CNAME) {
-                return Err(ZoneError::Steered { name: record.name.clone(), kind: record.kind.clone() });
-            }
-            self.add(&owner, kind, seconds(record.ttl), rdata);
+            self.add_data(&record.name, seconds(record.ttl), &data)?;
         }
+        Ok(())
+    }
+
+    fn add_of_file(&mut self, record: &ZoneRecord) -> Result<(), ZoneError> {
+        self.add_data(&record.name, record.ttl_s, &record.data)
+    }
+
+    fn add_data(&mut self, told_owner: &str, ttl_s: u32, data: &RecordData) -> Result<(), ZoneError> {
+        let owner = name(told_owner)?;
+        if !self.contains(&owner) {
+            return Err(ZoneError::OutOfZone { name: told_owner.to_owned(), zone: self.apex.to_string() });
+        }
+        let (kind, rdata) = Rdata::of(data).map_err(|source| ZoneError::Name { name: data.to_string(), source })?;
+        let is_steered = self.nodes.get(&owner).is_some_and(|node| node.site.is_some());
+        if is_steered && matches!(kind, kind::A | kind::AAAA | kind::CNAME) {
+            return Err(ZoneError::Steered { name: told_owner.to_owned(), kind: data.kind().into_owned() });
+        }
+        self.add(&owner, kind, ttl_s, rdata);
         Ok(())
     }
 
@@ -256,7 +296,8 @@ impl Zone {
     fn check(&self) -> Result<(), ZoneError> {
         for (owner, node) in &self.nodes {
             let is_lonely = node.rrsets.len() == 1 && node.site.is_none();
-            if node.rrset(kind::CNAME).is_some_and(|cname| !is_lonely || cname.records.len() > 1) {
+            let is_shared = node.all_down.is_some() && !node.rrsets.is_empty();
+            if is_shared || node.rrset(kind::CNAME).is_some_and(|cname| !is_lonely || cname.records.len() > 1) {
                 return Err(ZoneError::CnameAndOthers { name: owner.clone() });
             }
         }
@@ -267,17 +308,35 @@ impl Zone {
         let owners: Vec<QueryName> = self.nodes.keys().filter_map(QueryName::of).collect();
         for owner in owners {
             for skipped in 1..owner.count().saturating_sub(self.apex_labels) {
-                if let Some((above, _)) = QueryName::read(owner.suffix(skipped))
-                    && let Ok(above) = Name::from_labels(crate::name::labels(above.suffix(0)))
-                {
+                if let Ok(above) = Name::from_labels(crate::name::labels(owner.suffix(skipped))) {
                     self.nodes.entry(above).or_default();
                 }
             }
         }
     }
 
+    /// Notes at each name what a look-up would have to search for above and below it.
+    fn mark(&mut self) {
+        let owners: Vec<QueryName> = self.nodes.keys().filter_map(QueryName::of).collect();
+        for owner in owners {
+            let above = owner.count().saturating_sub(self.apex_labels);
+            let is_cut =
+                |skipped| self.nodes.get(owner.suffix(skipped)).is_some_and(|node| node.rrset(kind::NS).is_some());
+            let is_below_cut = (1..above).any(is_cut);
+            let has_wildcard = self.wildcard(owner.suffix(0)).is_some();
+            if let Some(node) = self.nodes.get_mut(owner.suffix(0)) {
+                (node.is_below_cut, node.has_wildcard) = (is_below_cut, has_wildcard);
+            }
+        }
+    }
+
     pub(crate) fn apex(&self) -> &Name {
         &self.apex
+    }
+
+    /// All names of the zone, the apex included, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.nodes.keys()
     }
 
     fn contains(&self, name: &Name) -> bool {
@@ -290,27 +349,36 @@ impl Zone {
         (name.suffix(above) == self.apex.as_wire()).then_some(above)
     }
 
-    /// Looks a name up: from the apex down, so that delegations and the closest encloser are met on the way
-    /// (RFC 1034 §4.3.2).
+    /// Looks a name up (RFC 1034 §4.3.2).
     pub(crate) fn find(&self, name: &QueryName, asked: u16) -> Found<'_> {
         let Some(above) = self.labels_above_apex(name) else { return Found::Outside };
-        let mut found = None;
-        for skipped in (0..=above).rev() {
-            let Some(node) = self.nodes.get(name.suffix(skipped)) else {
-                return self.wildcard(name.suffix(skipped + 1));
-            };
-            // RFC 4035 §3.1.4.1: the DS of a delegation belongs to this side of it.
-            let is_our_side = skipped == above || (skipped == 0 && asked == kind::DS);
-            if !is_our_side && node.rrset(kind::NS).is_some() {
+        // RFC 4035 §3.1.4.1: the DS of a delegation belongs to this side of it.
+        let is_cut = |node: &Node, skipped: usize| {
+            skipped < above && !(skipped == 0 && asked == kind::DS) && node.rrset(kind::NS).is_some()
+        };
+        let whole = self.nodes.get(name.suffix(0));
+        if let Some(node) = whole.filter(|node| !node.is_below_cut) {
+            return if is_cut(node, 0) { Found::Cut { node, skipped: 0 } } else { Found::Node { node } };
+        }
+        // From the apex down, so that delegations and the closest encloser are met on the way, and a name of a hundred labels
+        // costs no more than the zone is deep.
+        let mut encloser = None;
+        for skipped in (1..=above).rev() {
+            let Some(node) = self.nodes.get(name.suffix(skipped)) else { break };
+            if is_cut(node, skipped) {
                 return Found::Cut { node, skipped };
             }
-            found = Some(node);
+            encloser = Some((node, skipped));
         }
-        found.map_or(Found::Outside, |node| Found::Node { node })
+        let wildcard = encloser.filter(|(node, _)| node.has_wildcard);
+        match wildcard.and_then(|(_, skipped)| self.wildcard(name.suffix(skipped))) {
+            Some(node) => Found::Node { node },
+            None => Found::Nothing,
+        }
     }
 
     /// What stands for the names missing right below `encloser` (RFC 4592 §3.3.1).
-    fn wildcard(&self, encloser: &[u8]) -> Found<'_> {
+    fn wildcard(&self, encloser: &[u8]) -> Option<&Node> {
         let mut owner = [0; crate::name::NAME_BYTES_MAX];
         let len = encloser.len() + 2;
         if let Some((label, rest)) = owner.get_mut(..len).and_then(|owner| owner.split_at_mut_checked(2)) {
@@ -318,10 +386,7 @@ impl Zone {
             rest.copy_from_slice(encloser);
         }
         // Where it does not fit it is not found.
-        match owner.get(..len).and_then(|owner| self.nodes.get(owner)) {
-            Some(node) => Found::Node { node },
-            None => Found::Nothing,
-        }
+        owner.get(..len).and_then(|owner| self.nodes.get(owner))
     }
 
     /// A name's own records, without wildcards and delegations: glue.

@@ -1,16 +1,19 @@
 //! What every socket of a nameserver shares, and the way of one message through it.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use arc_swap::ArcSwap;
-use perigee_dns::{Arrival, Memory, Outcome, Snapshot, Transport, asked, kind_name};
+use arc_swap::{ArcSwap, Guard};
+use perigee_dns::{Arrival, Memory, Outcome, Rcode, Reason, Snapshot, Transport, asked, kind_name};
 use perigee_geo::health::HealthView;
 use perigee_node::{access_log::AccessLog, clock, mmap::MappedFile};
 use perigee_protocol::id::PopId;
-use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
-use crate::metrics::{DnsMetrics, Ending};
+use crate::{
+    metrics::DnsMetrics,
+    tally::Tallies,
+    transfers::{Sending, Transfers},
+};
 
 /// One nameserver, as its sockets see it.
 #[derive(Debug)]
@@ -20,28 +23,39 @@ pub(crate) struct Shared {
     pub(crate) health: ArcSwap<HealthView>,
     pub(crate) metrics: DnsMetrics,
     pub(crate) query_log: AccessLog,
+    pub(crate) transfers: Transfers,
 }
 
-/// Answers the messages of one socket or connection. Keeps the counters that it has met, so that counting takes no lock.
+/// Answers the messages of one socket or connection.
 #[derive(Debug)]
 pub(crate) struct Answerer {
     shared: Arc<Shared>,
     transport: Transport,
     memory: Memory,
-    /// Few, and nearly always one of the first.
-    endings: Vec<(Ending, Counter)>,
-    pops: HashMap<PopId, Counter>,
+    tallies: Tallies,
     was_steered: bool,
+    /// The transfer that the last message began.
+    transfer: Option<Sending>,
 }
 
 impl Answerer {
     /// `memory`: one of its own for each socket of datagrams.
     pub(crate) fn new(shared: Arc<Shared>, transport: Transport, memory: Memory) -> Self {
-        Self { shared, transport, memory, endings: Vec::new(), pops: HashMap::new(), was_steered: false }
+        Self { shared, transport, memory, tallies: Tallies::default(), was_steered: false, transfer: None }
     }
 
-    pub(crate) fn metrics(&self) -> &DnsMetrics {
-        &self.shared.metrics
+    /// Whether a transfer is under way, whose messages [`Self::go_on`] makes.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// Makes the next message of the transfer under way; false when there is none, or no more.
+    pub(crate) fn go_on(&mut self, out: &mut Vec<u8>) -> bool {
+        let goes_on = self.transfer.as_mut().is_some_and(|transfer| transfer.next(out));
+        if !goes_on {
+            self.transfer = None;
+        }
+        goes_on
     }
 
     /// Whether the last answer was of a steered name.
@@ -51,59 +65,86 @@ impl Answerer {
 
     /// Answers one message into `out`; false when nothing must be sent.
     pub(crate) fn answer(&mut self, peer: SocketAddr, message: &[u8], out: &mut Vec<u8>) -> bool {
-        let snapshot = self.shared.snapshot.load();
-        let health = self.shared.health.load();
-        let arrival = Arrival { peer: peer.ip().to_canonical(), transport: self.transport, now_ms: clock::now_ms() };
-        let outcome = perigee_dns::answer(&snapshot, arrival, message, &health, &mut self.memory, out);
-        let metrics = &self.shared.metrics;
-        metrics.count_total(&outcome);
-        let ending = (self.transport, outcome.rcode, outcome.reason);
-        match self.endings.iter().find(|(known, _)| *known == ending) {
-            Some((_, counter)) => {
-                counter.inc();
-            }
-            None => {
-                let counter = metrics.ending(ending);
-                counter.inc();
-                self.endings.push((ending, counter));
-            }
+        self.turn().answer(peer, message, out)
+    }
+
+    /// Begins to answer what has arrived by now.
+    pub(crate) fn turn(&mut self) -> Turn<'_> {
+        let Self { shared, transport, memory, tallies, was_steered, transfer } = self;
+        let (snapshot, health) = (shared.snapshot.load(), shared.health.load());
+        let (transport, now_ms) = (*transport, clock::now_ms());
+        Turn { shared, transport, snapshot, health, now_ms, memory, tallies, was_steered, transfer }
+    }
+}
+
+/// The messages of one moment: one look at the clock, at what is served and at who is up, for all of them. Short, since
+/// what it answers from cannot go before it does.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    shared: &'a Shared,
+    transport: Transport,
+    snapshot: Guard<Arc<Snapshot<MappedFile>>>,
+    health: Guard<Arc<HealthView>>,
+    now_ms: u64,
+    memory: &'a mut Memory,
+    tallies: &'a mut Tallies,
+    was_steered: &'a mut bool,
+    transfer: &'a mut Option<Sending>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.tallies.publish(&self.shared.metrics);
+    }
+}
+
+impl Turn<'_> {
+    pub(crate) fn metrics(&self) -> &DnsMetrics {
+        &self.shared.metrics
+    }
+
+    /// Answers one message into `out`; false when nothing must be sent.
+    pub(crate) fn answer(&mut self, peer: SocketAddr, message: &[u8], out: &mut Vec<u8>) -> bool {
+        let arrival = Arrival { peer: peer.ip().to_canonical(), transport: self.transport, now_ms: self.now_ms };
+        let mut outcome = perigee_dns::answer(&self.snapshot, arrival, message, &self.health, self.memory, out);
+        if outcome.reason == Reason::Transfer
+            && let Some(mut transfer) = perigee_dns::begin_transfer(&self.snapshot, arrival, message)
+                .and_then(|transfer| self.shared.transfers.start(peer, transfer))
+            && transfer.next(out)
+        {
+            (outcome.rcode, outcome.reason) = (Some(Rcode::NoError), Reason::Transferred);
+            *self.transfer = Some(transfer);
         }
-        self.was_steered = outcome.steered.is_some();
-        if let Some(pop) = outcome.steered.and_then(|steered| steered.pop) {
-            match self.pops.get(pop) {
-                Some(counter) => counter.inc(),
-                None => self.pops.entry(pop.clone()).or_insert_with(|| metrics.steered_to(pop)).inc(),
-            };
-        }
+        *self.was_steered = outcome.steered.is_some();
+        self.tallies.count(self.transport, &outcome, &self.shared.metrics);
         if self.shared.query_log.is_on() {
-            self.log(peer, message, out, &outcome);
+            log(self.shared, &arrival, peer, message, out, &outcome);
         }
         outcome.rcode.is_some()
     }
+}
 
-    fn log(&self, peer: SocketAddr, message: &[u8], out: &[u8], outcome: &Outcome<'_>) {
-        let asked = asked(message);
-        let steered = outcome.steered.as_ref();
-        let subnet =
-            asked.as_ref().and_then(|asked| asked.subnet).map(|(address, prefix)| format!("{address}/{prefix}"));
-        let kind = asked.as_ref().map(|asked| kind_name(asked.kind));
-        self.shared.query_log.write(&Line {
-            time_ms: clock::now_ms(),
-            node: &self.shared.name,
-            transport: self.transport.as_str(),
-            client: peer,
-            subnet,
-            name: asked.as_ref().map(|asked| asked.name.as_str()),
-            kind: kind.as_deref(),
-            rcode: outcome.rcode.map_or("dropped", |rcode| rcode.as_str()),
-            reason: outcome.reason.as_str(),
-            pop: steered.and_then(|steered| steered.pop).map(PopId::as_str),
-            country: steered.and_then(|steered| steered.country).map(|country| country.to_string()),
-            scope: steered.map(|steered| steered.scope),
-            truncated: outcome.truncated,
-            bytes: out.len(),
-        });
-    }
+fn log(shared: &Shared, arrival: &Arrival, peer: SocketAddr, message: &[u8], out: &[u8], outcome: &Outcome<'_>) {
+    let asked = asked(message);
+    let steered = outcome.steered.as_ref();
+    let subnet = asked.as_ref().and_then(|asked| asked.subnet).map(|(address, prefix)| format!("{address}/{prefix}"));
+    let kind = asked.as_ref().map(|asked| kind_name(asked.kind));
+    shared.query_log.write(&Line {
+        time_ms: arrival.now_ms,
+        node: &shared.name,
+        transport: arrival.transport.as_str(),
+        client: peer,
+        subnet,
+        name: asked.as_ref().map(|asked| asked.name.as_str()),
+        kind: kind.as_deref(),
+        rcode: outcome.rcode.map_or("dropped", |rcode| rcode.as_str()),
+        reason: outcome.reason.as_str(),
+        pop: steered.and_then(|steered| steered.pop).map(PopId::as_str),
+        country: steered.and_then(|steered| steered.country).map(|country| country.to_string()),
+        scope: steered.map(|steered| steered.scope),
+        truncated: outcome.truncated,
+        bytes: out.len(),
+    });
 }
 
 /// One line of the query log.

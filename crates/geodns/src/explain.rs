@@ -11,7 +11,7 @@ use axum::{
 use ipnet::IpNet;
 use perigee_dns::{CookieSecret, Explained, Snapshot};
 use perigee_geo::{
-    health::HealthView,
+    health::{HealthView, Operator},
     steer::{ClientPrefix, ExplainedPop, Family},
 };
 use perigee_node::{admin, mmap::MappedFile};
@@ -20,7 +20,12 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{answerer::Shared, world};
+use crate::{
+    answerer::Shared,
+    databases::{self, Which},
+    world,
+    zones::{Place, ZoneData},
+};
 
 /// A question whose answer is to be explained.
 #[derive(Clone, Debug, Deserialize)]
@@ -70,12 +75,18 @@ impl Asked {
 /// `database`: instead of the document's, whose files are relative to `folder`. Fails with what is wrong with the files or
 /// the name.
 pub fn offline(document: &Document, folder: &Path, database: Option<&Path>, asked: &Asked) -> Result<Value, String> {
-    let database = match database {
-        Some(path) => Some(Arc::new(world::open(path)?)),
-        None => world::open_database(document, folder)?.database,
+    let databases = match database {
+        Some(path) => {
+            let mut without = document.clone();
+            without.geo.database = None;
+            databases::open(&without, folder)?.databases.with(Which::Places, path)?
+        }
+        None => databases::open(document, folder)?.databases,
     };
     let service = world::service(document, "explain", CookieSecret::new([0; 16]));
-    let snapshot = world::snapshot(document, database, service, None)?;
+    let place = Place { folder: folder.to_owned(), document: None };
+    let zone = ZoneData::read(document, &place, None)?;
+    let snapshot = world::snapshot(document, &zone, databases, service, None)?;
     tell(&snapshot, &HealthView::default(), asked)
 }
 
@@ -118,6 +129,7 @@ fn json_of(explained: &Explained<'_>, database: Option<&str>, hides: bool) -> Va
             "addresses": *steered.addresses,
             "pop": steered.pop.map(|pop| pop.as_str()),
             "reason": steered.reason.as_str(),
+            "cname": explained.alias.as_ref().map(ToString::to_string),
         },
         "client": {
             "address": told.address,
@@ -125,9 +137,15 @@ fn json_of(explained: &Explained<'_>, database: Option<&str>, hides: bool) -> Va
             "latitude": told.location.map(|at| at.latitude),
             "longitude": told.location.map(|at| at.longitude),
             "country": steered.country.map(|country| country.to_string()),
+            "asn": explained.system.as_ref().map(|system| system.asn),
+            "organization": explained.system.as_ref().and_then(|system| system.organization.as_deref()),
         },
         "database": database,
-        "scope": { "prefix": if hides { 0 } else { steered.scope_prefix }, "by": by.collect::<Vec<_>>() },
+        "scope": {
+            "prefix": if hides { 0 } else { steered.scope_prefix },
+            "merged": explained.is_merged,
+            "by": by.collect::<Vec<_>>(),
+        },
         "pops": told.pops.iter().map(pop).collect::<Vec<_>>(),
         "text": explained.lines(),
     })
@@ -142,6 +160,8 @@ fn pop(pop: &ExplainedPop<'_>) -> Value {
         "effective_km": pop.effective_km,
         "weight": pop.weight,
         "addresses": addresses.collect::<Vec<_>>(),
+        "operator": pop.health.operator.map(Operator::as_str),
+        "kept": f64::from(pop.health.kept.thousandths()) / 1_000.0,
         "fallback": pop.fallback.iter().map(|pop| pop.as_str()).collect::<Vec<_>>(),
         "first_by_override": pop.is_forced,
         "shares_its_place": pop.by_share,

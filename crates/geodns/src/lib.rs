@@ -4,10 +4,11 @@
 //! [`start`] makes one nameserver on runtimes that it is handed, so that `perigee demo` runs two of them in its process;
 //! [`main`] is the binary, one nameserver and nothing else.
 //!
-//! Deliberately absent: every rule about what is answered (that is `perigee-dns` and `perigee-geo`), recursion, zone
-//! transfers.
+//! Deliberately absent: every rule about what is answered (that is `perigee-dns` and `perigee-geo`), recursion,
+//! and zones of others.
 
 mod answerer;
+mod databases;
 mod doh;
 mod doq;
 mod encrypted;
@@ -16,16 +17,21 @@ mod health;
 pub mod keys;
 mod listen;
 mod metrics;
+mod notify;
+mod operator;
 mod options;
 mod process;
 mod room;
 mod running;
+mod scopes;
 mod stream;
+mod tally;
 mod tcp;
+mod transfers;
 mod udp;
 mod world;
 pub mod zones;
 
-pub use options::{DNS_PORT, DocumentSource, EncryptedListen, ListenAt, Options};
+pub use options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options};
 pub use process::main;
 pub use running::{Running, Stats, start};

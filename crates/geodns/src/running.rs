@@ -32,6 +32,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time};
 
 use crate::{
     answerer::{Answerer, Shared},
+    databases::{self, Databases, Which},
     doh::{self, Doh},
     doq,
     encrypted::{self, ALPN_QUIC, ALPN_TLS, Encrypted, Sockets},
@@ -40,8 +41,10 @@ use crate::{
     keys,
     listen::{self, Bound},
     metrics::DnsMetrics,
+    operator::{self, Operators},
     options::{DocumentSource, Options},
     room::Room,
+    scopes,
     tcp::{self, Door, Greeting},
     udp, world,
     world::{Parts, World},
@@ -118,7 +121,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let place = source.place(&options.document);
     let Source { document, folder, loaded } = source;
     world::check_supported(&document).map_err(|error| anyhow!(error))?;
-    let opened = world::open_database(&document, &folder).map_err(|error| anyhow!(error))?;
+    let opened = databases::open(&document, &folder).map_err(|error| anyhow!(error))?;
     let cookies = world::cookie_secret(&document, &folder);
     let bound = listen::bind(&options.listen, runtimes.cores.len())?;
     anyhow::ensure!(!bound.is_empty(), "there is no address to listen on; name one with --listen");
@@ -129,7 +132,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let service = world::service(&document, &name, cookies.clone());
     let keys = keys::active(&document, &folder, clock::now_ms() / 1_000)?;
     let zone = ZoneData::read(&document, &place, None).map_err(|error| anyhow!(error))?;
-    let snapshot = world::snapshot(&document, &zone, opened.database.clone(), service, keys.clone())
+    let snapshot = world::snapshot(&document, &zone, opened.databases.clone(), service, keys.clone())
         .map_err(|error| anyhow!(error))?;
     let state = NodeState::new(NodeKind::Geodns, name.clone());
     let node_metrics = Arc::new(NodeMetrics::new(&state));
@@ -144,8 +147,11 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         health: ArcSwap::default(),
         metrics: node_metrics.register(DnsMetrics::register),
         query_log,
+        transfers: Default::default(),
     });
     let authorizer = Authorizer::new(document.admin.clone());
+    let operators = Operators::open(options.state.as_deref(), &shared.name)?;
+    shared.metrics.set_state_damaged(operators.refusal().is_some());
     let prober = Prober::new(runtimes.control.clone(), Arc::clone(&shared), options.probe_at)
         .context("the health prober cannot start")?;
     let (drain, draining) = watch::channel(false);
@@ -153,7 +159,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let world = World::start(Parts {
         shared: Arc::clone(&shared),
         prober,
-        authorizer,
+        authorizer: authorizer.clone(),
         node_metrics: Arc::clone(&node_metrics),
         control: runtimes.control.clone(),
         place,
@@ -163,7 +169,10 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         cookies,
         keys,
         encrypted,
+        operators,
+        keys_look: options.keys_look,
     });
+    scopes::keep(&shared, &runtimes.control);
     let watcher = loaded.map(|loaded| {
         let world = Arc::clone(&world);
         let apply = move |document: Arc<Document>, _generation| world.apply(document);
@@ -172,10 +181,11 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let in_status = Arc::clone(&world);
     let stats_shared = Arc::clone(&shared);
     let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared)));
+    let admin_router = admin_router.routes(operator::routes(&shared.name, Arc::clone(&world), authorizer));
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
     let spawner = Spawner::new(runtimes, &shared, &node_metrics, &state, &draining);
-    let mut tasks = spawner.plain(bound);
+    let mut tasks = spawner.plain(bound)?;
     let (tls, https, quic) = match certificates {
         Some(certificates) => spawner.encrypted(sockets, &certificates, &mut tasks)?,
         None => (Vec::new(), None, Vec::new()),
@@ -242,20 +252,20 @@ impl<'a> Spawner<'a> {
     }
 
     /// UDP and TCP.
-    fn plain(&self, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+    fn plain(&self, bound: Vec<Bound>) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let mut tasks = Vec::new();
         for bound in bound {
             for ((core, door), (udp, tcp)) in self.cores().zip(bound.udp.into_iter().zip(bound.tcp)) {
                 let limiter = Limiter::new(world::random_key(), self.doors.len());
-                let memory = Memory { limiter, signatures: door.signatures.clone() };
+                let memory = Memory::new(limiter, door.signatures.clone());
                 let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Udp, memory);
-                let served = udp::serve(udp, answerer, door.drain.clone());
+                let served = udp::start(udp, answerer, door.drain.clone()).context("no thread can be started")?;
                 tasks.push(core.spawn(self.guard(bound.address).until(served)));
                 let served = tcp::serve(tcp, Greeting::Plain, door.clone());
                 tasks.push(core.spawn(self.guard(bound.address).until(served)));
             }
         }
-        tasks
+        Ok(tasks)
     }
 
     /// TLS, HTTPS and QUIC; returns where they are.
@@ -341,20 +351,20 @@ impl Drop for Served {
 
 fn add_status(fields: &mut Map<String, Value>, shared: &Shared, world: &World) {
     let stats = stats(shared, world, 0);
-    let snapshot = shared.snapshot.load();
-    let database = snapshot.database().map(|database| {
-        let info = database.info();
-        json!({ "kind": info.kind, "built_at_s": info.built_at_s, "nodes": info.nodes })
-    });
+    let databases = Databases::of(&shared.snapshot.load());
     let mut add = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     add("zone", json!(world.document().cdn.zone));
     add("queries", json!(stats.queries));
     add("dropped", json!(stats.dropped));
     add("answers_by_pop", json!(stats.answers_by_pop));
     add("addresses_down", json!(stats.addresses_down));
+    add("pops", operator::pops(world));
+    add("operators_refusal", json!(world.operators().refusal()));
     add("isolated", json!(world.prober().is_isolated()));
-    add("database", json!(database));
-    add("database_refusal", json!(world.database_refusal()));
+    add("database", databases.status(Which::Places));
+    add("database_refusal", json!(world.database_refusal(Which::Places)));
+    add("asn_database", databases.status(Which::Systems));
+    add("asn_database_refusal", json!(world.database_refusal(Which::Systems)));
     add("serial", json!(world.serial()));
     add("zone_refusal", json!(world.zone_refusal()));
 }

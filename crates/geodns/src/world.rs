@@ -3,14 +3,12 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use perigee_dns::{CookieSecret, LimitPolicy, Service, Snapshot, dnssec::ActiveKeys};
-use perigee_geo::database::GeoDatabase;
 use perigee_node::{
     authorize::Authorizer,
     clock,
@@ -27,19 +25,15 @@ use tokio::runtime::Handle;
 
 use crate::{
     answerer::Shared,
+    databases::{self, Databases, Files, Opened, Which},
     encrypted::Encrypted,
     health::Prober,
     keys,
-    metrics::DnsMetrics,
+    notify::Notifier,
+    operator::Operators,
     stream::IDLE_TIMEOUT,
     zones::{Place, ZoneData},
 };
-
-/// How often the folder of keys is looked at.
-const KEYS_LOOK: Duration = Duration::from_secs(30);
-
-/// The database as it is used: pages of the file, mapped.
-pub(crate) type Database = GeoDatabase<MappedFile>;
 
 /// Fails when the document says what this version cannot do, naming every such key.
 pub(crate) fn check_supported(document: &Document) -> Result<(), String> {
@@ -50,58 +44,16 @@ pub(crate) fn check_supported(document: &Document) -> Result<(), String> {
     Err(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
-/// A database and which file it is.
-#[derive(Debug, Default)]
-pub(crate) struct Opened {
-    pub(crate) database: Option<Arc<Database>>,
-    identity: Option<Identity>,
-}
-
-/// Opens and checks the database that the document names, if it names one.
-pub(crate) fn open_database(document: &Document, folder: &Path) -> Result<Opened, String> {
-    let Some(named) = &document.geo.database else { return Ok(Opened::default()) };
-    let path = folder.join(named);
-    // Before it is read: what replaces it meanwhile is another file.
-    let identity = Identity::of(&path);
-    Ok(Opened { database: Some(Arc::new(open(&path)?)), identity })
-}
-
-/// Tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device_and_inode: (u64, u64),
-    bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Identity {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = path.metadata().ok()?;
-        let device_and_inode = (metadata.dev(), metadata.ino());
-        Some(Self { device_and_inode, bytes: metadata.len(), modified: metadata.modified().ok() })
-    }
-}
-
-pub(crate) fn open(path: &Path) -> Result<Database, String> {
-    let mapped = MappedFile::open(path).map_err(|error| {
-        format!(
-            "geo.database: {}: {error}; it takes a GeoLite2-City or GeoIP2-City file, or one of `perigee geo build`",
-            path.display()
-        )
-    })?;
-    GeoDatabase::from_source(mapped).map_err(|error| format!("geo.database: {}: {error}", path.display()))
-}
-
 /// What of a document a zone and its answers are made of.
 pub(crate) fn snapshot(
     document: &Document,
     zone: &ZoneData,
-    database: Option<Arc<Database>>,
+    databases: Databases,
     service: Service,
     keys: Option<ActiveKeys>,
 ) -> Result<Snapshot<MappedFile>, String> {
-    let snapshot = Snapshot::with_files(document, &zone.files, zone.serial, database, Arc::new(service), keys);
-    Ok(snapshot.map_err(|error| error.to_string())?.for_secondaries(zone.secondaries(document)))
+    let snapshot = Snapshot::with_files(document, &zone.files, zone.serial, databases.places, Arc::new(service), keys);
+    Ok(snapshot.map_err(|error| error.to_string())?.for_secondaries(zone.secondaries(document)).with_systems(document, databases.systems))
 }
 
 /// What the nameserver `name` is beside the document's zone.
@@ -148,8 +100,10 @@ pub(crate) struct World {
     node_metrics: Arc<NodeMetrics>,
     control: Handle,
     place: Place,
+    notifier: Notifier,
     cookies: CookieSecret,
     encrypted: Encrypted,
+    operators: Operators,
     current: Mutex<Current>,
     me: Weak<Self>,
 }
@@ -157,11 +111,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 struct Current {
     document: Arc<Document>,
-    watch: Option<(PathBuf, FileWatcher)>,
-    /// What the database's file was when it was last tried, so that it is not read again for nothing.
-    tried: Option<Identity>,
-    /// Why the database's file as it is now does not serve.
-    refusal: Option<String>,
+    databases: Files,
     keys: Option<ActiveKeys>,
     zone: ZoneData,
     zone_watches: Vec<(PathBuf, FileWatcher)>,
@@ -184,6 +134,9 @@ pub(crate) struct Parts {
     pub(crate) cookies: CookieSecret,
     pub(crate) keys: Option<ActiveKeys>,
     pub(crate) encrypted: Encrypted,
+    pub(crate) operators: Operators,
+    /// How often the folder of keys is looked at.
+    pub(crate) keys_look: Duration,
 }
 
 impl World {
@@ -202,21 +155,26 @@ impl World {
             cookies,
             keys,
             encrypted,
+            operators,
+            keys_look,
         } = parts;
+        prober.obey(operators.in_force());
         prober.follow(&document);
-        tell_database(&shared.metrics, shared.snapshot.load().database());
+        opened.databases.tell(&shared.metrics);
+        let mut databases = Files::default();
+        databases.opened(&opened);
         let current = Current {
             document: Arc::clone(&document),
-            watch: None,
-            tried: opened.identity,
-            refusal: None,
+            databases,
             keys,
             zone,
             zone_watches: Vec::new(),
             zone_refusal: None,
         };
+        let notifier = Notifier::new(Arc::clone(&shared), control.clone());
         let world = Arc::new_cyclic(|me| Self {
             shared,
+            notifier,
             prober,
             authorizer,
             node_metrics,
@@ -224,15 +182,18 @@ impl World {
             place,
             cookies,
             encrypted,
+            operators,
             current: Mutex::new(current),
             me: Weak::clone(me),
         });
-        world.watch_database(&mut world.lock(), &document);
+        world.watch_databases(&mut world.lock(), &document);
         world.watch_zone_files(&mut world.lock());
+        // Secondaries may have missed what happened while nobody was here.
+        world.notify(&world.lock());
         let watched = Arc::downgrade(&world);
         world.control.spawn(async move {
             loop {
-                tokio::time::sleep(KEYS_LOOK).await;
+                tokio::time::sleep(keys_look).await;
                 let Some(world) = watched.upgrade() else { return };
                 world.renew_keys();
             }
@@ -244,25 +205,28 @@ impl World {
     pub(crate) fn apply(&self, document: Arc<Document>) -> Result<(), String> {
         check_supported(&document)?;
         let mut current = self.lock();
-        let opened = open_database(&document, &self.place.folder)?;
+        let opened = databases::open(&document, &self.place.folder)?;
         let service = service(&document, &self.shared.name, self.cookies.clone());
         let keys = keys::active(&document, &self.place.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
         let zone = ZoneData::read(&document, &self.place, Some(&current.zone))?;
-        let snapshot = snapshot(&document, &zone, opened.database, service, keys.clone())?;
+        let snapshot = snapshot(&document, &zone, opened.databases.clone(), service, keys.clone())?;
         let certificate = self.encrypted.prepare(&document, &self.place.folder)?;
-        tell_database(&self.shared.metrics, snapshot.database());
+        opened.databases.tell(&self.shared.metrics);
         self.encrypted.apply(certificate);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.prober.follow(&document);
         self.authorizer.set(document.admin.clone());
-        self.watch_database(&mut current, &document);
-        current.tried = opened.identity;
-        current.refusal = None;
+        self.watch_databases(&mut current, &document);
+        current.databases.opened(&opened);
         current.keys = keys;
         current.document = document;
+        let is_new = zone.serial != current.zone.serial;
         current.zone = zone;
         current.zone_refusal = None;
         self.watch_zone_files(&mut current);
+        if is_new {
+            self.notify(&current);
+        }
         Ok(())
     }
 
@@ -293,9 +257,9 @@ impl World {
             if zone.is_same_as(&current.zone) {
                 return Ok(None);
             }
-            let database = self.shared.snapshot.load().database().cloned();
+            let databases = Databases::of(&self.shared.snapshot.load());
             let service = service(&current.document, &self.shared.name, self.cookies.clone());
-            let snapshot = snapshot(&current.document, &zone, database, service, current.keys.clone())?;
+            let snapshot = snapshot(&current.document, &zone, databases, service, current.keys.clone())?;
             Ok(Some((zone, snapshot)))
         });
         match read {
@@ -305,15 +269,25 @@ impl World {
                 tracing::info!(node = self.shared.name, records, serial, "the zone files serve");
                 self.shared.snapshot.store(Arc::new(snapshot));
                 self.node_metrics.reloads.count(Reloaded::ZoneFiles, ReloadResult::Applied);
+                let is_new = zone.serial != current.zone.serial;
                 current.zone = zone;
                 current.zone_refusal = None;
                 self.watch_zone_files(&mut current);
+                if is_new {
+                    self.notify(&current);
+                }
             }
             Err(reason) => {
                 tracing::error!(node = self.shared.name, "the zone files are refused, the old records go on: {reason}");
                 self.node_metrics.reloads.count(Reloaded::ZoneFiles, ReloadResult::Refused);
                 current.zone_refusal = Some(reason);
             }
+        }
+    }
+
+    fn notify(&self, current: &Current) {
+        if let Some(transfer) = &current.document.zone.transfer {
+            self.notifier.tell(&transfer.notify);
         }
     }
 
@@ -327,21 +301,14 @@ impl World {
         self.lock().zone.serial
     }
 
-    fn watch_database(&self, current: &mut Current, document: &Document) {
-        let path = document.geo.database.as_ref().map(|named| self.place.folder.join(named));
-        if path.as_ref() == current.watch.as_ref().map(|(path, _)| path) {
-            return;
-        }
-        current.watch = path.map(|path| {
+    fn watch_databases(&self, current: &mut Current, document: &Document) {
+        current.databases.watch(document, &self.place.folder, &self.control, |which| {
             let world = Weak::clone(&self.me);
-            let watcher = FileWatcher::start(&self.control, &path, move |_: Cause| {
+            move |_: Cause| {
                 if let Some(world) = world.upgrade() {
-                    world.reload_database();
+                    world.reload_database(which);
                 }
-            });
-            // It may have changed between being read and being watched.
-            watcher.check();
-            (path, watcher)
+            }
         });
     }
 
@@ -353,9 +320,9 @@ impl World {
             Ok(keys) => keys,
             Err(error) => return tracing::error!(node = self.shared.name, %error, "the old DNSSEC keys go on"),
         };
-        let database = self.shared.snapshot.load().database().cloned();
+        let databases = Databases::of(&self.shared.snapshot.load());
         let service = service(&current.document, &self.shared.name, self.cookies.clone());
-        match snapshot(&current.document, &current.zone, database, service, keys.clone()) {
+        match snapshot(&current.document, &current.zone, databases, service, keys.clone()) {
             Ok(snapshot) => {
                 tracing::info!(node = self.shared.name, ?keys, "other DNSSEC keys sign");
                 self.shared.snapshot.store(Arc::new(snapshot));
@@ -365,31 +332,33 @@ impl World {
         }
     }
 
-    /// Serves what the database's file is now, if it is good.
-    fn reload_database(&self) {
+    /// Serves what a database's file is now, if it is good.
+    fn reload_database(&self, which: Which) {
         let mut current = self.lock();
-        let Some(path) = current.watch.as_ref().map(|(path, _)| path.clone()) else { return };
-        let identity = Identity::of(&path);
-        if current.tried == identity {
-            return;
-        }
-        current.tried = identity;
-        match open(&path) {
-            Ok(database) => {
-                let info = database.info();
-                tracing::info!(node = self.shared.name, path = %path.display(), kind = info.kind, built_at_s = info.built_at_s, nodes = info.nodes, "the geo database serves");
-                let snapshot = self.shared.snapshot.load().with_database(Some(Arc::new(database)));
-                tell_database(&self.shared.metrics, snapshot.database());
+        let Some(path) = current.databases.renewed(which) else { return };
+        let (name, what) = (&self.shared.name, which.reloaded());
+        let refusal = match Databases::of(&self.shared.snapshot.load()).with(which, &path) {
+            Ok(databases) => {
+                if let Some(info) = databases.info(which) {
+                    tracing::info!(node = name, path = %path.display(), kind = info.kind, built_at_s = info.built_at_s, nodes = info.nodes, "the {} serves", what.as_str());
+                }
+                databases.tell(&self.shared.metrics);
+                let old = self.shared.snapshot.load();
+                let snapshot = match which {
+                    Which::Places => old.with_database(databases.places),
+                    Which::Systems => old.with_database(databases.places).with_systems(&current.document, databases.systems),
+                };
                 self.shared.snapshot.store(Arc::new(snapshot));
-                self.node_metrics.reloads.count(Reloaded::GeoDatabase, ReloadResult::Applied);
-                current.refusal = None;
+                self.node_metrics.reloads.count(what, ReloadResult::Applied);
+                None
             }
             Err(reason) => {
-                tracing::error!(node = self.shared.name, "the geo database is refused, the old one goes on: {reason}");
-                self.node_metrics.reloads.count(Reloaded::GeoDatabase, ReloadResult::Refused);
-                current.refusal = Some(reason);
+                tracing::error!(node = name, "the {} is refused, the old one goes on: {reason}", what.as_str());
+                self.node_metrics.reloads.count(what, ReloadResult::Refused);
+                Some(reason)
             }
-        }
+        };
+        current.databases.tried(which, refusal);
     }
 
     /// The document in use.
@@ -397,9 +366,13 @@ impl World {
         Arc::clone(&self.lock().document)
     }
 
-    /// Why the database's file as it is now does not serve; None when it does.
-    pub(crate) fn database_refusal(&self) -> Option<String> {
-        self.lock().refusal.clone()
+    /// Why a database's file as it is now does not serve; None when it does.
+    pub(crate) fn database_refusal(&self, which: Which) -> Option<String> {
+        self.lock().databases.refusal(which).map(str::to_owned)
+    }
+
+    pub(crate) fn operators(&self) -> &Operators {
+        &self.operators
     }
 
     pub(crate) fn prober(&self) -> &Prober {
@@ -409,8 +382,4 @@ impl World {
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn tell_database(metrics: &DnsMetrics, database: Option<&Arc<Database>>) {
-    metrics.set_database_built(database.map_or(0, |database| database.info().built_at_s));
 }

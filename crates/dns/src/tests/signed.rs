@@ -12,7 +12,7 @@ use crate::dnssec::{Algorithm, KeyRing, Life, Role, ZoneKey};
 const PRIVATE: [u8; 32] = [9; 32];
 const NOW_S: u64 = NOW_MS / 1_000;
 
-fn signed() -> Snapshot<Vec<u8>> {
+pub(super) fn signed() -> Snapshot<Vec<u8>> {
     let always = Life { publish_s: 0, activate_s: 0, retire_s: None, remove_s: None };
     let key = ZoneKey::new(Algorithm::Ed25519, &PRIVATE, Role::Csk, always).unwrap();
     let mut text = format!("{DOCUMENT}{}", delegations());
@@ -50,7 +50,7 @@ fn check_denial(message: &Message, name: &str, kinds: &[u16]) {
 }
 
 /// The signatures of a section hold, and whatever is in `unsigned` has none. Returns how many sets there are.
-fn check_section(records: &[Record], unsigned: &[&str]) -> usize {
+pub(super) fn check_section(records: &[Record], unsigned: &[&str]) -> usize {
     let mut sets: BTreeMap<(String, String), Vec<&Record>> = BTreeMap::new();
     let (signatures, others): (Vec<_>, Vec<_>) =
         records.iter().partition(|record| record.record_type().to_string() == "RRSIG");

@@ -27,14 +27,18 @@ id = "www"
 origins = [{ url = "http://198.18.0.90:8000" }]
 "#;
 
-fn answerer() -> Answerer {
+/// A nameserver of one site, without sockets.
+pub(crate) fn shared() -> Shared {
     let document = document::load("test.toml", DOCUMENT).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let shared = Shared {
+    let place = crate::zones::Place { folder: std::path::PathBuf::new(), document: None };
+    let zone = crate::zones::ZoneData::read(&document, &place, None).unwrap();
+    Shared {
         name: "test".to_owned(),
         snapshot: ArcSwap::from_pointee(
             crate::world::snapshot(
                 &document,
-                None,
+                &zone,
+                crate::databases::Databases::default(),
                 crate::world::service(&document, "test", CookieSecret::new([0; 16])),
                 None,
             )
@@ -43,19 +47,21 @@ fn answerer() -> Answerer {
         health: ArcSwap::default(),
         metrics: DnsMetrics::default(),
         query_log: AccessLog::off(),
-    };
-    let memory = Memory { limiter: Limiter::new([0; 16], 1), signatures: Signatures::new([0; 16]) };
-    Answerer::new(Arc::new(shared), Transport::Udp, memory)
+        transfers: Default::default(),
+    }
+}
+
+fn answerer() -> Answerer {
+    let memory = Memory::new(Limiter::new([0; 16], 1), Signatures::new([0; 16]));
+    Answerer::new(Arc::new(shared()), Transport::Udp, memory)
 }
 
 const QUESTION: &[u8] = b"\x03www\x03cdn\x07example\x00\x00\x01\x00\x01";
 
 /// Sends many queries, runs rounds until nothing is left, and wants as many replies with the same ids.
-async fn check(address: &str, round: fn(&tokio::net::UdpSocket, bool, &mut Answerer) -> io::Result<Round>) {
+fn check(address: &str, mut round: impl FnMut(&UdpSocket, Wait, &mut Answerer) -> io::Result<usize>) {
     let server = UdpSocket::bind((address, 0)).unwrap();
-    server.set_nonblocking(true).unwrap();
     let to = server.local_addr().unwrap();
-    let server = tokio::net::UdpSocket::from_std(server).unwrap();
     let client = UdpSocket::bind((address, 0)).unwrap();
     let mut answerer = answerer();
     // The second pass finds buffers that were used before.
@@ -67,11 +73,12 @@ async fn check(address: &str, round: fn(&tokio::net::UdpSocket, bool, &mut Answe
         }
         let mut received = 0;
         while received < usize::from(count) {
-            let round = round(&server, to.is_ipv4(), &mut answerer).unwrap();
-            assert!((1..=BATCH_MESSAGES).contains(&round.received) && round.unsent.is_empty(), "pass {pass}");
-            received += round.received;
+            let wait = if pass == 0 { Wait::First } else { Wait::No };
+            let round = round(&server, wait, &mut answerer).unwrap();
+            assert!((1..=BATCH_MESSAGES).contains(&round), "pass {pass}");
+            received += round;
         }
-        assert_eq!(round(&server, to.is_ipv4(), &mut answerer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(round(&server, Wait::No, &mut answerer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         for id in 0..count {
             let mut reply = [0; 512];
             let (length, from) = client.recv_from(&mut reply).unwrap();
@@ -81,14 +88,51 @@ async fn check(address: &str, round: fn(&tokio::net::UdpSocket, bool, &mut Answe
     }
 }
 
-#[tokio::test]
-async fn batches() {
-    check("127.0.0.1", batch::round).await;
-    check("::1", batch::round).await;
+#[test]
+fn batches() {
+    for (address, is_ipv4) in [("127.0.0.1", true), ("::1", false)] {
+        let mut batches = batch::Batches::new(is_ipv4);
+        check(address, |socket, wait, answerer| batches.round(socket, wait, answerer));
+    }
 }
 
-#[tokio::test]
-async fn one_by_one() {
-    check("127.0.0.1", single::round).await;
-    check("::1", single::round).await;
+#[test]
+fn one_by_one() {
+    for (address, is_ipv4) in [("127.0.0.1", true), ("::1", false)] {
+        let mut batches = single::Batches::new(is_ipv4);
+        check(address, |socket, wait, answerer| batches.round(socket, wait, answerer));
+    }
+}
+
+#[test]
+fn a_thread_answers_until_it_is_to_end_and_then_what_is_queued() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (to, client) = (server.local_addr().unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (drain, draining) = watch::channel(false);
+    let ask = |id: u16| {
+        let header = [id.to_be_bytes(), [0, 0], [0, 1], [0, 0], [0, 0], [0, 0]].concat();
+        client.send_to(&[&header, QUESTION].concat(), to).unwrap();
+    };
+    let heard = || {
+        let mut reply = [0; 512];
+        client.recv(&mut reply).unwrap();
+        u16::from_be_bytes([reply[0], reply[1]])
+    };
+    // Told to end before it begins: what is queued is answered all the same.
+    drain.send_replace(true);
+    (0..3).for_each(ask);
+    serve(&server, answerer(), &draining);
+    assert_eq!([heard(), heard(), heard()], [0, 1, 2]);
+    drain.send_replace(false);
+    thread::scope(|scope| {
+        scope.spawn(|| serve(&server, answerer(), &draining));
+        ask(7);
+        assert_eq!(heard(), 7);
+        drain.send_replace(true);
+    });
+    // One whose nameserver is gone ends too.
+    drop(drain);
+    let (drain, draining) = watch::channel(false);
+    drop(drain);
+    serve(&server, answerer(), &draining);
 }

@@ -12,6 +12,7 @@ mod robust;
 mod rules;
 mod sites;
 mod syntax;
+mod transfer;
 mod zone;
 
 const EXAMPLE: &str = include_str!("../../../../deploy/example.toml");

@@ -1,0 +1,148 @@
+//! What of a zone lies in files beside the document: records, keys of secondaries, and the serial that follows from it all.
+
+use std::{
+    fmt::{self, Write as _},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use perigee_dns::{Secondaries, TsigKey};
+use perigee_protocol::{
+    document::Mistakes,
+    model::{Document, ZoneTransferKey},
+    rdata::base64,
+    zone_file::{self, ZoneFiles},
+};
+
+/// A file of a secret is longer only when it is something else.
+const SECRET_FILE_BYTES_MAX: u64 = 4_096;
+
+/// Reads the zone files that a document names, relative to `folder`. Fails with every mistake.
+pub fn load(document: &Document, folder: &Path) -> Result<ZoneFiles, Mistakes> {
+    zone_file::load(document, &mut |path: &Path| {
+        let mut bytes = Vec::new();
+        File::open(folder.join(path))
+            .and_then(|file| file.take(zone_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|error| error.to_string())?;
+        Ok(bytes)
+    })
+}
+
+/// Where a document and its files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: PathBuf,
+    /// None: the document is no file.
+    pub(crate) document: Option<PathBuf>,
+}
+
+/// The part of a zone that lies in files, and its version.
+#[derive(Debug, Default)]
+pub(crate) struct ZoneData {
+    pub(crate) files: ZoneFiles,
+    keys: Vec<TsigKey>,
+    pub(crate) serial: u32,
+    /// Of document and records: tells one version from another.
+    content: u64,
+}
+
+impl ZoneData {
+    /// Reads it all anew. `before`: what served until now, so that the serial goes up when something changed.
+    pub(crate) fn read(document: &Document, place: &Place, before: Option<&Self>) -> Result<Self, String> {
+        let files = load(document, &place.folder).map_err(|mistakes| mistakes.to_string())?;
+        let keys = document.zone.keys.iter().map(|key| read_key(key, &place.folder)).collect::<Result<_, _>>()?;
+        let mut hash = Fnv::new();
+        // Hashing does not fail.
+        write!(hash, "{document:?}{:?}{:?}", files.soa, files.records).unwrap_or_default();
+        let content = hash.0;
+        let serial = serial(document, &files, place, content, before);
+        if let Some(before) = before.filter(|before| before.content != content && before.serial == serial) {
+            let transfer = document.zone.transfer.is_some();
+            if transfer {
+                tracing::warn!(
+                    serial = before.serial,
+                    "the zone changed and its serial did not: secondaries will not see it"
+                );
+            }
+        }
+        Ok(Self { files, keys, serial, content })
+    }
+
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        (self.content, self.serial) == (other.content, other.serial) && self.files.files == other.files.files
+    }
+
+    /// Who may have the zone.
+    pub(crate) fn secondaries(&self, document: &Document) -> Secondaries {
+        let transfer = document.zone.transfer.as_ref();
+        let is_it = |key: &ZoneTransferKey| transfer.is_some_and(|transfer| transfer.key == key.name);
+        Secondaries {
+            keys: self.keys.clone(),
+            allow: transfer.map_or_else(Vec::new, |transfer| transfer.allow.clone()),
+            key: document.zone.keys.iter().position(is_it),
+        }
+    }
+}
+
+/// The SOA's serial: the document's own; else that of a zone file's SOA; else, where secondaries compare it, when the newest
+/// of all files was modified, which goes up (RFC 1982) and is the same on nameservers whose copies keep their times; else a
+/// hash of the content, which is the same on all nameservers.
+fn serial(document: &Document, files: &ZoneFiles, place: &Place, content: u64, before: Option<&ZoneData>) -> u32 {
+    let hash = ((content >> 32 ^ content) as u32).max(1);
+    if let Some(told) = document.zone.serial.or(files.soa.as_ref().map(|soa| soa.serial)) {
+        return told;
+    }
+    if document.zone.transfer.is_none() {
+        return hash;
+    }
+    let paths = files.files.iter().map(|path| place.folder.join(path)).chain(place.document.clone());
+    let modified_s = paths.filter_map(|path| {
+        let modified = path.metadata().ok()?.modified().ok()?;
+        Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    });
+    // RFC 1982 §3: 32 bits, that begin anew in 2106.
+    let Some(modified) = modified_s.max().map(|modified_s| (modified_s as u32).max(1)) else { return hash };
+    match before {
+        // A file may come from a backup: what is served never goes back.
+        Some(before) if !is_after(modified, before.serial) => {
+            before.serial.wrapping_add(u32::from(before.content != content)).max(1)
+        }
+        _ => modified,
+    }
+}
+
+/// RFC 1982 §3.2
+fn is_after(serial: u32, other: u32) -> bool {
+    (serial.wrapping_sub(other) as i32) > 0
+}
+
+fn read_key(key: &ZoneTransferKey, folder: &Path) -> Result<TsigKey, String> {
+    let path = folder.join(&key.secret_file);
+    let remedy =
+        format!("make it with `openssl rand -base64 32 > {}` and give the secondaries the same", path.display());
+    let wrong = |what: String| format!("zone.key {}: {}: {what}; {remedy}", key.name, path.display());
+    let mut text = String::new();
+    File::open(&path)
+        .and_then(|file| file.take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let secret = base64(text.trim()).ok_or_else(|| wrong("is not base 64".to_owned()))?;
+    TsigKey::new(&key.name, key.algorithm, &secret).map_err(|error| wrong(error.to_string()))
+}
+
+/// FNV-1a of whatever is written to it.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = text.bytes().fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Ok(())
+    }
+}
