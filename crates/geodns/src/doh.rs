@@ -20,7 +20,7 @@ use tokio::time;
 
 use crate::{
     answerer::Answerer,
-    room::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX},
+    room::{CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX},
     stream::IDLE_TIMEOUT,
 };
 
@@ -39,7 +39,7 @@ const HTTPS_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) fn limits() -> Limits {
     Limits {
         connections_max: CONNECTIONS_MAX,
-        client_connections_max: u32::try_from(CONNECTIONS_PER_ADDRESS_MAX).ok(),
+        client_connections_max: u32::try_from(CONNECTIONS_PER_CLIENT_MAX).ok(),
         header_bytes_max: HEADER_BYTES_MAX,
         header_timeout: IDLE_TIMEOUT,
         idle_timeout: HTTPS_IDLE_TIMEOUT,

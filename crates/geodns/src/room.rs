@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
 /// Connections of one nameserver at once.
 pub(crate) const CONNECTIONS_MAX: usize = 4_096;
-/// Of which one address may have so many: resolvers use few, and many clients may share one behind a translator.
-pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
+/// Of which one client, an IPv4 address or an IPv6 /64, may have so many: resolvers use few, and many clients may share one
+/// address behind a translator.
+pub(crate) const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 
 /// How many connections there are, over all cores and addresses of one nameserver: TCP, TLS and QUIC together.
 #[derive(Debug, Default)]
@@ -18,20 +19,29 @@ pub(crate) struct Room(Mutex<Taken>);
 #[derive(Debug, Default)]
 struct Taken {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_client: HashMap<IpAddr, usize>,
 }
 
 impl Room {
     /// A place for a connection of that client; given back when dropped.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let client = client_of(client);
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = taken.by_address.get(&client).copied().unwrap_or(0);
-        if taken.total >= CONNECTIONS_MAX || of_client >= CONNECTIONS_PER_ADDRESS_MAX {
+        let of_client = taken.by_client.get(&client).copied().unwrap_or(0);
+        if taken.total >= CONNECTIONS_MAX || of_client >= CONNECTIONS_PER_CLIENT_MAX {
             return None;
         }
         taken.total += 1;
-        taken.by_address.insert(client, of_client + 1);
+        taken.by_client.insert(client, of_client + 1);
         Some(Place { room: Arc::clone(self), client })
+    }
+}
+
+/// Who has one address of an IPv6 /64 has all of them (RFC 6177 §2).
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & (u128::MAX << 64)).into(),
+        v4 => v4,
     }
 }
 
@@ -45,10 +55,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total = taken.total.saturating_sub(1);
-        if let Some(of_client) = taken.by_address.get_mut(&self.client) {
+        if let Some(of_client) = taken.by_client.get_mut(&self.client) {
             *of_client = of_client.saturating_sub(1);
             if *of_client == 0 {
-                taken.by_address.remove(&self.client);
+                taken.by_client.remove(&self.client);
             }
         }
     }
@@ -65,13 +75,18 @@ mod tests {
     #[test]
     fn one_client_has_its_share_and_gives_it_back() {
         let room = Arc::new(Room::default());
-        let mut places: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| room.take(address(1)).unwrap()).collect();
+        let mut places: Vec<_> = (0..CONNECTIONS_PER_CLIENT_MAX).map(|_| room.take(address(1)).unwrap()).collect();
         assert!(room.take(address(1)).is_none());
         assert!(room.take(address(2)).is_some());
         places.pop();
         assert!(room.take(address(1)).is_some());
+        // A network of IPv6 is one client.
+        let of = |text: &str| text.parse().unwrap();
+        places.extend((0..CONNECTIONS_PER_CLIENT_MAX).map(|_| room.take(of("2001:db8:0:1::1")).unwrap()));
+        assert!(room.take(of("2001:db8:0:1:ffff::2")).is_none());
+        assert!(room.take(of("2001:db8:0:2::1")).is_some());
         drop(places);
-        assert!(room.0.lock().unwrap().by_address.is_empty());
+        assert!(room.0.lock().unwrap().by_client.is_empty());
     }
 
     #[test]
