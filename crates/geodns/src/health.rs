@@ -4,29 +4,42 @@
 //! answers as if all were well rather than send everybody to whoever was probed first. A reload of the document keeps
 //! what is known of the addresses that stay.
 //!
+//! A probe's answer may tell of the edge (`perigee-load`, `perigee-draining`): it is believed of the address that was probed
+//! and nothing else, so who is not probed cannot say anything. What operators say goes before what probes find.
+//!
 //! When not one of several addresses answers its last probe, then it is the nameserver that is cut off, or nothing is left
 //! to choose from: no address is taken for down any more until one answers, so that the last known view stays.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use perigee_geo::health::HealthView;
+use axum::http::HeaderMap;
+use perigee_geo::health::Operator;
 use perigee_protocol::{
+    headers,
     id::PopId,
     model::{Document, Health},
 };
+use serde_json::Value;
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
 use crate::answerer::Shared;
 
+mod board;
+
+use board::{Board, Heard};
+
 /// Probes come this much earlier or later, as a share of their interval, so that those of many nameservers and edges
 /// do not fall together.
 const JITTER: f64 = 0.1;
+
+/// The highest load that is believed, in times of all that an edge can bear.
+const LOAD_MAX: f64 = 1_000.0;
 
 /// The probes of one nameserver; they end when it is dropped.
 #[derive(Debug)]
@@ -65,7 +78,7 @@ impl Prober {
             // Each probe connects: a kept connection says nothing of whether new ones are accepted.
             .pool_max_idle_per_host(0)
             .build()?;
-        let board = Arc::new(Board { shared, state: Mutex::default() });
+        let board = Arc::new(Board::new(shared));
         Ok(Self { control, client, board, elsewhere, targets: Mutex::default() })
     }
 
@@ -84,8 +97,7 @@ impl Prober {
             }
             stays
         });
-        self.board.keep_only(|address| wanted.contains_key(address));
-        self.board.expect(wanted.keys().copied());
+        self.board.follow(document);
         for (address, (pop, health)) in wanted {
             targets.entry(address).or_insert_with(|| self.start(address, pop, health));
         }
@@ -109,94 +121,22 @@ impl Prober {
 
     /// The addresses that are down.
     pub(crate) fn down(&self) -> Vec<IpAddr> {
-        lock(&self.board.state).down.iter().copied().collect()
+        self.board.down()
+    }
+
+    /// What operators say of PoPs from now on, and nothing else.
+    pub(crate) fn obey(&self, operators: BTreeMap<PopId, Operator>) {
+        self.board.obey(operators);
+    }
+
+    /// What is known of each PoP, by its id: `state`, `kept`, `load`, `addresses`.
+    pub(crate) fn pops(&self) -> Value {
+        self.board.pops()
     }
 
     /// Whether no address answers, so that the last known view stays.
     pub(crate) fn is_isolated(&self) -> bool {
-        lock(&self.board.state).is_isolated
-    }
-}
-
-/// What the probes found together, published as one view.
-#[derive(Debug)]
-struct Board {
-    shared: Arc<Shared>,
-    state: Mutex<BoardState>,
-}
-
-#[derive(Debug, Default)]
-struct BoardState {
-    generation: u64,
-    down: BTreeSet<IpAddr>,
-    /// What the last probe of each address came to; None: it was not probed yet.
-    last: BTreeMap<IpAddr, Option<bool>>,
-    is_isolated: bool,
-}
-
-impl BoardState {
-    /// Takes one probe's result; says whether no address answers. Of a single one that says nothing.
-    fn hear(&mut self, address: IpAddr, ok: bool) -> bool {
-        // A probe that was under way when its address left the document.
-        if let Some(last) = self.last.get_mut(&address) {
-            *last = Some(ok);
-        }
-        self.last.len() > 1 && self.last.values().all(|last| *last == Some(false))
-    }
-}
-
-impl Board {
-    /// Counts these addresses, and no others, to all that are probed.
-    fn expect(&self, addresses: impl Iterator<Item = IpAddr>) {
-        let mut state = lock(&self.state);
-        let last = addresses.map(|address| (address, state.last.get(&address).copied().flatten())).collect();
-        state.last = last;
-    }
-
-    /// Whether a result counts against its address: not while no address answers.
-    fn counts(&self, address: IpAddr, ok: bool) -> bool {
-        let mut state = lock(&self.state);
-        let is_isolated = state.hear(address, ok);
-        if is_isolated != state.is_isolated {
-            state.is_isolated = is_isolated;
-            self.shared.metrics.set_isolated(is_isolated);
-            let (node, addresses) = (&self.shared.name, state.last.len());
-            if is_isolated {
-                tracing::error!(
-                    node,
-                    addresses,
-                    "no edge answers its probe: this nameserver is cut off, or all of them are; the last known view of them stays"
-                );
-            } else {
-                tracing::info!(node, addresses, "edges answer their probes again");
-            }
-        }
-        ok || !is_isolated
-    }
-
-    fn is_up(&self, address: IpAddr) -> bool {
-        !lock(&self.state).down.contains(&address)
-    }
-
-    fn set(&self, address: IpAddr, is_up: bool) {
-        self.change(|down| if is_up { down.remove(&address) } else { down.insert(address) });
-    }
-
-    fn keep_only(&self, stays: impl Fn(&IpAddr) -> bool) {
-        self.change(|down| {
-            let before = down.len();
-            down.retain(stays);
-            down.len() != before
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeSet<IpAddr>) -> bool) {
-        let mut state = lock(&self.state);
-        if change(&mut state.down) {
-            state.generation += 1;
-            // Under the lock, so that an older view never replaces a newer one.
-            self.shared.health.store(Arc::new(HealthView::new(state.generation, state.down.iter().copied())));
-        }
+        self.board.is_isolated()
     }
 }
 
@@ -221,7 +161,8 @@ impl Probe {
         loop {
             let result = self.ask().await;
             self.board.shared.metrics.probed(&self.pop, self.address, result.is_ok());
-            let counts = self.board.counts(self.address, result.is_ok());
+            let heard = result.as_ref().map_or(Heard::default(), |heard| *heard);
+            let counts = self.board.hear(self.address, heard);
             if let Some(is_up) = counts.then(|| self.judge.hear(result.is_ok())).flatten() {
                 self.board.set(self.address, is_up);
                 self.board.shared.metrics.set_up(&self.pop, self.address, is_up);
@@ -231,10 +172,10 @@ impl Probe {
         }
     }
 
-    async fn ask(&self) -> Result<(), String> {
+    async fn ask(&self) -> Result<Heard, String> {
         let asked = self.client.get(&self.url).header("connection", "close").timeout(self.health.timeout).send();
         match asked.await {
-            Ok(response) if response.status().is_success() => Ok(()),
+            Ok(response) if response.status().is_success() => Ok(told(response.headers())),
             Ok(response) => Err(format!("it answers {}", response.status())),
             Err(error) if error.is_timeout() => Err(format!("no answer within {:?}", self.health.timeout)),
             Err(error) => Err(root_cause(&error)),
@@ -249,6 +190,16 @@ impl Probe {
             let reason = reason.unwrap_or_default();
             tracing::warn!(node, %pop, %address, url, probes = self.judge.fall, reason, "an edge is down: it leaves the answers");
         }
+    }
+}
+
+/// What an edge's answer says of it. What cannot be read was not said.
+fn told(said: &HeaderMap) -> Heard {
+    let load = said.get(headers::LOAD).and_then(|load| load.to_str().ok()?.parse::<f64>().ok());
+    Heard {
+        ok: true,
+        is_draining: said.get(headers::DRAINING).is_some_and(|value| value == "1"),
+        load: load.filter(|load| load.is_finite() && (0.0..=LOAD_MAX).contains(load)),
     }
 }
 
@@ -321,21 +272,18 @@ mod tests {
     }
 
     #[test]
-    fn isolated_when_all_of_several_fail() {
-        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
-        let check = |expected: &[u8], probes: &[(u8, bool)], isolated: bool| {
-            let last = expected.iter().map(|last| (address(*last), None)).collect();
-            let mut state = BoardState { last, ..BoardState::default() };
-            let heard = probes.iter().map(|(last, ok)| state.hear(address(*last), *ok)).last();
-            assert_eq!(heard, Some(isolated), "{expected:?} {probes:?}");
+    fn what_an_edge_says_of_itself() {
+        let check = |fields: &[(&'static str, &'static str)], is_draining: bool, load: Option<f64>| {
+            let said = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            assert_eq!(told(&said), Heard { ok: true, is_draining, load }, "{fields:?}");
         };
-        check(&[1, 2], &[(1, false)], false);
-        check(&[1, 2], &[(1, false), (2, false)], true);
-        check(&[1, 2], &[(1, false), (2, false), (1, true)], false);
-        check(&[1, 2], &[(1, true), (2, false), (1, false)], true);
-        check(&[1], &[(1, false)], false);
-        // One that is not of the document any more.
-        check(&[1, 2], &[(1, false), (2, false), (3, true)], true);
+        check(&[], false, None);
+        check(&[("perigee-load", "0.73")], false, Some(0.73));
+        check(&[("perigee-load", "0"), ("perigee-draining", "1")], true, Some(0.0));
+        check(&[("perigee-load", "1000")], false, Some(1_000.0));
+        for bad in ["1000.1", "-0.1", "NaN", "inf", "", "a", "0,7"] {
+            check(&[("perigee-load", bad), ("perigee-draining", "0")], false, None);
+        }
     }
 
     #[test]

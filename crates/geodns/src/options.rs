@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use perigee_node::flags::AccessLogTarget;
@@ -47,7 +48,14 @@ pub struct Options {
     /// Where the probes of an address go instead of to the address and its health port, for edges that this machine
     /// reaches by another way than clients do.
     pub probe_at: BTreeMap<IpAddr, SocketAddr>,
+    /// Where what operators say of PoPs is kept; made if it is not there. None: it lasts as long as the process.
+    pub state: Option<PathBuf>,
+    /// How often the folder of DNSSEC keys is looked at: [`KEYS_LOOK`].
+    pub keys_look: Duration,
 }
+
+/// How often the folder of DNSSEC keys is looked at.
+pub const KEYS_LOOK: Duration = Duration::from_secs(30);
 
 /// Where DNS is spoken over TLS (RFC 7858), HTTPS (RFC 8484) and QUIC (RFC 9250), with the certificate of `[cdn.dns_tls]`.
 /// Nowhere by default.

@@ -41,7 +41,7 @@ pub(crate) struct Door {
 impl Door {
     /// What answers one connection.
     pub(crate) fn answerer(&self, transport: Transport) -> Answerer {
-        let memory = Memory { limiter: Limiter::unused(), signatures: self.signatures.clone() };
+        let memory = Memory::new(Limiter::unused(), self.signatures.clone());
         Answerer::new(Arc::clone(&self.shared), transport, memory)
     }
 

@@ -1,11 +1,11 @@
-//! Datagrams: read in batches, answered in place, sent in batches. No task per datagram.
+//! Datagrams: read in batches, answered in place, sent in batches, by a thread for each socket.
+//!
+//! A thread that blocks, and not a task of the runtime: a socket that epoll watches wakes its watcher for every datagram
+//! that leaves, which costs more than our part of the answer; one whose reader is at work has nobody to wake.
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket as StdSocket},
-};
+use std::{io, net::UdpSocket, thread, time::Duration};
 
-use tokio::{io::Interest, net::UdpSocket, sync::watch, task};
+use tokio::sync::{oneshot, watch};
 
 use crate::answerer::Answerer;
 
@@ -21,85 +21,75 @@ mod single;
 
 /// What the kernel keeps for us while we are busy: the default of some 200 KiB loses packets in stalls of 100 ms.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Longer datagrams are cut, and so are not well-formed: no query needs as much.
-const MESSAGE_BYTES_MAX: usize = 4_096;
+/// Longer datagrams are cut, and so are not well-formed: no query needs as much. One cache line more than a page, so that the
+/// beginnings of a batch do not all want the same few places of the processor's cache.
+const MESSAGE_BYTES_MAX: usize = 4_096 + 64;
 /// Messages per system call.
 const BATCH_MESSAGES: usize = 32;
-/// Batches in a row before other tasks of the core have their turn.
-const BATCHES_PER_TURN: usize = 8;
+/// How often a quiet socket's thread looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a reply waits for room in the send buffer.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// After an error that says nothing of a datagram, so that one that stays costs little.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// What one round came to.
-#[derive(Debug, Default)]
-pub(crate) struct Round {
-    /// How many datagrams were read.
-    received: usize,
-    /// Replies that found the send buffer full.
-    unsent: Vec<(SocketAddr, Vec<u8>)>,
+/// Whether to wait for a first datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Up to the socket's read time-out.
+    First,
+    No,
 }
 
-/// Answers a socket's datagrams until `drain` turns true, and then what is queued. Runs on one core.
-pub(crate) async fn serve(socket: StdSocket, mut answerer: Answerer, mut drain: watch::Receiver<bool>) {
-    let opened = socket.local_addr().and_then(|address| Ok((UdpSocket::from_std(socket)?, address.is_ipv4())));
-    let (socket, is_ipv4) = match opened {
-        Ok(opened) => opened,
+/// Serves a socket by a thread of its own; the future ends with it.
+pub(crate) fn start(
+    socket: UdpSocket,
+    answerer: Answerer,
+    drain: watch::Receiver<bool>,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (ends, ended) = oneshot::channel::<()>();
+    thread::Builder::new().name("dns-udp".into()).spawn(move || {
+        // Gone also when the thread panics.
+        let _ends = ends;
+        serve(&socket, answerer, &drain);
+    })?;
+    Ok(async move { drop(ended.await) })
+}
+
+/// Answers a socket's datagrams until `drain` turns true, and then what is queued. Blocks.
+fn serve(socket: &UdpSocket, mut answerer: Answerer, drain: &watch::Receiver<bool>) {
+    let prepared = socket.local_addr().and_then(|address| {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(LOOK))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        Ok(batch::Batches::new(address.is_ipv4()))
+    });
+    let mut batches = match prepared {
+        Ok(batches) => batches,
         Err(error) => return tracing::error!(%error, "a UDP socket cannot be read"),
     };
-    while !*drain.borrow_and_update() {
-        let ready = tokio::select! {
-            ready = socket.readable() => ready,
-            // Both a change and a sender that is gone mean: look again.
-            changed = drain.changed() => if changed.is_err() { return } else { continue },
-        };
-        if let Err(error) = ready {
-            return tracing::error!(%error, "a UDP socket cannot be watched");
-        }
-        turn(&socket, is_ipv4, &mut answerer).await;
-        task::yield_now().await;
-    }
-    // Past tokio's readiness, which knows nothing of what arrived since its last look.
-    while settle(batch::round(&socket, is_ipv4, &mut answerer), &socket, &answerer).await {}
-}
-
-/// Answers up to [`BATCHES_PER_TURN`] batches.
-async fn turn(socket: &UdpSocket, is_ipv4: bool, answerer: &mut Answerer) {
-    for _ in 0..BATCHES_PER_TURN {
-        let mut drained = None;
-        let round = socket.try_io(Interest::READABLE, || {
-            let round = batch::round(socket, is_ipv4, answerer)?;
-            if round.received < BATCH_MESSAGES {
-                // Nothing was left: said as tokio wants to hear it, which saves the call that would find out. What arrives from
-                // now on wakes us.
-                drained = Some(round);
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(round)
-        });
-        let goes_on = drained.is_none();
-        if !settle(drained.map_or(round, Ok), socket, answerer).await || !goes_on {
-            break;
-        }
-    }
-}
-
-/// Sends what a round left; false when there was nothing to read.
-async fn settle(round: io::Result<Round>, socket: &UdpSocket, answerer: &Answerer) -> bool {
-    match round {
-        Ok(round) => {
-            for (peer, reply) in round.unsent {
-                if socket.send_to(&reply, peer).await.is_err() {
-                    answerer.metrics().unsent.inc();
+    while !*drain.borrow() {
+        match batches.round(socket, Wait::First, &mut answerer) {
+            Ok(_) => {}
+            Err(error) if is_nothing(&error) => {
+                if drain.has_changed().is_err() {
+                    // The nameserver is gone without a word.
+                    return;
                 }
             }
-            round.received > 0
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-        // What the network told of an earlier reply; reading it took it away.
-        Err(error) => {
-            tracing::debug!(%error, "a UDP socket reports");
-            true
+            Err(error) => {
+                // What the network told of an earlier reply; reading it took it away.
+                tracing::debug!(%error, "a UDP socket reports");
+                thread::sleep(ERROR_PAUSE);
+            }
         }
     }
+    while batches.round(socket, Wait::No, &mut answerer).is_ok() {}
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

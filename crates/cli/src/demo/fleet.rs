@@ -123,6 +123,8 @@ impl Fleet {
                 query_log: AccessLogTarget::Off,
                 encrypted: perigee_geodns::EncryptedListen::default(),
                 probe_at: layout.probe_at(),
+                state: None,
+                keys_look: perigee_geodns::KEYS_LOOK,
             };
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     /// Waits until an answer of the admin API says so.
-    async fn admin_becomes(&self, path: &str, said: &str) {
+    pub(crate) async fn admin_becomes(&self, path: &str, said: &str) {
         patiently(said, async {
             while !self.admin(path).await.contains(said) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -155,11 +155,13 @@ impl Bench {
     }
 
     pub(crate) async fn admin(&self, path: &str) -> String {
+        self.admin_asked(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await
+    }
+
+    /// The whole answer to a whole request.
+    pub(crate) async fn admin_asked(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.running.admin_addr().unwrap()).await.unwrap();
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         patiently("the admin API", stream.read_to_string(&mut answer)).await.unwrap();
         answer
@@ -183,6 +185,8 @@ pub(crate) fn options(folder: &tempfile::TempDir) -> Options {
         query_log: AccessLogTarget::Off,
         encrypted: perigee_geodns::EncryptedListen::default(),
         probe_at: std::collections::BTreeMap::new(),
+        state: None,
+        keys_look: perigee_geodns::KEYS_LOOK,
     }
 }
 
@@ -246,6 +250,8 @@ pub(crate) async fn read_framed(stream: &mut TcpStream) -> Message {
 /// The health path of an edge, which can be switched.
 pub(crate) struct Edge {
     healthy: Arc<AtomicBool>,
+    /// Header fields that its answers have.
+    says: Arc<Mutex<String>>,
 }
 
 impl Edge {
@@ -255,6 +261,8 @@ impl Edge {
         let port = listener.local_addr().unwrap().port();
         let healthy = Arc::new(AtomicBool::new(true));
         let is_healthy = Arc::clone(&healthy);
+        let says = Arc::new(Mutex::new(String::new()));
+        let said = Arc::clone(&says);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -262,12 +270,19 @@ impl Edge {
                 let mut request = [0; 1024];
                 let length = stream.read(&mut request).await.unwrap_or(0);
                 if request[..length].starts_with(b"GET /.perigee/healthz HTTP/1.1\r\n") {
-                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    let said = said.lock().unwrap().clone();
+                    let answer =
+                        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n{said}connection: close\r\n\r\n");
                     stream.write_all(answer.as_bytes()).await.unwrap_or_default();
                 }
             }
         });
-        (Self { healthy }, port)
+        (Self { healthy, says }, port)
+    }
+
+    /// Header fields, each with its end of line.
+    pub(crate) fn say(&self, fields: &str) {
+        *self.says.lock().unwrap() = fields.to_owned();
     }
 
     pub(crate) fn set(&self, healthy: bool) {

@@ -11,6 +11,8 @@ mod explains;
 mod health;
 mod kdig;
 mod private;
+mod scopes;
 mod starts;
 mod systems;
 mod transports;
+mod zones;
