@@ -8,6 +8,7 @@ mod docker;
 mod fuzz;
 mod geo;
 mod images;
+mod reference;
 mod run;
 mod smoke;
 mod test;
@@ -23,6 +24,7 @@ cargo xtask CHORE [ARGUMENTS]
                      with CI=true or --full first: the whole of tidy
   tidy [--quick]     arrows, purity, headers, documents, unsafe code, file lengths; then cargo fmt and clippy
                      (not with --quick)
+  reference          writes docs/configuration.md and docs/perigee.schema.json from the table of the document's keys
   geo                fetches the real GeoLite2-City of 2018 into .geo/ (57 MB, from PyPI, needs python3 with pip)
   images             builds every image of deploy/compose.yaml here, without pulling any (needs Docker)
   up                 images, then the world of deploy/compose.yaml: eight regions to dig and curl in
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "fuzz" => fuzz::run(rest),
+        "reference" => reference::run(rest),
         "geo" => geo::run(rest),
         "images" => images::run(rest),
         "up" => up::run(rest),

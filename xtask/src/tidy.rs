@@ -41,6 +41,7 @@ pub(crate) fn check(scope: Scope) -> Result<()> {
         ("every crate takes the workspace's lints", arrows::lints(&packages)),
         ("unsafe code only where it is allowed", Ok(source::unsafe_code(&sources))),
         ("every example document loads", documents::load()),
+        ("what is made from the keys is current", crate::reference::stale()),
     ];
     if scope == Scope::All {
         checks.push(("cargo fmt", Ok(command(&["fmt", "--all", "--check", "--", "--files-with-diff"]))));

@@ -4,7 +4,14 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::demo::DemoArgs;
+use crate::{
+    check::CheckArgs,
+    demo::DemoArgs,
+    fmt::FmtArgs,
+    init::InitArgs,
+    manual::{CompletionsArgs, ManArgs},
+    schema::SchemaArgs,
+};
 
 /// Perigee: a CDN that you own. This is the operator's command.
 #[derive(Debug, Parser)]
@@ -25,14 +32,56 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a first CDN document, from flags or from answers to questions
+    #[command(after_help = "\
+What --zone, --origin and --pop leave open is asked for on a terminal; elsewhere it is an error. The document passes \
+`perigee check`, tells in comments what comes next, and has perigee.schema.json beside it, for editors.
+
+Examples:
+  perigee init
+  perigee init --zone cdn.example.com --origin http://203.0.113.80:8000 --pop fra=203.0.113.1 --pop ber=203.0.113.2@52.5,13.4
+  perigee init --zone cdn.example.com --nameserver ns1.cdn.example.com=203.0.113.53 --origin http://203.0.113.80 \
+--host www.example.com --pop sin=203.0.113.1,2001:db8::1 --shield ap=http://203.0.113.90:8080 cdn.toml")]
+    Init(InitArgs),
     /// Say every mistake in a CDN document, or `ok`
     #[command(after_help = "\
 Prints `ok` and exits 0, or prints every mistake with its line, what must hold and what to do, and exits 1. No file that \
 the document names is opened: starting a node does that.
 
-Example:
-  perigee check perigee.toml")]
+Examples:
+  perigee check perigee.toml
+  perigee check --explain cdn.ttl
+  perigee check --explain site.cache")]
     Check(CheckArgs),
+    /// Give CDN documents their canonical form; comments stay
+    #[command(after_help = "\
+Spaces, indentation and blank lines become the same everywhere; lists that are too long for a line are broken. What the \
+document says and its comments stay as they are, else nothing is written.
+
+Examples:
+  perigee fmt perigee.toml
+  perigee fmt --check perigee.toml
+  perigee fmt - <perigee.toml")]
+    Fmt(FmtArgs),
+    /// Print the JSON Schema of CDN documents, for editors
+    #[command(after_help = "\
+Editors find it by the line `#:schema ./perigee.schema.json` at the head of a document.
+
+Examples:
+  perigee schema >perigee.schema.json
+  perigee schema --markdown")]
+    Schema(SchemaArgs),
+    /// Write the manual pages of this command
+    #[command(after_help = "\
+Example:
+  perigee man /usr/local/share/man/man1")]
+    Man(ManArgs),
+    /// Print what a shell needs to complete this command's flags
+    #[command(after_help = "\
+Examples:
+  perigee completions bash >/etc/bash_completion.d/perigee
+  perigee completions zsh >\"${fpath[1]}/_perigee\"")]
+    Completions(CompletionsArgs),
     /// Build geo databases and look addresses up in them
     #[command(subcommand)]
     Geo(GeoCommand),
@@ -134,13 +183,6 @@ pub(crate) struct RetireArgs {
     /// The key's tag, as `perigee dns keys` prints it
     #[arg(value_name = "TAG")]
     pub(crate) tag: u16,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The document, usually perigee.toml
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

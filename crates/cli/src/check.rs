@@ -1,11 +1,39 @@
-//! `perigee check`: the document as a node would read it, without starting one.
+//! `perigee check`: the document as a node would read it, without starting one; and what a key of it is for.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
+use anyhow::bail;
+use clap::Args;
 use perigee_node::document::{DocumentError, read};
+use perigee_protocol::document::keys;
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The document, usually perigee.toml
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
+    pub(crate) file: Option<PathBuf>,
+    /// Say what a key is for instead, what it may be, and what holds without it: site.cache.vary_limit
+    #[arg(long, value_name = "KEY", conflicts_with = "file")]
+    pub(crate) explain: Option<String>,
+}
+
+/// Performs what the flags ask for; false where the document has mistakes.
+pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<bool> {
+    match (&args.explain, &args.file) {
+        (Some(key), _) => {
+            writeln!(out, "{}", keys::explain(key)?)?;
+            Ok(true)
+        }
+        (None, Some(file)) => check(file, out),
+        (None, None) => bail!("name a document"),
+    }
+}
 
 /// Writes `ok` and returns true, or writes every mistake and returns false.
-pub(crate) fn check(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
+fn check(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
     match read(file) {
         Ok(_) => {
             writeln!(out, "ok")?;

@@ -10,9 +10,13 @@ mod cities;
 mod demo;
 mod dns;
 mod explain;
+mod fmt;
 mod geo;
+mod init;
+mod manual;
 mod origin;
 mod purge;
+mod schema;
 mod status;
 
 use std::{
@@ -44,7 +48,12 @@ pub fn run() -> ExitCode {
 fn perform(command: Command) -> anyhow::Result<bool> {
     let out = &mut io::stdout();
     match command {
-        Command::Check(args) => check::check(&args.file, out),
+        Command::Check(args) => check::run(&args, out),
+        Command::Init(args) => init::init(&args, out).map(|()| true),
+        Command::Fmt(args) => fmt::fmt(&args, out),
+        Command::Schema(args) => schema::schema(&args, out).map(|()| true),
+        Command::Man(args) => manual::man(&args, out).map(|()| true),
+        Command::Completions(args) => manual::completions(&args, out).map(|()| true),
         Command::Geo(GeoCommand::Build(args)) => geo::build(&args.table, &args.database, out).map(|()| true),
         Command::Geo(GeoCommand::Lookup(args)) => {
             let known = geo::lookup(&args.database, args.address, args.json, out)?;

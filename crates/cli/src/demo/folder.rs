@@ -13,6 +13,7 @@ use perigee_geo::{
     world::{DemoBase, demo_world},
 };
 use perigee_node::document::read;
+use perigee_protocol::document::keys::{SCHEMA_FILE, schema};
 use tempfile::TempDir;
 
 use super::layout::{DATABASE_FILE, DOCUMENT_FILE, Layout, SECRET_FILE};
@@ -55,6 +56,7 @@ impl Folder {
         let database = build(demo_world(DemoBase::Loopback).as_bytes()).context("cannot build the simulated world")?;
         replace(&self.path.join(DATABASE_FILE), &database)?;
         self.write_secret().context("cannot write the fleet's secret")?;
+        replace(&self.path.join(SCHEMA_FILE), schema().as_bytes())?;
         let document = self.path.join(DOCUMENT_FILE);
         replace(&document, layout.document().as_bytes())?;
         // Only what the flags bring in can be wrong here, say a zone that is no name.

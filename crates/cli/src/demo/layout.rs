@@ -6,6 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use perigee_protocol::document::keys::SCHEMA_FILE;
+
 use super::options::DemoArgs;
 use crate::cities::{CITIES, City, SHIELDS};
 
@@ -144,7 +146,8 @@ impl Layout {
         }
         let home = &CITIES[0];
         format!(
-            "# The document of `perigee demo`. Edit and save it: every node follows within a second, or says why not.\n\
+            "#:schema ./{SCHEMA_FILE}\n\
+             # The document of `perigee demo`. Edit and save it: every node follows within a second, or says why not.\n\
              version = 1\n\n\
              [cdn]\nname = \"demo\"\nzone = \"{zone}\"\nnameservers = [\n{nameservers}]\ncontact = \"hostmaster@{zone}\"\n\
              ttl = \"10s\"\nnegative_ttl = \"10s\"\napex_site = \"www\"\nsecret_file = \"{SECRET_FILE}\"\n\n\

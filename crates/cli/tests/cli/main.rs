@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
 mod check;
+mod configure;
 mod demo;
 mod explain;
 mod geo;
@@ -38,6 +39,11 @@ fn perigee<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
 fn help_explains_every_command_with_an_example() {
     for command in [
         &["check"][..],
+        &["init"],
+        &["fmt"],
+        &["schema"],
+        &["man"],
+        &["completions"],
         &["geo", "build"],
         &["geo", "lookup"],
         &["status"],
