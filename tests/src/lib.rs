@@ -6,3 +6,6 @@ pub mod client;
 pub mod content;
 pub mod origin;
 pub mod soak;
+mod tools;
+
+pub use tools::{installed, skip};

@@ -3,25 +3,9 @@
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use perigee_testkit::{ProcessUnderTest, ScriptedOrigin, client, free_port, sha256};
+use perigee_tests::installed;
 
 use crate::fleet::{Node, loopback};
-
-/// Whether a tool is there; counts the skip where `cargo xtask test` reads it.
-pub(crate) fn installed(tool: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().is_ok_and(|out| out.status.success());
-    if !found {
-        println!("SKIP: {tool} is not installed");
-        if let Ok(list) = std::env::var("PERIGEE_SKIPS") {
-            let line = format!("SKIP: {tool} is not installed: the test of it did not run\n");
-            let file = fs::OpenOptions::new().append(true).create(true).open(list);
-            if let Ok(mut file) = file {
-                std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
-            }
-        }
-    }
-    found
-}
 
 /// The demo's origin and a quick edge before it.
 async fn demo_site() -> (ProcessUnderTest, std::net::SocketAddr, Node) {
