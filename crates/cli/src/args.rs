@@ -8,8 +8,10 @@ use crate::{
     check::CheckArgs,
     demo::DemoArgs,
     fmt::FmtArgs,
+    geo::args::GeoCommand,
     init::InitArgs,
     manual::{CompletionsArgs, ManArgs},
+    pop::PopCommand,
     schema::SchemaArgs,
 };
 
@@ -82,7 +84,7 @@ Examples:
   perigee completions bash >/etc/bash_completion.d/perigee
   perigee completions zsh >\"${fpath[1]}/_perigee\"")]
     Completions(CompletionsArgs),
-    /// Build geo databases and look addresses up in them
+    /// Build, fetch and compare geo databases, and look addresses up in them
     #[command(subcommand)]
     Geo(GeoCommand),
     /// Ask a node how it is
@@ -114,6 +116,17 @@ Examples:
   perigee purge --site www --prefix /img/ --node 127.0.0.1:9100 --token-file ops.token
   perigee purge --everything --yes --node 127.0.0.1:9100 --token-file ops.token")]
     Purge(PurgeArgs),
+    /// Drain a PoP, count it as up, or leave it to the probes again
+    #[command(
+        subcommand,
+        after_help = "\
+Tells each nameserver in the order given by POST /v1/pops/POP, and says which acknowledged. Its word goes before what the probes \
+find, at once, and over restarts where the nameserver has --state. Name every nameserver: each knows only what it was told. \
+The token needs the scope \"drain\" in [admin] tokens; `perigee status` of a nameserver shows what is in force.
+
+Exits 1 and names the nameservers that did not acknowledge."
+    )]
+    Pop(PopCommand),
     /// Run a whole CDN of eight regions on this machine
     Demo(DemoArgs),
     /// Run the demo's origin alone
@@ -183,54 +196,6 @@ pub(crate) struct RetireArgs {
     /// The key's tag, as `perigee dns keys` prints it
     #[arg(value_name = "TAG")]
     pub(crate) tag: u16,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum GeoCommand {
-    /// Build a MaxMind database (MMDB) from a table
-    #[command(after_help = "\
-The CSV has a header line and the columns prefix, country, city, lat, lon, asn; all but prefix may be empty. The database is \
-written beside its place and renamed into it, so that a nameserver that has it open never sees half of it. A table with \
-mistakes builds nothing and says them all.
-
-Example:
-  perigee geo build world.csv world.mmdb
-
-world.csv:
-  prefix,country,city,lat,lon,asn
-  127.49.0.0/16,DE,Frankfurt,50.11,8.68,64549")]
-    Build(GeoBuildArgs),
-    /// Say what a database knows of an address
-    #[command(after_help = "\
-Prints a line for each fact: prefix, country, city, latitude, longitude, asn. Exits 1 when the database does not know the address.
-
-Examples:
-  perigee geo lookup world.mmdb 127.49.0.1
-  perigee geo lookup GeoLite2-City.mmdb 2001:4860:4860::8888 --json")]
-    Lookup(GeoLookupArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GeoBuildArgs {
-    /// The table to read
-    #[arg(value_name = "CSV")]
-    pub(crate) table: PathBuf,
-    /// The database to write
-    #[arg(value_name = "MMDB")]
-    pub(crate) database: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GeoLookupArgs {
-    /// A database of MaxMind's City shape
-    #[arg(value_name = "FILE")]
-    pub(crate) database: PathBuf,
-    /// An IPv4 or IPv6 address
-    #[arg(value_name = "ADDRESS")]
-    pub(crate) address: std::net::IpAddr,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

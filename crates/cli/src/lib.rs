@@ -15,6 +15,7 @@ mod geo;
 mod init;
 mod manual;
 mod origin;
+mod pop;
 mod purge;
 mod schema;
 mod status;
@@ -26,7 +27,7 @@ use std::{
 
 use clap::Parser as _;
 
-use crate::args::{Cli, Command, GeoCommand};
+use crate::args::{Cli, Command};
 
 /// Runs the command that the process was started with.
 ///
@@ -54,14 +55,7 @@ fn perform(command: Command) -> anyhow::Result<bool> {
         Command::Schema(args) => schema::schema(&args, out).map(|()| true),
         Command::Man(args) => manual::man(&args, out).map(|()| true),
         Command::Completions(args) => manual::completions(&args, out).map(|()| true),
-        Command::Geo(GeoCommand::Build(args)) => geo::build(&args.table, &args.database, out).map(|()| true),
-        Command::Geo(GeoCommand::Lookup(args)) => {
-            let known = geo::lookup(&args.database, args.address, args.json, out)?;
-            if !known {
-                writeln!(io::stderr(), "perigee: {} does not know {}", args.database.display(), args.address)?;
-            }
-            Ok(known)
-        }
+        Command::Geo(command) => geo::geo(&command, out),
         Command::Status(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(status::status(args.admin, args.json, out)).map(|()| true)
@@ -71,6 +65,10 @@ fn perform(command: Command) -> anyhow::Result<bool> {
         Command::Purge(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(purge::purge(&args, out))
+        }
+        Command::Pop(command) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(pop::pop(&command, out))
         }
         Command::Demo(args) => demo::run(&args).map(|()| true),
         Command::Origin(args) => origin::command::run(&args).map(|()| true),

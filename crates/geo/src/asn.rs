@@ -5,7 +5,7 @@
 //! load ([`AsnDatabase::prefixes_of`]), and are prefixes like others from then on.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -68,6 +68,16 @@ impl<S: AsRef<[u8]>> AsnDatabase<S> {
             asn,
             organization: organization.and_then(|record| record.autonomous_system_organization.map(str::to_owned)),
         })
+    }
+
+    /// How many different records the tree points to. Walks all of it.
+    pub fn count_records(&self) -> usize {
+        self.0.networks().filter_map(|(_, found)| found.offset()).collect::<HashSet<_>>().len()
+    }
+
+    /// Every network that has a system, in order of address (IPv4 once, as IPv4). For people who wait.
+    pub fn networks(&self) -> impl Iterator<Item = (IpNet, u32)> {
+        self.0.networks().filter_map(|(network, found)| Some((network, record::asn(&found)?)))
     }
 
     /// Every prefix of these systems, in order of address. Walks the whole database: once per load, not per question.

@@ -7,7 +7,10 @@ mod configure;
 mod demo;
 mod explain;
 mod geo;
+mod geo_diff;
+mod geo_fetch;
 mod origin;
+mod pop;
 mod purge;
 mod status;
 
@@ -46,6 +49,9 @@ fn help_explains_every_command_with_an_example() {
         &["completions"],
         &["geo", "build"],
         &["geo", "lookup"],
+        &["geo", "fetch"],
+        &["geo", "diff"],
+        &["geo", "stats"],
         &["status"],
         &["purge"],
         &["explain", "http"],
