@@ -73,7 +73,7 @@ fn server(responses_per_second: u32, keys: Option<ActiveKeys>) -> Server {
     let snapshot = Snapshot::new(&document, 2_026, Some(Arc::new(database)), Arc::new(service), keys);
     Server {
         snapshot: snapshot.unwrap_or_else(|error| panic!("{error}")),
-        memory: Memory { limiter: Limiter::new([0; 16], 1), signatures: Signatures::new([0; 16]) },
+        memory: Memory::new(Limiter::new([0; 16], 1), Signatures::new([0; 16])),
         is_signed,
     }
 }
