@@ -23,7 +23,7 @@ use crate::answerer::Shared;
 /// changes come in groups: a PoP's addresses go one after the other.
 const LOOK: Duration = Duration::from_millis(500);
 /// The rest after a table, however often health changes; doubled each time that one was given up.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A few milliseconds' work, after which the thread rests as long: half a core at most.
 const STEP_BLOCKS: usize = 4_096;

@@ -107,7 +107,7 @@ impl<K: Key> Runs<K> {
         for region in self.classes.chunk_by(|a, b| answer(*a) == answer(*b)) {
             let last = region.len() - 1;
             self.ways.extend((0..=last).map(|at| [Way::most_of(at), Way::most_of(last - at)]));
-            self.regions += 1;
+            self.regions += usize::from(region.first().is_some_and(|class| *class != UNMADE));
         }
         if self.starts.len() < INDEXED_RUNS_MIN {
             return;
