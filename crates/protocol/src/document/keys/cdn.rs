@@ -46,7 +46,13 @@ pub(super) static CDN: Section = Section::of(&[
         "whose clients may ask TXT of `_why.NAME` why a name is answered as it is; to others that name is not there; \
          see [steering](steering.md)",
     ),
-    Key::may("dns_tls", Table(&DNS_TLS), "no encrypted transports", "", "DNS over TLS, QUIC and HTTPS"),
+    Key::may(
+        "dns_tls",
+        Table(&DNS_TLS),
+        "no encrypted transports",
+        "",
+        "DNS over TLS, QUIC and HTTPS; see [transports](dns-transports.md)",
+    ),
 ]);
 
 static NAMESERVER: Section = Section::of(&[

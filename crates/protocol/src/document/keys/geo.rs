@@ -14,7 +14,7 @@ pub(super) static GEO: Section = Section::of(&[
         Text(&FILE),
         "every client is at `default_location`",
         "\"GeoLite2-City.mmdb\"",
-        "an MMDB of MaxMind's City shape",
+        "an MMDB of MaxMind's City or Country shape, or of DB-IP's flat one",
     ),
     Key::may("asn_database", Text(&FILE), "none", "\"GeoLite2-ASN.mmdb\"", "an MMDB of autonomous systems"),
     Key::may(
@@ -31,7 +31,13 @@ pub(super) static GEO: Section = Section::of(&[
         "",
         "clients → PoP or location, before the database (a coverage zone)",
     ),
-    Key::may("steering", Table(&STEERING), "answers = 2", "", "how many PoPs are answered, and which may be"),
+    Key::may(
+        "steering",
+        Table(&STEERING),
+        "answers = 2",
+        "",
+        "how many PoPs are answered, and which may be; see [steering](steering.md)",
+    ),
 ]);
 
 static LOCATION: Section = Section::of(&LOCATION_KEYS);

@@ -23,7 +23,7 @@ pub(super) static ZONE: Section = Section::of(&[
         Tables(&FILE_SECTION, 0, ZONE_FILES_MAX),
         "none",
         "",
-        "standard zone files with records (RFC 1035 §5)",
+        "standard zone files with records (RFC 1035 §5); see [zones](zones.md)",
     ),
     Key::may(
         "key",
