@@ -16,7 +16,7 @@ use std::{
 use perigee_geo::{
     database::GeoDatabase,
     health::HealthView,
-    steer::{ClientPrefix, Family, PlaceSource, SteerReason, Steering},
+    steer::{ClientPrefix, Family, PlaceSource, SteerReason, Steering, Step},
 };
 use perigee_node::mmap::MappedFile;
 use perigee_protocol::document;
@@ -27,6 +27,8 @@ const SAMPLES: usize = 10_000;
 const ANYWHERE: usize = 2_000;
 /// Of what loading and steering may add to anonymous memory.
 const ANONYMOUS_KIB_MAX: u64 = 20 * 1024;
+/// Of a table of answers.
+const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const CITIES: [(&str, f64, f64); 24] = [
     ("fra", 50.11, 8.68),
@@ -220,6 +222,59 @@ fn steers_by_the_real_database_as_brute_force_does() {
     );
     assert_eq!(wrong, []);
     assert!(loaded_kib.max(steered_kib) < ANONYMOUS_KIB_MAX, "{loaded_kib} and {steered_kib} KiB of anonymous memory");
+}
+
+/// Scopes of the real file: whoever is inside of one is answered the same, and they do not overlap, whatever is down.
+#[test]
+fn merged_scopes_of_the_real_database_are_true() {
+    let Some(path) = real_file("merged_scopes_of_the_real_database_are_true") else { return };
+    let steering = steering();
+    let site = steering.site("www").unwrap();
+    let database = GeoDatabase::from_source(MappedFile::open(&path).unwrap()).unwrap();
+    let reader = Reader::from_source(MappedFile::open(&path).unwrap()).unwrap();
+    let mut chance = Seeded(7_871_721);
+    let mut clients = sample(&reader, &mut chance);
+    clients.truncate(SAMPLES / 5);
+    clients.extend((0..ANYWHERE).map(|_| IpAddr::from((chance.next() as u32).to_be_bytes())));
+    clients.extend((0..ANYWHERE).map(|_| IpAddr::V6(Ipv6Addr::from_bits(chance.next_u128() >> 3 | 1 << 125))));
+    // Three of Europe's down; Frankfurt and Sydney alone.
+    for up in [(3..24).collect::<Vec<_>>(), vec![0, 11]] {
+        let down = (0..24).filter(|pop| !up.contains(pop)).map(|pop| IpAddr::from([192, 0, 2, pop]));
+        let health = HealthView::new(1, down);
+        let (started, mut builder) = (Instant::now(), steering.table(&health));
+        while builder.step(Some(&database), 1 << 16) == Step::More {}
+        let (table, took) = (builder.finish(), started.elapsed());
+        let figures = table.figures();
+        assert!(figures.left_out == 0 && figures.bytes < TABLE_BYTES_MAX, "{figures:?}");
+        let by = |client: IpAddr| {
+            let client = ClientPrefix::host(client);
+            steering.answer_by(Some(&table), Some(&database), &client, site, &health, Family::V4)
+        };
+        let plain =
+            |client: IpAddr| steering.answer(Some(&database), &ClientPrefix::host(client), site, &health, Family::V4);
+        let (mut shorter, mut bits, mut bits_plain) = (0_u32, 0, 0);
+        for client in &clients {
+            let (short, long) = (by(*client), plain(*client));
+            assert_eq!((&short.addresses, short.reason), (&long.addresses, long.reason), "{client}");
+            assert_eq!((short.source, short.country), (long.source, long.country), "{client}");
+            assert!(short.scope_prefix <= long.scope_prefix, "{client}");
+            if client.is_ipv4() {
+                shorter += u32::from(short.scope_prefix < long.scope_prefix);
+                (bits, bits_plain) = (bits + u32::from(short.scope_prefix), bits_plain + u32::from(long.scope_prefix));
+            }
+            for _ in 0..8 {
+                let neighbour = chance.within(*client, short.scope_prefix);
+                let (its, scope) = (plain(neighbour), by(neighbour).scope_prefix);
+                assert_eq!((its.addresses, scope), (short.addresses, short.scope_prefix), "{neighbour}, {client}");
+            }
+        }
+        println!(
+            "{} of 24 up: made in {took:?}, {figures:?}; of {} clients, IPv4 scopes in all {bits} bits instead of {bits_plain}, \
+             {shorter} are shorter",
+            up.len(),
+            clients.len(),
+        );
+    }
 }
 
 /// A damaged copy of the real file is refused, whatever part is hit hard enough to show.
