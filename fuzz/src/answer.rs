@@ -8,11 +8,12 @@ use hickory_proto::{
     serialize::binary::DecodeError,
 };
 use perigee_dns::{
-    Arrival, CookieSecret, LimitPolicy, Limiter, Memory, Outcome, Service, Snapshot, Transport, UDP_BYTES_MAX, answer,
+    Arrival, CookieSecret, LimitPolicy, Limiter, Memory, Outcome, Secondaries, Service, Snapshot, Transport, TsigKey,
+    UDP_BYTES_MAX, answer,
     dnssec::{ActiveKeys, Algorithm, KeyRing, Life, Role, Signatures, ZoneKey},
 };
 use perigee_geo::{build, database::GeoDatabase, health::HealthView};
-use perigee_protocol::document;
+use perigee_protocol::{document, model::TsigAlgorithm};
 
 /// A zone with something of everything.
 pub(crate) const DOCUMENT: &str = include_str!("zone.toml");
@@ -62,20 +63,31 @@ fn server(responses_per_second: u32, keys: Option<ActiveKeys>) -> Server {
     let document = document::load("zone.toml", DOCUMENT).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let world = build::build(WORLD.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
     let database = GeoDatabase::from_source(world).unwrap_or_else(|error| panic!("{error}"));
-    let service = Service {
+    let is_signed = keys.is_some();
+    let service = service(responses_per_second);
+    let snapshot = Snapshot::new(&document, 2_026, Some(Arc::new(database)), Arc::new(service), keys);
+    Server {
+        snapshot: snapshot.unwrap_or_else(|error| panic!("{error}")).for_secondaries(secondaries()),
+        memory: Memory::new(Limiter::new([0; 16], 1), Signatures::new([0; 16])),
+        is_signed,
+    }
+}
+
+pub(crate) fn service(responses_per_second: u32) -> Service {
+    Service {
         nsid: (*b"ns1").into(),
         cookies: CookieSecret::new([7; 16]),
         keepalive_ds: 100,
         limit: LimitPolicy { responses_per_second, slip: 1, exempt: Vec::new() },
         why: "127.49.0.0/16".parse().into_iter().collect(),
-    };
-    let is_signed = keys.is_some();
-    let snapshot = Snapshot::new(&document, 2_026, Some(Arc::new(database)), Arc::new(service), keys);
-    Server {
-        snapshot: snapshot.unwrap_or_else(|error| panic!("{error}")),
-        memory: Memory::new(Limiter::new([0; 16], 1), Signatures::new([0; 16])),
-        is_signed,
     }
+}
+
+/// Whoever has the key may have the zone. Nobody's guess is the key.
+fn secondaries() -> Secondaries {
+    let key = TsigKey::new("key.cdn.example", TsigAlgorithm::HmacSha256, &[5; 32]);
+    let key = key.unwrap_or_else(|error| panic!("{error}"));
+    Secondaries { keys: vec![key], allow: "0.0.0.0/0".parse().into_iter().collect(), key: Some(0) }
 }
 
 impl Server {
@@ -92,8 +104,8 @@ pub fn check(message: &[u8]) {
             // Not every pair: an input costs as much as it has answers.
             let transports = match index {
                 0 => &[Transport::Udp, Transport::Tcp, Transport::Tls][..],
-                1 => &[Transport::Udp],
-                _ => &[Transport::Tcp],
+                1 => &[Transport::Udp, Transport::Https],
+                _ => &[Transport::Quic],
             };
             for transport in transports {
                 let arrival = Arrival { peer, transport: *transport, now_ms: NOW_MS };
@@ -110,9 +122,21 @@ pub fn check(message: &[u8]) {
 }
 
 fn check_at(server: &mut Server, arrival: Arrival, message: &[u8]) {
+    let is_quic = arrival.transport == Transport::Quic;
+    let mut with_zero = message.to_vec();
+    if is_quic {
+        // RFC 9250 §4.2.1: another id ends the connection.
+        with_zero.iter_mut().take(2).for_each(|octet| *octet = 0);
+    }
+    let message = &*with_zero;
     let (mut out, mut again) = (b"left over".to_vec(), Vec::new());
     let outcome = server.ask(arrival, message, &mut out);
     let (rcode, truncated) = (outcome.rcode, outcome.truncated);
+    if is_quic && outcome.reason.as_str() == "quic-rules" {
+        // RFC 9250 §5.5.2: so does keepalive.
+        assert!(rcode.is_none() && out.is_empty());
+        return;
+    }
     let is_query = message.len() >= HEADER_BYTES && message.get(2).is_some_and(|flags| flags & 0x80 == 0);
     assert_eq!(rcode.is_some(), is_query, "answered is what is a query");
     let Some(rcode) = rcode else {
@@ -123,6 +147,9 @@ fn check_at(server: &mut Server, arrival: Arrival, message: &[u8]) {
     assert_eq!(out, again, "the same question has the same answer");
     check_header(message, &out, rcode.number(), truncated);
     let is_udp = arrival.transport == Transport::Udp;
+    assert!(perigee_dns::begin_transfer(&server.snapshot, arrival, message).is_none(), "nobody has the key");
+    // What caches of HTTP are told of an answer (RFC 8484 §5.1) is there for all.
+    let _freshness = perigee_dns::freshness_s(&out);
     let longest = if is_udp { usize::from(UDP_BYTES_MAX) } else { usize::from(u16::MAX) };
     assert!(out.len() <= longest, "{} bytes", out.len());
     assert!(is_udp || !truncated || out.len() > 60_000, "only datagrams are too small");

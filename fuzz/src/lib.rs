@@ -5,6 +5,7 @@ pub mod answer;
 pub mod corpus;
 pub mod document;
 pub mod geo;
+pub mod zone_file;
 
 /// A door and its laws.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +19,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 3] = [
+pub const TARGETS: [Target; 4] = [
     Target { name: "answer", check: answer::check, seeds: answer::seeds },
     Target { name: "geo", check: geo::check, seeds: geo::seeds },
+    Target { name: "zone-file", check: zone_file::check, seeds: zone_file::seeds },
     Target { name: "document", check: document::check, seeds: document::seeds },
 ];
 

@@ -29,6 +29,11 @@ fn geo() {
 }
 
 #[test]
+fn zone_file() {
+    repeat("zone-file");
+}
+
+#[test]
 fn document() {
     repeat("document");
 }

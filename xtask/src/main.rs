@@ -38,7 +38,7 @@ cargo xtask CHORE [ARGUMENTS]
   bench soak         edge and shield under every kind of request while the origin changes and fails; every byte checked
   bench figures      misses, fills to disk, restart, memory of an object
   bench instructions what a hit takes, by callgrind, against the committed count (--accept writes it down)
-  fuzz TARGET        bytes of all kinds through a door of strangers' bytes (answer, geo, document) under libFuzzer, until a law
+  fuzz TARGET        bytes of all kinds through a door of strangers' bytes (answer, geo, zone-file, document) under libFuzzer, until a law
                      breaks or --seconds N are over (60); --keep packs what it found into fuzz/corpus (needs a C++ compiler)
   help               this
 ";
