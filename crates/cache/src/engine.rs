@@ -3,14 +3,14 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use perigee_protocol::{model::Scheme, proof::FleetSecret};
+use perigee_protocol::{headers as tier, model::Scheme, proof::FleetSecret};
 use perigee_semantics::{headers, policy::Tier, time::Timestamp};
 use perigee_store::{FillId, Store};
 use perigee_upstream::{Interim, RequestBody};
@@ -64,10 +64,21 @@ pub struct Engine {
     /// Writers of variant indexes take turns, per shard of keys.
     index_turns: [tokio::sync::Mutex<()>; INDEX_TURNS],
     pub(crate) debuggers: Debuggers,
+    /// What the health path says of the node; without, that it serves.
+    report: OnceLock<Box<dyn Fn() -> Report + Send + Sync>>,
     snapshot: ArcSwap<Snapshot>,
     clock: Clock,
     recorder: Arc<dyn Recorder>,
     pub(crate) metrics: Metrics,
+}
+
+/// What the health path says of the node beside that it serves, for nameservers that probe it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    /// How much of what it can bear it bears; 1.0: all.
+    pub load: Option<f64>,
+    /// Whether it is about to end.
+    pub is_draining: bool,
 }
 
 impl fmt::Debug for Engine {
@@ -100,6 +111,7 @@ impl Engine {
             connections: Mutex::default(),
             index_turns,
             debuggers: Debuggers::none(),
+            report: OnceLock::new(),
             snapshot,
             clock,
             recorder,
@@ -127,6 +139,17 @@ impl Engine {
     /// Bytes held for bodies under way, connections included.
     pub fn inflight_bytes(&self) -> u64 {
         self.inflight.used()
+    }
+
+    /// The same as a part of all that may be held; above 1.0 while more is held than may be.
+    pub fn inflight_share(&self) -> f64 {
+        self.inflight.share()
+    }
+
+    /// What the health path says from now on; asked at each request of it. The first caller's holds.
+    pub fn report_by(&self, report: impl Fn() -> Report + Send + Sync + 'static) {
+        // Whoever comes second has nothing to add.
+        drop(self.report.set(Box::new(report)));
     }
 
     /// The engine's counters.
@@ -185,7 +208,7 @@ impl Engine {
         let now = self.now();
         let (parts, body) = request.into_parts();
         if parts.uri.path() == HEALTH_PATH {
-            return health(&parts.method);
+            return health(&parts.method, self.report.get().map(|report| report()).unwrap_or_default());
         }
         self.metrics.began();
         let mut record = self.record(&parts, client, now);
@@ -278,7 +301,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn health(method: &Method) -> Response<Body> {
+fn health(method: &Method, report: Report) -> Response<Body> {
     let mut response = Response::new(match *method {
         Method::HEAD => Body::empty(),
         _ => Body::whole(Bytes::from_static(b"ok\n")),
@@ -291,5 +314,11 @@ fn health(method: &Method) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(load) = report.load.and_then(|load| HeaderValue::try_from(format!("{load:.2}")).ok()) {
+        headers.insert(tier::LOAD, load);
+    }
+    if report.is_draining {
+        headers.insert(tier::DRAINING, HeaderValue::from_static("1"));
+    }
     response
 }

@@ -111,6 +111,11 @@ impl Inflight {
         })
     }
 
+    /// Of all that may be held, the part that is.
+    pub(crate) fn share(&self) -> f64 {
+        self.used() as f64 / self.max.max(1) as f64
+    }
+
     /// Bytes held now.
     pub(crate) fn used(&self) -> u64 {
         u64::try_from(self.metrics.used.get()).unwrap_or(0)

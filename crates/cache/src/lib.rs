@@ -31,7 +31,7 @@ mod tally;
 mod wait;
 
 pub use body::{Body, BodyError};
-pub use engine::{Clock, Config, Engine, HEALTH_PATH};
+pub use engine::{Clock, Config, Engine, HEALTH_PATH, Report};
 pub use explain::{Explanation, PurgeSaid, RuleSaid, Stored, Verdict};
 pub use metrics::{Metrics, Totals};
 pub use record::{NoRecorder, Record, Recorder};

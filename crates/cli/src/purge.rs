@@ -16,7 +16,7 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 /// Purges at each node in turn, in the order given. False: not all have acknowledged it.
 pub(crate) async fn purge(args: &PurgeArgs, out: &mut impl Write) -> anyhow::Result<bool> {
     let asked = asked(args)?;
-    let token = token(args.token_file.as_deref())?;
+    let token = token(args.token_file.as_deref(), "a purge")?;
     let client = client()?;
     let mut failed: Vec<String> = Vec::new();
     for node in &args.node {
@@ -70,7 +70,8 @@ fn asked(args: &PurgeArgs) -> anyhow::Result<Value> {
     Ok(Value::Object(asked))
 }
 
-fn token(file: Option<&Path>) -> anyhow::Result<String> {
+/// `what` needs it: `a purge`.
+pub(crate) fn token(file: Option<&Path>, what: &str) -> anyhow::Result<String> {
     // Not a flag: others can read command lines.
     let text = match (file, std::env::var("PERIGEE_TOKEN")) {
         (Some(file), _) => {
@@ -81,7 +82,7 @@ fn token(file: Option<&Path>) -> anyhow::Result<String> {
             fs::read_to_string(file).with_context(|| format!("the token file {}", file.display()))?
         }
         (None, Ok(given)) => given,
-        (None, Err(_)) => bail!("a purge needs a token: --token-file FILE, or PERIGEE_TOKEN in the environment"),
+        (None, Err(_)) => bail!("{what} needs a token: --token-file FILE, or PERIGEE_TOKEN in the environment"),
     };
     let token = text.trim();
     if token.is_empty() {

@@ -1,6 +1,6 @@
 //! The command lines of edge and shield.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
 use perigee_node::{
@@ -8,6 +8,7 @@ use perigee_node::{
     sizes::{DiskSpec, MemorySize},
 };
 use perigee_protocol::{
+    document::parse_duration,
     id::{PopId, ShieldId},
     model::Url,
 };
@@ -77,6 +78,10 @@ pub struct TierFlags {
     #[arg(long, value_name = "DIR:SIZE", env = "PERIGEE_DISK")]
     pub disk: Option<DiskSpec>,
 
+    /// When told to end, serve on for so long and say so to nameservers' probes, so that clients go elsewhere first: an interval of the probes and the TTL of answers, say 35s
+    #[arg(long, value_name = "DURATION", env = "PERIGEE_DRAIN_NOTICE", default_value = "0s", value_parser = parse_notice)]
+    pub drain_notice: Duration,
+
     /// Where and how clients come in.
     #[command(flatten)]
     pub doors: DoorFlags,
@@ -91,6 +96,15 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("must be KEY=VALUE with a key of [site.cache], say set_cookie=store".into()),
     }
+}
+
+/// Longest `--drain-notice`.
+const DRAIN_NOTICE_MAX: Duration = Duration::from_secs(3_600);
+
+fn parse_notice(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|notice| *notice <= DRAIN_NOTICE_MAX)
+        .ok_or_else(|| "must be a duration with a unit, 0s to 1h, say 35s".into())
 }
 
 /// RFC 9110 §5.6.2: the name goes into Via and Cache-Status as a token.
@@ -140,5 +154,8 @@ mod tests {
         check("edge --origin http://a --memory 1", false);
         check("edge --origin http://a --memory 191MiB", false);
         check("edge --origin http://a --memory 192MiB", true);
+        check("edge --origin http://a --drain-notice 1h", true);
+        check("edge --origin http://a --drain-notice 3601s", false);
+        check("edge --origin http://a --drain-notice 5", false);
     }
 }

@@ -10,6 +10,7 @@ mod country;
 mod doors;
 mod explain;
 mod flags;
+mod load;
 mod options;
 mod process;
 mod purge;

@@ -1,6 +1,6 @@
 //! What one tier is told.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use perigee_node::{flags::AccessLogTarget, sizes::DiskSpec};
 use perigee_protocol::model::{CachePolicy, Document, Url};
@@ -59,6 +59,8 @@ pub struct Options {
     pub connections_max: usize,
     /// TLS, the PROXY protocol, time-outs.
     pub doors: DoorOptions,
+    /// How long a drain serves on while the health path says that it is about to end; zero: not at all.
+    pub drain_notice: Duration,
 }
 
 impl Options {
@@ -74,6 +76,7 @@ impl Options {
             access_log: AccessLogTarget::Off,
             connections_max: 10_000,
             doors: DoorOptions::default(),
+            drain_notice: Duration::ZERO,
         }
     }
 }

@@ -77,6 +77,7 @@ fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, Ports
             disk: flags.disk.clone(),
             access_log: flags.server.access_log.clone(),
             connections_max: limits::connections_max(open_files).min(budget::connections_max(flags.memory.0)),
+            drain_notice: flags.drain_notice,
             doors: flags.doors.options(ports.https)?,
             ..Options::new(source, flags.server.listen_addresses(ports.http))
         };

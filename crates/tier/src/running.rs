@@ -36,7 +36,7 @@ use crate::{
     budget,
     country::Countries,
     doors::{self, Tls},
-    explain,
+    explain, load,
     options::{Options, Source},
     purge,
     service::{EngineService, Logged},
@@ -71,6 +71,7 @@ pub struct Running {
     admin: Option<AdminServing>,
     watcher: Option<DocumentWatcher>,
     access_log: AccessLog,
+    drain_notice: Duration,
     /// Held for its watch on the certificates' files.
     _tls: Option<Tls>,
 }
@@ -146,6 +147,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),
         None => None,
     };
+    load::watch(runtimes, &engine, &state, &metrics, options.connections_max);
     let limits = options.doors.limits(options.connections_max);
     let limits = if place.tier == Tier::Shield { limits.behind_a_tier() } else { limits };
     let service = Arc::new(EngineService(Arc::clone(&engine)));
@@ -160,7 +162,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         sites = engine.snapshot().sites().len(),
         "serving"
     );
-    Ok(Running { state, engine, serving, admin, watcher, access_log, _tls: tls })
+    Ok(Running { state, engine, serving, admin, watcher, access_log, drain_notice: options.drain_notice, _tls: tls })
 }
 
 /// The certificates that this place is to show.
@@ -403,9 +405,14 @@ impl Running {
         self.access_log.reopen();
     }
 
-    /// Stops accepting, lets requests in flight finish for at most `bound`, closes the store and writes the log out.
+    /// Says that it is about to end and serves on for [`Options::drain_notice`], then stops accepting, lets requests in
+    /// flight finish for at most `bound`, closes the store and writes the log out.
     pub async fn drain(self, bound: Duration) {
         self.state.request_drain();
+        if self.drain_notice > Duration::ZERO {
+            tracing::info!(notice = ?self.drain_notice, "serving on until nameservers have sent clients elsewhere");
+            tokio::time::sleep(self.drain_notice).await;
+        }
         let drained = self.serving.drain(bound).await;
         if drained.aborted > 0 {
             tracing::warn!(aborted = drained.aborted, "connections were still at work at the bound");
