@@ -40,12 +40,14 @@ pub(crate) struct Connection<S> {
     replies: Vec<u8>,
     reply: Vec<u8>,
     patience: Duration,
+    /// Whether more may be on its way from a client that is to be left.
+    is_talking: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, answerer: Answerer) -> Self {
         let (input, replies, reply) = (Vec::new(), Vec::new(), Vec::new());
-        Self { stream, peer, answerer, input, replies, reply, patience: IDLE_TIMEOUT }
+        Self { stream, peer, answerer, input, replies, reply, patience: IDLE_TIMEOUT, is_talking: false }
     }
 
     /// Answers until the client is done, too slow, or `drain` turns true and what had arrived is answered. Returns the
@@ -53,8 +55,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) async fn serve(mut self, mut drain: watch::Receiver<bool>) -> Option<Ended> {
         let ended = self.run(&mut drain).await;
         if ended != Some(Ended::WriteTimeout) {
-            // RFC 8446 §6.1, RFC 7766 §6.2.4: the client is told, so that it can tell an end from a loss.
-            drop(time::timeout(LAST_WORD_BOUND, self.stream.shutdown()).await);
+            let told = async {
+                // RFC 8446 §6.1, RFC 7766 §6.2.4: the client is told, so that it can tell an end from a loss.
+                self.stream.shutdown().await?;
+                // RFC 9293 §3.6.1: closing with something unread resets, and a reset overtakes answers.
+                self.input.clear();
+                while self.is_talking && read(&mut self.stream, &mut self.input).await? > 0 {
+                    self.input.clear();
+                }
+                io::Result::Ok(())
+            };
+            drop(time::timeout(LAST_WORD_BOUND, told).await);
         }
         ended
     }
@@ -89,10 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let messages = match self.answer_all().await {
                 Ok(Some(messages)) => messages,
-                Ok(None) => return None,
+                Ok(None) => {
+                    self.is_talking = true;
+                    return None;
+                }
                 Err(ended) => return ended,
             };
             let now = Instant::now();
+            self.is_talking = is_draining;
             if is_draining && now >= deadline {
                 // Who never stops asking is not waited for.
                 return None;
@@ -316,10 +331,19 @@ mod tests {
         assert_eq!(end_of(task).await, None, "half a query is not waited for");
         let (client, task) = connect(1 << 20, LONG, &drain);
         let (mut reader, mut writer) = tokio::io::split(client);
-        let asks = tokio::spawn(async move { while writer.write_all(QUERY).await.is_ok() {} });
-        let reads = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
-        assert_eq!(end_of(task).await, None);
+        let (ended, mut seen) = watch::channel(false);
+        let asks = tokio::spawn(async move {
+            while !*seen.borrow_and_update() {
+                writer.write_all(QUERY).await.unwrap();
+            }
+            // What it says after the end was told is still taken: a reset would overtake answers.
+            writer.write_all(QUERY).await.unwrap();
+        });
+        let read = patiently("the end", tokio::io::copy(&mut reader, &mut tokio::io::sink())).await.unwrap();
+        assert!(read > 0);
+        ended.send_replace(true);
         patiently("the client", asks).await.unwrap();
-        assert!(patiently("the rest", reads).await.unwrap().unwrap() > 0);
+        drop(reader);
+        assert_eq!(end_of(task).await, None);
     }
 }

@@ -1,11 +1,14 @@
 //! UDP, TCP, drain.
 
+use std::sync::Arc;
+
 use perigee_geodns::start;
 use perigee_node::flags::AccessLogTarget;
 use perigee_testkit::{patiently, wait_until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
 };
 
 use crate::bench::*;
@@ -139,6 +142,60 @@ async fn a_drain_answers_what_is_queued() {
     assert_eq!(patiently("the end", stream.read(&mut [0; 8])).await.unwrap(), 0);
     // Nobody is there any more.
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Whoever asks without a pause gets every answer that was made, in order, and then an end: no reset overtakes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_cuts_no_stream() {
+    let bench = Bench::start().await;
+    let mut clients = Vec::new();
+    let (told, mut seen) = tokio::sync::mpsc::channel(16);
+    for _ in 0..8 {
+        let (mut reader, mut writer) = TcpStream::connect(bench.address()).await.unwrap().into_split();
+        // As many unanswered as a busy resolver has.
+        let window = Arc::new(Semaphore::new(200));
+        let answered = Arc::clone(&window);
+        let asks = tokio::spawn(async move {
+            for id in (0..=u16::MAX).cycle() {
+                window.acquire().await.unwrap().forget();
+                if writer.write_all(&framed(&query(id, "www.cdn.example", A))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let told = told.clone();
+        clients.push(tokio::spawn(async move {
+            let mut count = 0_u64;
+            let mut reply = Vec::new();
+            let end = loop {
+                match reader.read_u16().await {
+                    Ok(length) => {
+                        reply.resize(usize::from(length), 0);
+                        reader.read_exact(&mut reply).await.unwrap();
+                        assert_eq!(reply[..2], u16::try_from(count % 0x1_0000).unwrap().to_be_bytes());
+                        count += 1;
+                        answered.add_permits(1);
+                        if count == 100 {
+                            told.send(()).await.unwrap();
+                        }
+                    }
+                    Err(error) => break error,
+                }
+            };
+            asks.abort();
+            (count, end)
+        }));
+    }
+    for _ in 0..clients.len() {
+        patiently("all are at it", seen.recv()).await.unwrap();
+    }
+    let queries = bench.running.metrics_text().unwrap();
+    assert!(queries.contains("transport=\"tcp\""), "{queries}");
+    patiently("the drain", bench.running.drain()).await;
+    for client in clients {
+        let (count, end) = patiently("a client", client).await.unwrap();
+        assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "after {count} answers");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
