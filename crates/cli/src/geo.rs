@@ -130,6 +130,15 @@ fn object(address: IpAddr, about: &Description) -> serde_json::Value {
     })
 }
 
+/// What the place is the place of.
+fn known_by(about: &Description) -> &'static str {
+    match (&about.location, about.is_centre) {
+        (Some(_), false) => "place",
+        (Some(_), true) => "country",
+        (None, _) => "-",
+    }
+}
+
 /// What is known, in a fixed order; what is not is a dash, so that scripts find each name.
 fn lines(about: &Description) -> Vec<(&'static str, String)> {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
@@ -141,5 +150,6 @@ fn lines(about: &Description) -> Vec<(&'static str, String)> {
         ("latitude", or_dash(location.map(|at| at.latitude.to_string()))),
         ("longitude", or_dash(location.map(|at| at.longitude.to_string()))),
         ("asn", or_dash(about.asn.map(|asn| asn.to_string()))),
+        ("known by", known_by(about).to_owned()),
     ]
 }

@@ -22,7 +22,8 @@ world.csv:
     Build(GeoBuildArgs),
     /// Say what a database knows of an address
     #[command(after_help = "\
-Prints a line for each fact: prefix, country, city, latitude, longitude, asn; of a database of autonomous systems prefix, asn, \
+Prints a line for each fact: prefix, country, city, latitude, longitude, asn, and whether it is known by its place or by its \
+country alone, whose clients are taken to be where most people of it live; of a database of autonomous systems prefix, asn, \
 organization. Exits 1 when the database does not know the address.
 
 Examples:
@@ -108,6 +109,9 @@ pub(crate) struct GeoFetchArgs {
     /// Where the SHA-256 of what --url names is
     #[arg(long, value_name = "URL", requires = "url")]
     pub(crate) checksum_url: Option<String>,
+    /// Trust the authorities of this PEM file instead of the public ones, for a mirror of one's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Go on, and look again after so long: 3d, 12h; at least 1m
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) every: Option<Duration>,

@@ -47,7 +47,7 @@ pub(crate) async fn fetch(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::
 }
 
 async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let client = Client::new()?;
+    let client = Client::new(args.ca.as_deref())?;
     loop {
         let done = once(&client, args).await;
         let Some(every) = args.every else { return Ok(writeln!(out, "{}", done?)?) };

@@ -18,7 +18,7 @@ fn what_is_built_can_be_looked_up() {
     assert!(ran.stdout.starts_with(&format!("{database}: 3 records, ")), "{}", ran.stdout);
 
     let german = perigee(["geo", "lookup", &database, "127.49.200.1"]);
-    let expected = "prefix     127.49.0.0/16\ncountry    DE\ncity       Frankfurt\nlatitude   50.11\nlongitude  8.68\nasn        64549\n";
+    let expected = "prefix     127.49.0.0/16\ncountry    DE\ncity       Frankfurt\nlatitude   50.11\nlongitude  8.68\nasn        64549\nknown by   place\n";
     assert_eq!((german.code, german.stdout.as_str()), (Some(0), expected));
 
     let japanese = perigee(["geo", "lookup", &database, "2001:db8:81::1", "--json"]);
@@ -35,6 +35,11 @@ fn what_is_built_can_be_looked_up() {
         "{}",
         placeless.stdout
     );
+
+    let (ran, countries) = build(folder.path(), "prefix,country\n127.49.0.0/16,DE\n");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let german = perigee(["geo", "lookup", &countries, "127.49.0.1"]);
+    assert!(german.stdout.contains("latitude   51\n") && german.stdout.ends_with("known by   country\n"), "{german:?}");
 
     let unknown = perigee(["geo", "lookup", &database, "8.8.8.8"]);
     assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""));

@@ -9,7 +9,8 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use perigee_geo::build;
-use perigee_testkit::{Reply, ScriptedOrigin, Seen, patiently, sha256};
+use perigee_testkit::{Reply, ScriptedOrigin, Seen, certificates::Authority, patiently, sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::Ran;
 
@@ -289,4 +290,54 @@ async fn every_so_often_until_told_to_end() {
     assert_eq!(status.code(), Some(1));
     assert_eq!(names(bench.folder.path()), ["GeoLite2-City.mmdb", "key"]);
     assert_eq!(fs::read(bench.path()).unwrap(), bench.old);
+}
+
+/// An HTTPS server of one answer, given to whoever asks.
+async fn tls_server(authority: &Authority, names: &[&str], answer: Vec<u8>) -> u16 {
+    let config = authority.server_config(&authority.issue(names), &[]);
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            // Whoever does not trust the certificate hangs up here.
+            let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(&answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls() {
+    let (authority, bench) = (Authority::default(), Bench::new());
+    let new = world(9);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", new.len());
+    let answer = [head.as_bytes(), &new].concat();
+    let port = tls_server(&authority, &["localhost"], answer.clone()).await;
+    let url = format!("https://localhost:{port}/city.mmdb");
+    let trusted = tempfile::NamedTempFile::new().unwrap();
+    fs::write(trusted.path(), authority.root_pem()).unwrap();
+    let ca = trusted.path().to_str().unwrap();
+    // By the public authorities it is nobody.
+    bench.check_refused(&run(bench.bare(&["--url", &url])).await, &["localhost", "UnknownIssuer"]);
+    let other = tls_server(&authority, &["mirror.example"], answer).await;
+    let other = format!("https://localhost:{other}/city.mmdb");
+    bench.check_refused(&run(bench.bare(&["--url", &other, "--ca", ca])).await, &["not valid for name \"localhost\""]);
+    bench.check_refused(&run(bench.bare(&["--url", &url, "--ca", "key"])).await, &["cannot use key", "no certificate"]);
+    // From TLS back to plain text nobody is led.
+    let moved = b"HTTP/1.1 302 Found\r\nlocation: http://localhost:1/x\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let moved = tls_server(&authority, &["localhost"], moved).await;
+    let moved = format!("https://localhost:{moved}/x");
+    bench.check_refused(
+        &run(bench.bare(&["--url", &moved, "--ca", ca])).await,
+        &["redirects from https to http://localhost:1/x"],
+    );
+    let ran = run(bench.bare(&["--url", &url, "--ca", ca])).await;
+    assert_eq!((ran.code, fs::read(bench.path()).unwrap() == new), (Some(0), true), "{}", ran.stderr);
 }

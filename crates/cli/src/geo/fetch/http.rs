@@ -1,6 +1,6 @@
 //! A client for downloads: HTTP/1.1 over TLS, redirects followed, credentials told to nobody but whom they are for.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use bytes::Bytes;
@@ -10,7 +10,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use perigee_upstream::{Resolve, SystemResolver};
 use reqwest::Url;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -47,8 +51,12 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    /// Trusts the authorities of a PEM file, or the public ones as bundled.
+    pub(super) fn new(ca: Option<&Path>) -> anyhow::Result<Self> {
+        let roots = match ca {
+            Some(file) => roots(file).with_context(|| format!("cannot use {}", file.display()))?,
+            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        };
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -126,6 +134,15 @@ impl Client {
         let answer = timeout(IDLE_TIMEOUT, sender.send_request(request.body(Empty::<Bytes>::new())?)).await;
         Ok(answer.map_err(|_| anyhow!("no answer within {IDLE_TIMEOUT:?}"))??)
     }
+}
+
+fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&fs::read(file)?) {
+        roots.add(certificate.map_err(|error| anyhow!("it is no PEM file: {error}"))?)?;
+    }
+    ensure!(!roots.is_empty(), "it holds no certificate (-----BEGIN CERTIFICATE-----)");
+    Ok(roots)
 }
 
 async fn connect(addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<TcpStream> {

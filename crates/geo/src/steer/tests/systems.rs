@@ -97,6 +97,15 @@ proptest! {
         }
         let more = format!("[geo]\nasn_database = \"a\"\n{overrides}[geo.steering]\nfence = {{ {fences}JP = [\"sin\"] }}\n");
         let fleet = Fleet { steering: Steering::with_systems(&document(WORLD, &more, ""), Some(&systems)), world: Some(world) };
+        let health = HealthView::new(1, []);
+        let mut builder = fleet.steering.table(&health);
+        while builder.step(fleet.world.as_ref(), 1_000) == Step::More {}
+        let table = builder.finish();
+        let site = fleet.steering.site("www").unwrap();
+        let by_table = |client: std::net::Ipv4Addr| {
+            let client = ClientPrefix::host(client.into());
+            fleet.steering.answer_by(Some(&table), fleet.world.as_ref(), &client, site, &health, Family::V4)
+        };
         for (part, random) in clients {
             // Near the edges of networks, and anywhere in the scope.
             let client = std::net::Ipv4Addr::from_bits(u32::from(part) << 16 | u32::from(part));
@@ -106,6 +115,13 @@ proptest! {
             let others = fleet.ask(&other.to_string(), Family::V4, &[]);
             prop_assert_eq!(told.addresses, others.addresses, "{} /{} {}", client, told.scope_prefix, other);
             prop_assert_eq!(told.scope_prefix, others.scope_prefix);
+            // With neighbours of one answer merged, too.
+            let merged = by_table(client);
+            prop_assert_eq!((told.addresses, told.pop), (merged.addresses, merged.pop));
+            prop_assert!(merged.scope_prefix <= told.scope_prefix, "{} /{}", client, merged.scope_prefix);
+            let mask = u32::MAX.checked_shr(merged.scope_prefix.into()).unwrap_or(0);
+            let other = std::net::Ipv4Addr::from_bits(client.to_bits() & !mask | random & mask);
+            prop_assert_eq!(by_table(other).addresses, merged.addresses, "{} /{}", client, merged.scope_prefix);
         }
     }
 }
