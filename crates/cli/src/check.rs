@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::bail;
 use clap::Args;
+use perigee_geodns::zones;
 use perigee_node::document::{DocumentError, read};
 use perigee_protocol::document::keys;
 
@@ -32,13 +33,19 @@ pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<bool
     }
 }
 
-/// Writes `ok` and returns true, or writes every mistake and returns false.
+/// Writes `ok` and returns true, or writes every mistake of the document, or else of its zone files, and returns false.
 fn check(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
     match read(file) {
-        Ok(_) => {
-            writeln!(out, "ok")?;
-            Ok(true)
-        }
+        Ok(loaded) => match zones::load(&loaded.document, &loaded.resolve(Path::new(""))) {
+            Ok(_) => {
+                writeln!(out, "ok")?;
+                Ok(true)
+            }
+            Err(mistakes) => {
+                writeln!(out, "{mistakes}")?;
+                Ok(false)
+            }
+        },
         Err(DocumentError::Mistakes(mistakes)) => {
             writeln!(out, "{mistakes}")?;
             Ok(false)

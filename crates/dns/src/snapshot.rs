@@ -15,6 +15,7 @@ use crate::{
     cookie::CookieSecret,
     dnssec::ActiveKeys,
     limit::LimitPolicy,
+    name::Name,
     transfer::Secondaries,
     zone::{Zone, ZoneError},
 };
@@ -47,6 +48,8 @@ pub struct Snapshot<S: AsRef<[u8]>> {
     pub(crate) table: Option<Arc<AnswerTable>>,
     /// Who may have the zone, and the keys that messages may be signed with.
     pub(crate) secondaries: Arc<Secondaries>,
+    /// All of the zone in the order of a transfer; none where there are no secondaries.
+    pub(crate) names: Arc<[Name]>,
 }
 
 impl<S: AsRef<[u8]>> Snapshot<S> {
@@ -73,15 +76,18 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
     ) -> Result<Self, ZoneError> {
         let steering = Steering::new(document);
         let zone = Zone::new(document, files, &steering, serial, keys)?;
-        let secondaries = Arc::default();
+        let (secondaries, names) = (Arc::default(), Arc::default());
         let (zone, steering) = (zone.into(), steering.into());
-        Ok(Self { zone, steering, database, systems: None, service, table: None, secondaries })
+        Ok(Self { zone, steering, database, systems: None, service, table: None, secondaries, names })
     }
 
-    /// The same for these secondaries; without this there are none.
+    /// The same for these secondaries; without this there are none. Where there are any, it puts the names of the zone in
+    /// order, so that a transfer has not to.
     #[must_use]
     pub fn for_secondaries(self, secondaries: Secondaries) -> Self {
-        Self { secondaries: Arc::new(secondaries), ..self }
+        let mut names: Vec<_> = self.zone.names().filter(|_| secondaries.key.is_some()).cloned().collect();
+        names.sort_by(|a, b| a.as_wire().cmp(b.as_wire()));
+        Self { secondaries: Arc::new(secondaries), names: names.into(), ..self }
     }
 
     /// The same for these autonomous systems, of which the same document names some; without this nobody is of any.
@@ -104,7 +110,8 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
     pub fn with_database(&self, database: Option<Arc<GeoDatabase<S>>>) -> Self {
         let (zone, steering, service) = (Arc::clone(&self.zone), Arc::clone(&self.steering), Arc::clone(&self.service));
         let (systems, secondaries) = (self.systems.clone(), Arc::clone(&self.secondaries));
-        Self { zone, steering, database, systems, service, table: None, secondaries }
+        let names = Arc::clone(&self.names);
+        Self { zone, steering, database, systems, service, table: None, secondaries, names }
     }
 
     /// The same, for a nameserver that is about to end: clients are told to close idle connections now (RFC 7828 §3.2.2).

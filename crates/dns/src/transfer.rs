@@ -67,8 +67,9 @@ pub struct Transfer {
     question: Option<Vec<u8>>,
     has_edns: bool,
     session: Session,
-    /// Whose records are still to come.
-    owners: std::vec::IntoIter<Name>,
+    /// Whose records are still to come: from `next_name` on.
+    names: Arc<[Name]>,
+    next_name: usize,
     /// To be written next.
     pending: VecDeque<(Name, Rrset)>,
     /// Whether the SOA that ends it is among them or was written.
@@ -98,8 +99,6 @@ pub fn begin<S: AsRef<[u8]>>(snapshot: &Snapshot<S>, arrival: Arrival, message: 
         kind::IXFR => !is_after(zone.serial, query::ixfr_serial(message)?),
         _ => return None,
     };
-    let mut owners: Vec<Name> = if is_current { Vec::new() } else { zone.names().cloned().collect() };
-    owners.sort_by(|a, b| a.as_wire().cmp(b.as_wire()));
     let mut transfer = Transfer {
         zone: Arc::clone(zone),
         steering: Arc::clone(&snapshot.steering),
@@ -107,7 +106,8 @@ pub fn begin<S: AsRef<[u8]>>(snapshot: &Snapshot<S>, arrival: Arrival, message: 
         question: Some(question.raw.to_vec()),
         has_edns: query.edns.is_some(),
         session: Session::answering(key, &shown),
-        owners: owners.into_iter(),
+        names: Arc::clone(&snapshot.names),
+        next_name: 0,
         pending: VecDeque::new(),
         is_ending: is_current,
     };
@@ -141,7 +141,6 @@ impl Transfer {
             if written_n == 0 {
                 // No record is so long; were there one, the transfer would end here, unfinished.
                 self.pending.clear();
-                self.owners = Vec::new().into_iter();
                 self.is_ending = true;
                 out.clear();
                 return false;
@@ -181,10 +180,11 @@ impl Transfer {
     /// Fetches what comes next, where nothing is there to be written.
     fn refill(&mut self) {
         while self.pending.is_empty() && !self.is_ending {
-            let Some(owner) = self.owners.next() else {
+            let Some(owner) = self.names.get(self.next_name).cloned() else {
                 self.is_ending = true;
                 return self.push_soa();
             };
+            self.next_name += 1;
             let Some(node) = self.zone.glue(&owner) else { continue };
             let is_apex = owner == *self.zone.apex();
             let sets = node.rrsets.iter().filter(|set| !(is_apex && set.kind == kind::SOA)).cloned();

@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    name::{InvalidName, Name, QueryName},
+    name::{InvalidName, NAME_BYTES_MAX, Name, QueryName},
     query::HEADER_BYTES,
 };
 
@@ -141,11 +141,13 @@ pub(crate) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Reads the record that begins at `at` and ends the message. None: FORMERR.
+    /// Reads the record that begins at `at` and ends the message; its owner may be compressed (RFC 1035 §4.1.4), names in its
+    /// data may not (RFC 3597 §4). None: FORMERR.
     pub(crate) fn read(message: &'a [u8], at: usize) -> Option<Self> {
         let (before, record) = message.split_at_checked(at)?;
         let (mut key_name, mut algorithm) = (QueryName::new(), QueryName::new());
-        let taken = key_name.read(record)?;
+        let (name, taken) = expanded(message, at)?;
+        key_name.read(&name)?;
         let (head, data) = record.get(taken..)?.split_first_chunk::<RECORD_HEAD_BYTES>()?;
         let [_, _, c1, c2, ttl @ .., l1, l2] = *head;
         // RFC 8945 §4.2: class ANY, no time to live.
@@ -273,6 +275,33 @@ impl Session {
         append(self.key.name.as_wire(), &algorithm_wire(self.key.algorithm), &said, &mac, out);
         self.prior = prefixed(&mac);
         self.is_first = false;
+    }
+}
+
+/// The name at `at` of a message without its pointers, and how many bytes it takes there.
+fn expanded(message: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
+    let (mut name, mut here, mut taken) = (Vec::new(), at, None);
+    loop {
+        let length = *message.get(here)?;
+        match length {
+            0xc0.. => {
+                let target = usize::from(length & 0x3f) << 8 | usize::from(*message.get(here + 1)?);
+                taken = taken.or_else(|| (here + 2).checked_sub(at));
+                // Only backwards, so that it ends.
+                here = Some(target).filter(|target| *target < here)?;
+            }
+            0x40.. => return None,
+            _ => {
+                name.extend(message.get(here..here + 1 + usize::from(length))?);
+                here += 1 + usize::from(length);
+                if length == 0 {
+                    return taken.or_else(|| here.checked_sub(at)).map(|taken| (name, taken));
+                }
+                if name.len() > NAME_BYTES_MAX {
+                    return None;
+                }
+            }
+        }
     }
 }
 

@@ -33,6 +33,23 @@ fn a_good_document_is_exactly_ok() {
 }
 
 #[test]
+fn zone_files_are_read_with_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), format!("{GOOD}[[zone.file]]\npath = \"a.zone\"\n"));
+    let check = |zone: &str, code: i32, said: &str| {
+        fs::write(folder.path().join("a.zone"), zone).unwrap();
+        let ran = perigee(["check", &file]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(code), ""), "{ran:?}");
+        assert!(ran.stdout.contains(said), "{said:?} is not in\n{}", ran.stdout);
+    };
+    check("$TTL 1h\nmail A 192.0.2.1\n", 0, "ok\n");
+    check("$TTL 1h\nmail A 192.0.2.1\nwww A 192.0.2.1\n", 1, "a.zone:3  www.t.example. 3600 IN A 192.0.2.1");
+    fs::remove_file(folder.path().join("a.zone")).unwrap();
+    let ran = perigee(["check", &file]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("a.zone cannot be read"), "{ran:?}");
+}
+
+#[test]
 fn every_mistake_is_told_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let bad = GOOD

@@ -193,6 +193,22 @@ fn both_sides_of_a_cut_signature() {
     }
 }
 
+/// A key below the zone: its name may point into the question.
+#[test]
+fn the_name_of_a_key_may_be_compressed() {
+    let key = key("key.cdn.example", TsigAlgorithm::HmacSha256);
+    let zone = snapshot().for_secondaries(Secondaries { keys: vec![key.clone()], ..Secondaries::default() });
+    let whole = signed(&ask("cdn.example", SOA).bytes(), &key, NOW_S);
+    let name = b"\x03key\x03cdn\x07example\x00";
+    let at = whole.windows(name.len()).position(|window| window == name).unwrap();
+    let pointing = |to: u8| [&whole[..at], b"\x03key\xc0", &[to], &whole[at + name.len()..]].concat();
+    assert_eq!(reply(&zone, &pointing(12), SECONDARY, Transport::Tcp).1, "NOERROR static");
+    // Forwards, at itself, and at no name.
+    for to in [u8::try_from(at).unwrap(), u8::try_from(at + 4).unwrap(), 255] {
+        assert_eq!(reply(&zone, &pointing(to), SECONDARY, Transport::Tcp).1, "FORMERR malformed", "{to}");
+    }
+}
+
 /// RFC 8945 §5.1
 #[test]
 fn a_signature_comes_last_and_once() {

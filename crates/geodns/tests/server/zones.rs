@@ -20,8 +20,8 @@ const FIRST: &str = "$TTL 1h\nhost A 192.0.2.1\n$INCLUDE more.zone sub\n";
 /// A document with a zone file, and secondaries on this machine of which those of `notify` are told of changes.
 fn document(notify: &str) -> String {
     format!(
-        "{}[[zone.file]]\npath = \"main.zone\"\n[[zone.key]]\nname = \"transfer.key\"\nsecret_file = \"transfer.key\"\n\
-         [zone.transfer]\nallow = [\"127.0.0.0/8\"]\nkey = \"transfer.key\"\nnotify = [{notify}]\n",
+        "{}[[zone.file]]\npath = \"main.zone\"\n[[zone.key]]\nname = \"transfer.cdn.example\"\nsecret_file = \"transfer.key\"\n\
+         [zone.transfer]\nallow = [\"127.0.0.0/8\"]\nkey = \"transfer.cdn.example\"\nnotify = [{notify}]\n",
         unprobed()
     )
 }
@@ -144,7 +144,7 @@ async fn run(program: &str, server: SocketAddr, arguments: &[&str]) -> String {
 async fn clients_have_the_zone_and_its_signatures_hold() {
     let hosts: String = (0..5_000).map(|number| format!("h{number} A 192.0.2.1\n")).collect();
     let bench = start("", &format!("{FIRST}$ORIGIN cdn.example.\n{hosts}")).await;
-    let key = format!("hmac-sha256:transfer.key:{SECRET}");
+    let key = format!("hmac-sha256:transfer.cdn.example:{SECRET}");
     for program in ["dig", "kdig"] {
         if !is_installed(program) {
             continue;
@@ -165,7 +165,7 @@ async fn clients_have_the_zone_and_its_signatures_hold() {
             "{program}: {soa}"
         );
         // Without the key, or with another, there is nothing.
-        let wrong = "hmac-sha256:transfer.key:YW5vdGhlciBzZWNyZXQgb2YgdGhpcyBuYW1l";
+        let wrong = "hmac-sha256:transfer.cdn.example:YW5vdGhlciBzZWNyZXQgb2YgdGhpcyBuYW1l";
         for arguments in [&["cdn.example", "AXFR"][..], &["-y", wrong, "cdn.example", "AXFR"]] {
             let nothing = run(program, bench.address(), arguments).await;
             assert!(!nothing.contains("192.0.2.1"), "{program} {arguments:?}: {nothing}");
@@ -192,9 +192,9 @@ fn knotd(folder: &Path, listen: SocketAddr, primary: SocketAddr) -> Program {
         "server:\n    rundir: \"{at}\"\n    pidfile: \"{at}/knot.pid\"\n    listen: {}@{}\n\
          log:\n  - target: stderr\n    any: info\n\
          database:\n    storage: \"{at}\"\n\
-         key:\n  - id: transfer.key\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
-         remote:\n  - id: primary\n    address: {}@{}\n    key: transfer.key\n\
-         acl:\n  - id: told\n    key: transfer.key\n    action: notify\n\
+         key:\n  - id: transfer.cdn.example\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
+         remote:\n  - id: primary\n    address: {}@{}\n    key: transfer.cdn.example\n\
+         acl:\n  - id: told\n    key: transfer.cdn.example\n    action: notify\n\
          zone:\n  - domain: cdn.example\n    storage: \"{at}\"\n    master: primary\n    acl: told\n",
         listen.ip(),
         listen.port(),
