@@ -114,17 +114,23 @@ fn comments(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lines that change, each with its number in the old text.
+/// The lines that change, under the number of the first of them in the old text.
 fn changes(name: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
     let mut said = String::new();
+    let (mut line, mut is_changing) = (1, false);
     for change in diff.iter_all_changes() {
-        let line = change.value().trim_end_matches(['\n', '\r']);
-        match (change.tag(), change.old_index()) {
-            (ChangeTag::Delete, Some(index)) => said.push_str(&format!("{name}:{}\n  - {line}\n", index + 1)),
-            (ChangeTag::Insert, _) => said.push_str(&format!("  + {line}\n")),
-            _ => {}
+        let text = change.value().trim_end_matches(['\n', '\r']);
+        if change.tag() != ChangeTag::Equal && !is_changing {
+            said.push_str(&format!("{name}:{line}\n"));
         }
+        is_changing = change.tag() != ChangeTag::Equal;
+        match change.tag() {
+            ChangeTag::Delete => said.push_str(&format!("  - {text}\n")),
+            ChangeTag::Insert => said.push_str(&format!("  + {text}\n")),
+            ChangeTag::Equal => {}
+        }
+        line += usize::from(change.tag() != ChangeTag::Insert);
     }
     said
 }
@@ -177,6 +183,9 @@ mod tests {
     fn changes_are_told_by_line() {
         assert_eq!(changes("f", "a=1\nb = 2\n", "a = 1\nb = 2\n"), "f:1\n  - a=1\n  + a = 1\n");
         assert_eq!(changes("f", "a = 1\n", "a = 1\n"), "");
+        let text = "a = 1\n\n\n\nb=2\nc=3\nd = 4\ne=5\n";
+        let expected = "f:3\n  - \n  - \n  - b=2\n  - c=3\n  + b = 2\n  + c = 3\nf:8\n  - e=5\n  + e = 5\n";
+        assert_eq!(changes("f", text, &format("f", text).unwrap()), expected);
     }
 
     /// Documents with odd spacing, comments and line breaks at every place that may have them.

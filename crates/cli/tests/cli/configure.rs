@@ -87,7 +87,7 @@ fn init_without_a_terminal_asks_nothing() {
 fn fmt_says_or_does_what_changes() {
     let folder = tempfile::tempdir().unwrap();
     let document = file(folder.path(), "cdn.toml");
-    fs::write(&document, "[cdn]   # why\nzone=\"a.example\"\n").unwrap();
+    fs::write(&document, "[cdn] # why\nzone=\"a.example\"\n").unwrap();
     fs::set_permissions(&document, fs::Permissions::from_mode(0o640)).unwrap();
     let ran = perigee(["fmt", "--check", &document]);
     assert_eq!(ran.code, Some(1));

@@ -66,7 +66,7 @@ fn keys_that_exclude_or_need_each_other() {
     check(format!("{small}{pop}{node}"), true);
     check(format!("{small}{pop}"), false);
     check(format!("{small}{pop}{addresses}{node}"), false);
-    check(format!("{small}"), false);
+    check(small.to_owned(), false);
     let whole = format!("{small}[[site.rule]]\nRULE\n{pop}{addresses}SECTION");
     let rule = |rule: &str, good| check(whole.replace("RULE", rule).replace("SECTION", ""), good);
     rule("match = { path = \"/\" }", true);
