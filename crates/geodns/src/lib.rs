@@ -24,6 +24,7 @@ mod process;
 mod room;
 mod running;
 mod scopes;
+mod spawn;
 mod stream;
 mod tally;
 mod tcp;
