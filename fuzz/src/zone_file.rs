@@ -8,7 +8,8 @@ use perigee_geo::health::HealthView;
 use perigee_protocol::{
     document,
     model::Document,
-    zone_file::{self, ZoneFiles},
+    rdata::RecordData,
+    zone_file::{self, ZoneFiles, ZoneRecord},
 };
 
 const DOCUMENT: &str = "version = 1
@@ -68,7 +69,10 @@ pub fn check(text: &[u8]) {
         let snapshot = Snapshot::<Vec<u8>>::with_files(document, &files, 1, None, service, None);
         let snapshot = snapshot.unwrap_or_else(|error| panic!("was read and makes no zone: {error}\n{written}"));
         MEMORY.with_borrow_mut(|memory| {
-            for record in files.records.iter().take(8) {
+            // hickory reads no record without data, which an unknown type may have (RFC 3597 §5).
+            let is_read =
+                |record: &&ZoneRecord| !matches!(&record.data, RecordData::Other { data, .. } if data.is_empty());
+            for record in files.records.iter().filter(is_read).take(8) {
                 ask(&snapshot, memory, &record.name, &record.data.kind());
             }
         });

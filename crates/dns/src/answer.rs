@@ -305,7 +305,10 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
             if let Some(cname) = all_down.filter(|_| is_asked) {
                 return self.rrset(Section::Answer, owner, cname);
             }
-            let Some(cname) = all_down.or_else(|| node.rrset(kind::CNAME).filter(|_| !is_asked)) else {
+            // RFC 4034 §3, §4: a CNAME has signatures and an NSEC beside it, which are asked for in its stead.
+            let is_beside = matches!(question.kind, kind::NSEC | kind::RRSIG);
+            let cname = all_down.or_else(|| node.rrset(kind::CNAME)).filter(|_| !is_asked && !is_beside);
+            let Some(cname) = cname else {
                 let denied = Denied { name: name.suffix(0), node: Some(node), kind: question.kind };
                 return self.records(node, owner, denied);
             };

@@ -162,6 +162,8 @@ fn signatures_and_denials() {
         ("RFC 4035 §3.1: NSEC that is asked for", signed("ns1.cdn.example", 47), &signed_("2/0/0")),
         ("RFC 4035 §3.1: NSEC without signatures", q("ns1.cdn.example", 47), "NOERROR aa 1/0/0"),
         ("RFC 8482 §4.1: signatures that are asked for", signed("ns1.cdn.example", 46), &signed_("1/0/0")),
+        ("RFC 4034 §4: NSEC of a CNAME's own name", signed("assets.cdn.example", 47), &signed_("2/0/0")),
+        ("RFC 4034 §3: signatures of a CNAME's own name", signed("assets.cdn.example", 46), &signed_("1/0/0")),
         ("RFC 9824 §3.1: signatures of nothing", signed("nobody.cdn.example", 46), &signed_("0/4/0")),
         ("RFC 8482 §4.2: ANY", signed("cdn.example", 255), &signed_("2/0/0")),
         ("RFC 9460 §9: HTTPS", signed("img.cdn.example", 65), &signed_("2/0/0")),
