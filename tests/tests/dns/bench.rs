@@ -101,6 +101,15 @@ impl Nameserver {
         Self::of(Ipv4Addr::LOCALHOST.into(), folder, None).await
     }
 
+    /// With other files beside the document.
+    pub(crate) async fn start_beside(document: &str, files: &[(&str, &str)]) -> Self {
+        let folder = folder(document);
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Self::of(Ipv4Addr::LOCALHOST.into(), folder, None).await
+    }
+
     pub(crate) async fn at(address: IpAddr, document: &str, port: Option<u16>) -> Self {
         Self::of(address, folder(document), port).await
     }

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod flood;
 mod load;
+mod oracle;
 mod resolver;
 mod roll;
 mod unbound;

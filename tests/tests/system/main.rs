@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "figures and skips are for whoever reads the run")]
 
 mod bad_input;
+mod draining;
 mod fleet;
 mod idlers;
 mod memory;
