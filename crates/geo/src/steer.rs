@@ -2,10 +2,11 @@
 //!
 //! 1. **Family**: PoPs of the site that have an address of the family asked for. An IPv4-only PoP is no candidate for
 //!    AAAA; the nearest PoP that has IPv6 answers instead.
-//! 2. **Fence**: of these, the PoPs that the client's autonomous system, country or continent may use. A fence holds whatever happens: rather no answer
-//!    than one across it, and "all down" means all behind the fence.
-//! 3. **Override**: the longest prefix that holds the client, else the one of its autonomous system. A place replaces the database's; a PoP comes first in the
-//!    ranking, and the client counts as being where that PoP is. The country stays the database's.
+//! 2. **Fence**: of these, the PoPs that the client's autonomous system, country or continent may use. A fence holds
+//!    whatever happens: rather no answer than one across it, and "all down" means all behind the fence.
+//! 3. **Override**: the longest prefix that holds the client, else the one of its autonomous system. A place replaces the
+//!    database's; a PoP comes first in the ranking, and the client counts as being where that PoP is. The country stays
+//!    the database's.
 //! 4. **Distance**: great-circle kilometres divided by the PoP's bias.
 //! 5. **Weight**: PoPs at one place share its clients ([`ONE_PLACE_KM`]); those of weight 0 are a reserve for when no
 //!    other is up.

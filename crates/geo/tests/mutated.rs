@@ -57,7 +57,7 @@ type Fields = Vec<(&'static str, Value)>;
 fn nested(n: u32) -> Fields {
     let degrees = f64::from(n % 90);
     vec![
-        ("country", Value::map([("iso_code", Value::from(if n % 2 == 0 { "DE" } else { "JP" }))])),
+        ("country", Value::map([("iso_code", Value::from(if n.is_multiple_of(2) { "DE" } else { "JP" }))])),
         ("city", Value::map([("names", Value::map([("en", Value::from("A city"))]))])),
         ("location", Value::map([("latitude", Value::from(degrees)), ("longitude", Value::from(1.5))])),
         ("autonomous_system_number", Value::from(n % 4)),

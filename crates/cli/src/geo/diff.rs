@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use perigee_geo::{
     asn::AsnDatabase,
     database::GeoDatabase,
@@ -18,6 +18,7 @@ use perigee_geo::{
     place::Country,
     steer::{ClientPrefix, Family, SiteIndex, Steering},
 };
+use perigee_geodns::zones;
 use perigee_node::mmap::MappedFile;
 use serde_json::json;
 
@@ -60,6 +61,14 @@ struct Moves<'a> {
     by_pops: BTreeMap<(First<'a>, First<'a>), BTreeMap<Option<Country>, Count>>,
 }
 
+/// Clients that were sent from one PoP to another.
+struct Move<'a> {
+    from: First<'a>,
+    to: First<'a>,
+    total: Count,
+    countries: Vec<(String, Count)>,
+}
+
 struct Diff<'a> {
     steering: &'a Steering,
     databases: [&'a Places; 2],
@@ -69,7 +78,9 @@ struct Diff<'a> {
 
 pub(crate) fn diff(args: &GeoDiffArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = perigee_node::document::read(&args.document)?;
-    let document = &loaded.document;
+    let folder = loaded.resolve(Path::new(""));
+    let prefixes = zones::load_prefixes(&loaded.document, &folder).map_err(|mistakes| anyhow!("{mistakes}"))?;
+    let document = &*zones::with_prefixes(&loaded.document, &prefixes);
     let systems = match &document.geo.asn_database {
         Some(named) => {
             let path = loaded.resolve(named);
@@ -166,23 +177,23 @@ fn country_name(country: Option<Country>) -> String {
 
 impl Moves<'_> {
     /// Those that move the most come first.
-    fn ordered(&self) -> Vec<(String, String, Count, Vec<(String, Count)>)> {
+    fn ordered(&self) -> Vec<Move<'_>> {
         let moves = self.by_pops.iter().map(|((from, to), countries)| {
             let mut total = Count::default();
             countries.values().for_each(|count| total.add(*count));
             let mut countries: Vec<_> =
                 countries.iter().map(|(country, count)| (country_name(*country), *count)).collect();
             countries.sort_by_key(|(_, count)| std::cmp::Reverse((count.ipv4, count.ipv6)));
-            (named(*from).to_owned(), named(*to).to_owned(), total, countries)
+            Move { from: *from, to: *to, total, countries }
         });
         let mut moves: Vec<_> = moves.collect();
-        moves.sort_by_key(|(_, _, total, _)| std::cmp::Reverse((total.ipv4, total.ipv6)));
+        moves.sort_by_key(|one| std::cmp::Reverse((one.total.ipv4, one.total.ipv6)));
         moves
     }
 
     fn object(&self, site: &str) -> serde_json::Value {
         let count = |count: &Count| json!({ "ipv4_addresses": count.ipv4, "ipv6_prefixes_48": count.ipv6 });
-        let moves = self.ordered().into_iter().map(|(from, to, total, countries)| {
+        let moves = self.ordered().into_iter().map(|Move { from, to, total, countries }| {
             let countries: serde_json::Map<_, _> =
                 countries.iter().map(|(country, of_country)| (country.clone(), count(of_country))).collect();
             json!({ "from": from, "to": to, "count": count(&total), "countries": countries })
@@ -201,11 +212,11 @@ impl Moves<'_> {
             self.moved.ipv6,
             percent(self.moved.ipv6, self.all.ipv6)
         )?;
-        for (from, to, total, countries) in self.ordered() {
+        for Move { from, to, total, countries } in self.ordered() {
             let told: Vec<String> = countries.iter().take(COUNTRIES_TOLD).map(|(country, _)| country.clone()).collect();
             let more = countries.len().saturating_sub(COUNTRIES_TOLD);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let (told, from_to) = (told.join(", "), format!("{from} -> {to}"));
+            let (told, from_to) = (told.join(", "), format!("{} -> {}", named(from), named(to)));
             writeln!(out, "  {from_to:<24} {:>12} IPv4, {:>14} /48: {told}{more}", total.ipv4, total.ipv6)?;
         }
         Ok(())
