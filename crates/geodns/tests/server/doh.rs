@@ -129,6 +129,8 @@ async fn what_caches_are_told() {
     let subnet = [0, 8, 0, 6, 0, 1, 16, 0, 127, 61];
     let answer = check(query_with(0, "www.cdn.example", A, &subnet), "max-age=30").await;
     assert_eq!(addresses(&Message::from_vec(&answer.body).unwrap())[0].to_string(), SYD);
+    // Who wants no subnet to be used (RFC 7871 §7.1.2) is answered for the address that asks.
+    check(query_with(0, "www.cdn.example", A, &[0, 8, 0, 4, 0, 1, 0, 0]), "private, max-age=30").await;
     let answer = check(query_with(0, "www.cdn.example", A, PADDED), "private, max-age=30").await;
     assert_eq!(answer.body.len(), 468);
     // RFC 7828 §3.1 is of TCP and TLS alone.

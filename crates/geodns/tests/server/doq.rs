@@ -3,6 +3,7 @@
 use std::{net::UdpSocket, sync::Arc};
 
 use hickory_proto::op::Message;
+use perigee_geodns::{EncryptedListen, ListenAt, Options};
 use perigee_testkit::patiently;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt,
@@ -126,6 +127,23 @@ async fn who_thinks_better_of_it_harms_nobody() {
     let reply = ask(&connection, &query(0, "www.cdn.example", A)).await;
     assert_eq!(addresses(&reply)[0].to_string(), FRA);
     assert!(connection.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_as_well() {
+    let all = || ListenAt::At(vec!["127.0.0.53:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    let tell = |options: &mut Options| options.encrypted = EncryptedListen { tls: all(), https: all(), quic: all() };
+    let private = Private::start_told(tell).await;
+    let running = &private.bench.running;
+    assert_eq!([running.tls_addrs().len(), running.https_addrs().len(), running.quic_addrs().len()], [2, 2, 2]);
+    let client = endpoint(&private, "::1", "doq");
+    let connecting = client.connect(running.quic_addrs()[1], HOST).unwrap();
+    let connection = patiently("a handshake", connecting).await.unwrap();
+    assert_eq!(addresses(&ask(&connection, &query(0, "ns1.cdn.example", A)).await)[0].to_string(), "127.0.0.53");
+    for (addresses, alpn) in [(running.tls_addrs(), "dot"), (running.https_addrs(), "h2")] {
+        assert!(addresses[1].is_ipv6());
+        private.authority.connect(addresses[1], HOST, &[alpn]).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
