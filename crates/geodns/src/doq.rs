@@ -97,7 +97,7 @@ fn admit(connections: &mut JoinSet<()>, incoming: Incoming, unvalidated: &Arc<Se
             }
         }
     };
-    let Some(place) = door.room.take(incoming.remote_address().ip().to_canonical()) else {
+    let Some(place) = door.room.take(incoming.remote_address().ip(), Transport::Quic) else {
         incoming.refuse();
         return door.at_limit();
     };

@@ -46,7 +46,8 @@ impl<'a> Spawner<'a> {
         state: &'a Arc<NodeState>,
         drain: &watch::Receiver<bool>,
     ) -> Self {
-        let (room, metrics) = (Arc::new(Room::default()), node_metrics.register(DoorMetrics::register));
+        let (room, metrics) =
+            (Arc::new(node_metrics.register(Room::register)), node_metrics.register(DoorMetrics::register));
         let door = |_| Door {
             shared: Arc::clone(shared),
             node_metrics: Arc::clone(node_metrics),

@@ -99,18 +99,18 @@ pub(crate) async fn serve(listener: StdListener, greeting: Greeting, door: Door)
 }
 
 fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, greeting: &Greeting, door: &Door) {
-    let Some(place) = door.room.take(peer.ip()) else { return door.at_limit() };
+    let transport = match greeting {
+        Greeting::Plain => Transport::Tcp,
+        Greeting::Tls(..) => Transport::Tls,
+    };
+    let Some(place) = door.room.take(peer.ip(), transport) else { return door.at_limit() };
     let (door, greeting) = (door.clone(), greeting.clone());
     connections.spawn(async move {
         door.node_metrics.connections.opened();
         let ended = match greeting {
-            Greeting::Plain => {
-                Connection::new(stream, peer, door.answerer(Transport::Tcp)).serve(door.drain.clone()).await
-            }
+            Greeting::Plain => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
             Greeting::Tls(acceptor, turns) => match shake_hands(&acceptor, &turns, stream, &door).await {
-                Ok(stream) => {
-                    Connection::new(stream, peer, door.answerer(Transport::Tls)).serve(door.drain.clone()).await
-                }
+                Ok(stream) => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
                 Err(ended) => ended,
             },
         };
