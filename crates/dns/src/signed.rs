@@ -67,8 +67,8 @@ fn ask_for_soa(query: &mut Query<'_>, is_apex: bool) {
 
 fn reason(fault: Fault) -> Reason {
     match fault {
-        Fault::BadSignature => Reason::BadSignature,
-        Fault::BadKey => Reason::BadKey,
-        Fault::BadTime => Reason::BadTime,
+        Fault::Signature => Reason::BadSignature,
+        Fault::Key => Reason::BadKey,
+        Fault::Time => Reason::BadTime,
     }
 }

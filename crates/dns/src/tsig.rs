@@ -106,20 +106,20 @@ fn algorithm_wire(algorithm: TsigAlgorithm) -> Vec<u8> {
 /// What is wrong with a signature (RFC 8945 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
-    /// 16
-    BadSignature,
-    /// 17: unknown, or of another algorithm.
-    BadKey,
-    /// 18: our clock and theirs differ.
-    BadTime,
+    /// BADSIG, 16: not what the key makes of the message.
+    Signature,
+    /// BADKEY, 17: unknown, or of another algorithm.
+    Key,
+    /// BADTIME, 18: our clock and theirs differ.
+    Time,
 }
 
 impl Fault {
     fn number(self) -> u16 {
         match self {
-            Self::BadSignature => 16,
-            Self::BadKey => 17,
-            Self::BadTime => 18,
+            Self::Signature => 16,
+            Self::Key => 17,
+            Self::Time => 18,
         }
     }
 }
@@ -182,7 +182,7 @@ impl<'a> Shown<'a> {
         let key = keys.iter().find(|key| {
             key.name.as_wire() == self.key_name.suffix(0) && algorithm_wire(key.algorithm) == self.algorithm.suffix(0)
         });
-        let Some(key) = key else { return Some(Err((Fault::BadKey, None))) };
+        let Some(key) = key else { return Some(Err((Fault::Key, None))) };
         let full = mac_bytes(key.algorithm);
         // RFC 8945 §5.2.2.1
         if self.mac.len() > full || self.mac.len() < MAC_BYTES_MIN.max(full / 2) {
@@ -197,10 +197,10 @@ impl<'a> Shown<'a> {
         let mac = key.mac(&[&message, &variables]);
         let is_right = mac.get(..self.mac.len()).is_some_and(|mac| bool::from(mac.ct_eq(self.mac)));
         Some(if !is_right {
-            Err((Fault::BadSignature, Some(key)))
+            Err((Fault::Signature, Some(key)))
         } else if self.time_s.abs_diff(now_s) > self.fudge_s.into() {
             // §5.2.3: after the signature, so that only who has the key learns our time.
-            Err((Fault::BadTime, Some(key)))
+            Err((Fault::Time, Some(key)))
         } else {
             Ok(key)
         })
@@ -215,7 +215,7 @@ impl<'a> Shown<'a> {
     /// Tells what was wrong: with a signature where the key is good (BADTIME), without otherwise (§5.3.2).
     pub(crate) fn refuse(&self, fault: Fault, key: Option<&TsigKey>, now_s: u64, out: &mut Vec<u8>) {
         let [_, _, t @ ..] = now_s.to_be_bytes();
-        match key.filter(|_| fault == Fault::BadTime) {
+        match key.filter(|_| fault == Fault::Time) {
             Some(key) => {
                 // §5.2.3: the time is the client's, and ours is in the other data.
                 let said = Said { time_s: self.time_s, error: fault.number(), other: &t };

@@ -22,13 +22,17 @@ pub(crate) struct Transfers(Arc<AtomicUsize>);
 impl Transfers {
     /// Begins to send, while there is room.
     pub(crate) fn start(&self, peer: SocketAddr, transfer: Transfer) -> Option<Sending> {
-        let place = Place(Arc::clone(&self.0));
-        // The place counts itself off when it is dropped.
-        if self.0.fetch_add(1, Ordering::Relaxed) >= TRANSFERS_MAX {
+        let Some(place) = self.take() else {
             tracing::warn!(%peer, at_once = TRANSFERS_MAX, "a transfer is refused: there are others enough");
             return None;
-        }
+        };
         Some(Sending { transfer, peer, messages: 0, bytes: 0, is_told: false, _place: place })
+    }
+
+    fn take(&self) -> Option<Place> {
+        // Counts itself off when it is dropped.
+        let place = Place(Arc::clone(&self.0));
+        (self.0.fetch_add(1, Ordering::Relaxed) < TRANSFERS_MAX).then_some(place)
     }
 }
 
@@ -72,5 +76,20 @@ impl Drop for Sending {
         if !self.is_told {
             tracing::warn!(peer = %self.peer, messages = self.messages, "a transfer was cut off");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_the_limit() {
+        let transfers = Transfers::default();
+        let mut places: Vec<_> = (0..TRANSFERS_MAX).map(|_| transfers.take().unwrap()).collect();
+        assert!(transfers.take().is_none());
+        assert!(transfers.take().is_none(), "a refusal takes no place");
+        places.pop();
+        assert!(transfers.take().is_some());
     }
 }
