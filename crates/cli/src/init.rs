@@ -155,7 +155,8 @@ pub(crate) fn init(args: &InitArgs, out: &mut impl Write) -> anyhow::Result<()> 
     let missing = missing(&args);
     if !missing.is_empty() {
         if args.no_input || !io::stdin().is_terminal() {
-            bail!("{} missing, and there is nobody to ask; see `perigee init --help`", missing.join(" and "));
+            let is = if missing.len() == 1 { "is" } else { "are" };
+            bail!("{} {is} missing, and there is nobody to ask; see `perigee init --help`", missing.join(" and "));
         }
         ask::complete(&mut args, &mut io::stdin().lock(), &mut io::stderr())?;
     }
@@ -178,11 +179,7 @@ pub(crate) fn init(args: &InitArgs, out: &mut impl Write) -> anyhow::Result<()> 
 
 /// The flags without which there is no document.
 fn missing(args: &InitArgs) -> Vec<&'static str> {
-    let flags = [
-        ("--zone is", args.zone.is_none()),
-        ("--origin is", args.origin.is_empty()),
-        ("--pop is", args.pop.is_empty()),
-    ];
+    let flags = [("--zone", args.zone.is_none()), ("--origin", args.origin.is_empty()), ("--pop", args.pop.is_empty())];
     flags.into_iter().filter(|(_, missing)| *missing).map(|(flag, _)| flag).collect()
 }
 

@@ -101,7 +101,7 @@ fn answers_that_never_come_end_the_questions() {
 
 #[test]
 fn what_is_missing_is_named() {
-    assert_eq!(missing(&InitArgs::default()), ["--zone is", "--origin is", "--pop is"]);
+    assert_eq!(missing(&InitArgs::default()), ["--zone", "--origin", "--pop"]);
     assert_eq!(missing(&args()), [""; 0]);
 }
 

@@ -74,7 +74,7 @@ fn init_without_a_terminal_asks_nothing() {
     let document = file(folder.path(), "cdn.toml");
     let ran = perigee(["init", "--zone", "cdn.example.com", &document]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
-    assert!(ran.stderr.contains("--origin is and --pop is missing"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--origin and --pop are missing"), "{}", ran.stderr);
     let ran = init(&["--name", "two words", &document]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("cdn.name") && ran.stderr.contains("must be 1 to 63 letters"), "{}", ran.stderr);
