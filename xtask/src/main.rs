@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "chores talk to people")]
 
 mod bench;
+mod deb;
 mod docker;
 mod fuzz;
 mod geo;
@@ -32,6 +33,8 @@ cargo xtask CHORE [ARGUMENTS]
   smoke              brings that world up, shows from every region that it works, and takes it down again
                      (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
                      and outside of CI, says so and succeeds)
+  deb                packs the four binaries, units, manual pages and completions into target/deb (--binaries FOLDER: those
+                     that are there instead of building them; needs dpkg-deb)
   bench http         our edge and HAProxy, nginx, Varnish and Traffic Server on the same work, in turns: CPU a request and
                      its ratio (--scenario NAME, --quick, --json and more; needs wrk and two cores; peers that are not
                      there are installed by apt as root, else skipped)
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "fuzz" => fuzz::run(rest),
         "reference" => reference::run(rest),
+        "deb" => deb::run(rest),
         "geo" => geo::run(rest),
         "images" => images::run(rest),
         "up" => up::run(rest),
