@@ -8,8 +8,8 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use perigee_geodns::zones;
-use perigee_node::document::{DocumentError, read};
-use perigee_protocol::document::keys;
+use perigee_node::document::{DocumentError, Loaded, read};
+use perigee_protocol::document::{Mistakes, keys};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -33,11 +33,12 @@ pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<bool
     }
 }
 
-/// Writes `ok` and returns true, or writes every mistake of the document, or else of its zone files, and returns false.
+/// Writes `ok` and returns true, or writes every mistake of the document, or else of its zone files and files of prefixes,
+/// and returns false.
 fn check(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
     match read(file) {
-        Ok(loaded) => match zones::load(&loaded.document, &loaded.resolve(Path::new(""))) {
-            Ok(_) => {
+        Ok(loaded) => match check_files(&loaded) {
+            Ok(()) => {
                 writeln!(out, "ok")?;
                 Ok(true)
             }
@@ -52,4 +53,11 @@ fn check(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
         }
         Err(other) => Err(other.into()),
     }
+}
+
+fn check_files(loaded: &Loaded) -> Result<(), Mistakes> {
+    let folder = loaded.resolve(Path::new(""));
+    zones::load(&loaded.document, &folder)?;
+    zones::load_prefixes(&loaded.document, &folder)?;
+    Ok(())
 }

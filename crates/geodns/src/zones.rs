@@ -1,6 +1,7 @@
 //! What of a zone lies in files beside the document: records, keys of secondaries, and the serial that follows from it all.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     fs::File,
     io::Read,
@@ -8,10 +9,12 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use ipnet::IpNet;
 use perigee_dns::{Secondaries, TsigKey};
 use perigee_protocol::{
     document::Mistakes,
     model::{Document, ZoneTransferKey},
+    prefix_file,
     rdata::base64,
     zone_file::{self, ZoneFiles},
 };
@@ -30,6 +33,30 @@ pub fn load(document: &Document, folder: &Path) -> Result<ZoneFiles, Mistakes> {
     })
 }
 
+/// Reads the files of prefixes that overrides name, relative to `folder`: of each override, in their order. Fails with every
+/// mistake.
+pub fn load_prefixes(document: &Document, folder: &Path) -> Result<Vec<Vec<IpNet>>, Mistakes> {
+    prefix_file::load(document, &mut |path: &Path| {
+        let mut bytes = Vec::new();
+        File::open(folder.join(path))
+            .and_then(|file| file.take(prefix_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|error| error.to_string())?;
+        Ok(bytes)
+    })
+}
+
+/// The document with what [`load_prefixes`] read, as if its overrides said it themselves.
+pub fn with_prefixes<'d>(document: &'d Document, prefixes: &[Vec<IpNet>]) -> Cow<'d, Document> {
+    if prefixes.iter().all(Vec::is_empty) {
+        return Cow::Borrowed(document);
+    }
+    let mut whole = document.clone();
+    for (entry, more) in whole.geo.overrides.iter_mut().zip(prefixes) {
+        entry.prefixes.extend(more);
+    }
+    Cow::Owned(whole)
+}
+
 /// Where a document and its files are.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -42,6 +69,10 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct ZoneData {
     pub(crate) files: ZoneFiles,
+    /// Of overrides' files.
+    prefixes: Vec<Vec<IpNet>>,
+    /// Where they are from, relative to the document's folder.
+    prefix_files: Vec<PathBuf>,
     keys: Vec<TsigKey>,
     pub(crate) serial: u32,
     /// Of document and records: tells one version from another.
@@ -52,6 +83,8 @@ impl ZoneData {
     /// Reads it all anew. `before`: what served until now, so that the serial goes up when something changed.
     pub(crate) fn read(document: &Document, place: &Place, before: Option<&Self>) -> Result<Self, String> {
         let files = load(document, &place.folder).map_err(|mistakes| mistakes.to_string())?;
+        let prefixes = load_prefixes(document, &place.folder).map_err(|mistakes| mistakes.to_string())?;
+        let prefix_files = document.geo.overrides.iter().filter_map(|entry| entry.prefixes_file.clone()).collect();
         let keys = document.zone.keys.iter().map(|key| read_key(key, &place.folder)).collect::<Result<_, _>>()?;
         let mut hash = Fnv::new();
         // Hashing does not fail.
@@ -67,11 +100,23 @@ impl ZoneData {
                 );
             }
         }
-        Ok(Self { files, keys, serial, content })
+        Ok(Self { files, prefixes, prefix_files, keys, serial, content })
     }
 
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
-        (self.content, self.serial) == (other.content, other.serial) && self.files.files == other.files.files
+        (self.content, self.serial) == (other.content, other.serial)
+            && self.files.files == other.files.files
+            && self.prefixes == other.prefixes
+    }
+
+    /// The document as it counts, with what its files of prefixes say.
+    pub(crate) fn whole<'d>(&self, document: &'d Document) -> Cow<'d, Document> {
+        with_prefixes(document, &self.prefixes)
+    }
+
+    /// The files that it was read from, relative to the document's folder.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.files.iter().chain(&self.prefix_files)
     }
 
     /// Who may have the zone.
@@ -144,5 +189,85 @@ impl fmt::Write for Fnv {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0 = text.bytes().fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use perigee_protocol::document;
+
+    use super::*;
+
+    const DOCUMENT: &str = "[cdn]\nzone = \"cdn.example\"\n[[pop]]\nid = \"fra\"\nlatitude = 50\nlongitude = 8\n\
+        addresses = [\"198.18.49.10\"]\n[[site]]\nid = \"www\"\norigins = [{ url = \"http://198.18.0.90\" }]\n\
+        [[zone.file]]\npath = \"a.zone\"\n";
+    const TRANSFER: &str = "[[zone.key]]\nname = \"k\"\nsecret_file = \"k\"\n[zone.transfer]\nallow = [\"::1/128\"]\nkey = \"k\"\n";
+    const SOA: &str = "@ 60 SOA a b 77 1 2 3 4\n";
+
+    struct Bench(tempfile::TempDir);
+
+    impl Bench {
+        fn new() -> Self {
+            let bench = Self(tempfile::tempdir().unwrap());
+            bench.write("k", "c2l4dGVlbiBieXRlcyBvciBtb3JlIG9mIGl0", 0);
+            bench.write("perigee.toml", "", 1_000);
+            bench
+        }
+
+        fn write(&self, name: &str, text: &str, modified_s: u64) {
+            let path = self.0.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified_s);
+            File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        }
+
+        fn read(&self, more: &str, before: Option<&ZoneData>) -> ZoneData {
+            let document = document::load("perigee.toml", &format!("{DOCUMENT}{more}")).unwrap();
+            let place = Place { folder: self.0.path().into(), document: Some(self.0.path().join("perigee.toml")) };
+            ZoneData::read(&document, &place, before).unwrap()
+        }
+    }
+
+    #[test]
+    fn where_a_serial_is_from() {
+        let bench = Bench::new();
+        bench.write("a.zone", "a 60 A 192.0.2.1\n", 2_000);
+        assert_eq!(bench.read(TRANSFER, None).serial, 2_000, "of the newest file");
+        assert_eq!(bench.read("[zone]\nserial = 5\n", None).serial, 5);
+        // Nobody compares it: whatever the time, it follows from the content.
+        let hashed = bench.read("", None).serial;
+        bench.write("a.zone", "a 60 A 192.0.2.1\n", 3_000);
+        assert_eq!(bench.read("", None).serial, hashed);
+        bench.write("a.zone", "a 60 A 192.0.2.2\n", 3_000);
+        assert_ne!(bench.read("", None).serial, hashed);
+        bench.write("a.zone", SOA, 3_000);
+        assert_eq!((bench.read(TRANSFER, None).serial, bench.read("", None).serial), (77, 77));
+    }
+
+    #[test]
+    fn a_serial_never_goes_back() {
+        let bench = Bench::new();
+        bench.write("a.zone", "a 60 A 192.0.2.1\n", 5_000);
+        let first = bench.read(TRANSFER, None);
+        // From a backup: older, and other content.
+        bench.write("a.zone", "a 60 A 192.0.2.2\n", 4_000);
+        let second = bench.read(TRANSFER, Some(&first));
+        assert_eq!((first.serial, second.serial), (5_000, 5_001));
+        // The same content, older still.
+        bench.write("a.zone", "a 60 A 192.0.2.2\n", 3_000);
+        assert!(bench.read(TRANSFER, Some(&second)).is_same_as(&second));
+        bench.write("a.zone", "a 60 A 192.0.2.3\n", 6_000);
+        assert_eq!(bench.read(TRANSFER, Some(&second)).serial, 6_000);
+    }
+
+    #[test]
+    fn serial_numbers_wrap() {
+        for (serial, other, expected) in
+            [(2, 1, true), (1, 1, false), (1, 2, false), (0, u32::MAX, true), (0x8000_0000, 1, true), (0x8000_0002, 1, false)]
+        {
+            assert_eq!(is_after(serial, other), expected, "{serial} {other}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod document;
 pub mod headers;
 pub mod id;
 pub mod model;
+pub mod prefix_file;
 pub mod proof;
 pub mod rdata;
 pub mod zone_file;

@@ -212,6 +212,8 @@ pub struct Geo {
 pub struct GeoOverride {
     /// Host bits are zero.
     pub prefixes: Vec<IpNet>,
+    /// A file of more prefixes, relative to the document: see [`crate::prefix_file`].
+    pub prefixes_file: Option<PathBuf>,
     /// Autonomous systems whose addresses are meant, but for those that a prefix of any override holds. Together with the
     /// prefixes at least one.
     pub asns: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Answers made ahead: the scopes told become the shortest that are true, and follow health and database.
+//! Answers made ahead: the scopes told become the shortest that are true, and follow health, database and coverage zones.
 
 use crate::bench::*;
 
@@ -65,4 +65,28 @@ async fn patiently_scope(bench: &Bench, client: [u8; 4], expected: u8) {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coverage_zones_are_files_that_are_read_again() {
+    let zoned = unprobed().replace(
+        "[geo.steering]",
+        "[[geo.override]]\nprefixes_file = \"zone.txt\"\npop = \"syd\"\n[geo.steering]",
+    );
+    let folder = folder(&zoned, WORLD);
+    let runtimes = perigee_node::runtimes::Runtimes::start(2).unwrap();
+    let refused = perigee_geodns::start(options(&folder), runtimes.handles()).await.unwrap_err().to_string();
+    assert!(refused.contains("zone.txt:1") && refused.contains("cannot be read"), "{refused}");
+
+    std::fs::write(folder.path().join("zone.txt"), "# Germans\n127.49.0.0/16\n").unwrap();
+    let running = perigee_geodns::start(options(&folder), runtimes.handles()).await.unwrap();
+    let bench = Bench { folder, runtimes, running };
+    assert_eq!(bench.www(GERMANY).await.to_string(), SYD);
+    bench.replace("zone.txt", "127.48.0.0/16\n127.49.0.1/16\n");
+    bench.admin_becomes("/v1/status", "must have no bits set after its length; write 127.49.0.0/16").await;
+    assert_eq!(bench.www(GERMANY).await.to_string(), SYD, "what is wrong changes nothing");
+    bench.replace("zone.txt", "127.48.0.0/16\n");
+    bench.www_becomes(GERMANY, FRA).await;
+    merged(&bench, "7").await;
+    assert_eq!(scope(&bench, [127, 48, 0, 1]).await, 16);
 }

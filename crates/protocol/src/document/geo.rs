@@ -80,6 +80,7 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut SeenClients)
             .collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     });
+    let prefixes_file = table.maybe("prefixes_file", path);
     let asns = table.maybe("asn", |value| {
         if !seen.has_asn_database {
             refuse_asn(value);
@@ -91,8 +92,8 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut SeenClients)
             .collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     });
-    if matches!((&prefixes, &asns), (Some(None), Some(None))) {
-        table.refuse("must have prefixes or asn", "add prefixes = [\"203.0.113.0/24\"]");
+    if matches!((&prefixes, &prefixes_file, &asns), (Some(None), Some(None), Some(None))) {
+        table.refuse("must have prefixes, prefixes_file or asn", "add prefixes = [\"203.0.113.0/24\"]");
     }
     let pop = table.maybe("pop", |value| pops.id(value));
     let place = table.maybe("location", |value| location(&mut value.table()?));
@@ -108,8 +109,9 @@ fn one_override(value: &Value<'_>, pops: &KnownPops<'_>, seen: &mut SeenClients)
             return None;
         }
     };
-    let (prefixes, asns) = (prefixes?.unwrap_or_default(), asns?.unwrap_or_default());
-    Some(GeoOverride { prefixes, asns, target }).filter(|entry| !entry.prefixes.is_empty() || !entry.asns.is_empty())
+    let (prefixes, prefixes_file, asns) = (prefixes?.unwrap_or_default(), prefixes_file?, asns?.unwrap_or_default());
+    let is_told = !prefixes.is_empty() || prefixes_file.is_some() || !asns.is_empty();
+    is_told.then_some(GeoOverride { prefixes, prefixes_file, asns, target })
 }
 
 /// 0 and the last are nobody's (RFC 7607, RFC 7300).

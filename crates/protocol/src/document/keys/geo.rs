@@ -53,9 +53,16 @@ static OVERRIDE: Section = Section::of(&[
     Key::may(
         "prefixes",
         List(&Text(&PREFIX), 1, OVERRIDE_PREFIXES_MAX, true),
-        "`asn`",
+        "`prefixes_file` or `asn`",
         "[\"203.0.113.0/24\"]",
         "without bits beyond their length, each in one override only",
+    ),
+    Key::may(
+        "prefixes_file",
+        Text(&FILE),
+        "none",
+        "\"zone-europe.txt\"",
+        "a file of more of them, one a line, `#` begins a comment; read again when it changes",
     ),
     Key::may(
         "asn",
@@ -68,7 +75,7 @@ static OVERRIDE: Section = Section::of(&[
     Key::may("pop", Text(&POP), "`location`", "\"fra\"", "where its clients are sent"),
     Key::may("location", Table(&LOCATION), "`pop`", "{ latitude = 50.11, longitude = 8.68 }", "where its clients are"),
 ])
-.laws(&[Law::OneOf(&["pop", "location"]), Law::AnyOf(&["prefixes", "asn"])]);
+.laws(&[Law::OneOf(&["pop", "location"]), Law::AnyOf(&["prefixes", "prefixes_file", "asn"])]);
 
 static STEERING: Section = Section::of(&[
     Key::or("answers", Integer(1, ANSWERS_MAX, &[]), "2", "addresses in one answer, nearest first"),

@@ -278,12 +278,12 @@ fn geo() {
     check_and(
         "[[geo.override]]\nprefixes = [\"203.0.113.1/24\", \"203.0.113.0/33\"]",
         expect![[r#"
-        perigee.toml:19  geo.override[0]
-            must have a pop or a location; add pop = "ID"
-        perigee.toml:20  geo.override[0].prefixes[0] = "203.0.113.1/24"
-            must have no bits set after its length; write "203.0.113.0/24"
-        perigee.toml:20  geo.override[0].prefixes[1] = "203.0.113.0/33"
-            must be a prefix like 203.0.113.0/24 or 2001:db8::/48; for example prefixes = ["203.0.113.0/24"]"#]],
+            perigee.toml:19  geo.override[0]
+                must have a pop or a location; add pop = "ID"
+            perigee.toml:20  geo.override[0].prefixes[0] = "203.0.113.1/24"
+                must have no bits set after its length; write "203.0.113.0/24"
+            perigee.toml:20  geo.override[0].prefixes[1] = "203.0.113.0/33"
+                must be a prefix like 203.0.113.0/24 or 2001:db8::/48; correct it or remove it"#]],
     );
     check_and(
         "[[geo.override]]\nprefixes = [\"203.0.113.0/24\"]\npop = \"fra\"\nlocation = { latitude = 1, longitude = 1 }",
@@ -351,7 +351,7 @@ fn autonomous_systems_and_continents() {
         perigee.toml:22  geo.override[0].asn = []
             must not be empty; correct it or remove it
         perigee.toml:24  geo.override[1]
-            must have prefixes or asn; add prefixes = ["203.0.113.0/24"]"#]]);
+            must have prefixes, prefixes_file or asn; add prefixes = ["203.0.113.0/24"]"#]]);
     check_geo(
         "[geo.steering]\nfence = { AS1 = [], AS4294967294 = [], AS = [], \"continent:AS\" = [], \"continent:SA\" = [], \"*\" = [] }",
         expect!["ok"],
@@ -469,7 +469,7 @@ fn encrypted_transports() {
             perigee.toml:3  cdn.dns_tls.offers[2] = "dnscrypt"
                 must be "dot" or "doq" or "doh"; remove it for the default (["dot", "doq"])
             perigee.toml:3  cdn.dns_tls.port
-                is no key of this document; the keys here are certificate, key, offers"#]],
+                is no key of this document; the keys here are certificate, key, offers; port is a key of pop.health"#]],
     );
     check_with(ZONE, &format!("{ZONE}\ndns_tls = true"), expect![[r#"
         perigee.toml:3  cdn.dns_tls = true
