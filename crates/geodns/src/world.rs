@@ -52,6 +52,7 @@ pub(crate) fn snapshot(
     service: Service,
     keys: Option<ActiveKeys>,
 ) -> Result<Snapshot<MappedFile>, String> {
+    let document = &*zone.whole(document);
     let snapshot = Snapshot::with_files(document, &zone.files, zone.serial, databases.places, Arc::new(service), keys);
     Ok(snapshot.map_err(|error| error.to_string())?.for_secondaries(zone.secondaries(document)).with_systems(document, databases.systems))
 }
@@ -232,7 +233,7 @@ impl World {
 
     /// Watches the files that the zone was read from, and no others.
     fn watch_zone_files(&self, current: &mut Current) {
-        let paths: Vec<_> = current.zone.files.files.iter().map(|path| self.place.folder.join(path)).collect();
+        let paths: Vec<_> = current.zone.paths().map(|path| self.place.folder.join(path)).collect();
         current.zone_watches.retain(|(path, _)| paths.contains(path));
         for path in paths {
             if current.zone_watches.iter().any(|(watched, _)| *watched == path) {
@@ -315,10 +316,15 @@ impl World {
     /// Signs with the keys whose time has come, or that have been added or changed. What cannot be used changes nothing.
     fn renew_keys(&self) {
         let mut current = self.lock();
+        let count = |result| self.node_metrics.reloads.count(Reloaded::Keys, result);
+        let refuse = |error: String| {
+            count(ReloadResult::Refused);
+            tracing::error!(node = self.shared.name, error, "the old DNSSEC keys go on");
+        };
         let keys = match keys::active(&current.document, &self.place.folder, clock::now_ms() / 1_000) {
             Ok(keys) if keys == current.keys => return,
             Ok(keys) => keys,
-            Err(error) => return tracing::error!(node = self.shared.name, %error, "the old DNSSEC keys go on"),
+            Err(error) => return refuse(error.to_string()),
         };
         let databases = Databases::of(&self.shared.snapshot.load());
         let service = service(&current.document, &self.shared.name, self.cookies.clone());
@@ -327,8 +333,9 @@ impl World {
                 tracing::info!(node = self.shared.name, ?keys, "other DNSSEC keys sign");
                 self.shared.snapshot.store(Arc::new(snapshot));
                 current.keys = keys;
+                count(ReloadResult::Applied);
             }
-            Err(error) => tracing::error!(node = self.shared.name, error, "the old DNSSEC keys go on"),
+            Err(error) => refuse(error),
         }
     }
 

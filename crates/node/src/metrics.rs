@@ -131,6 +131,8 @@ pub enum Reloaded {
     Certificate,
     /// The zone files of a nameserver.
     ZoneFiles,
+    /// The folder of a nameserver's DNSSEC keys; refused at each look while it is.
+    Keys,
 }
 
 /// How a reload went.
@@ -163,6 +165,7 @@ label_value!(Reloaded {
     AsnDatabase => "asn-database",
     Certificate => "certificate",
     ZoneFiles => "zone-files",
+    Keys => "keys",
 });
 label_value!(ReloadResult { Applied => "applied", Refused => "refused" });
 

@@ -145,7 +145,10 @@ mod tests {
         let check = |a: &str, b: Option<&str>, expected: Expect| {
             expected.assert_eq(&load_of(a, b).unwrap_err().to_string());
         };
-        check("10.0.0.0/8\nhere\n10.0.0.1/8\n192.0.2.0/24\n10.0.0.0/8", Some("10.0.0.0/8"), expect![[r#"
+        check(
+            "10.0.0.0/8\nhere\n10.0.0.1/8\n192.0.2.0/24\n10.0.0.0/8",
+            Some("10.0.0.0/8"),
+            expect![[r#"
             a.txt:2  here
                 must be a prefix like 203.0.113.0/24 or 2001:db8::/48
             a.txt:3  10.0.0.1/8
@@ -155,10 +158,15 @@ mod tests {
             a.txt:5  10.0.0.0/8
                 must be unique, and a.txt:1 says it too; remove one of them
             b.txt:1  10.0.0.0/8
-                must be unique, and a.txt:1 says it too; remove one of them"#]]);
-        check("", None, expect![[r#"
+                must be unique, and a.txt:1 says it too; remove one of them"#]],
+        );
+        check(
+            "",
+            None,
+            expect![[r#"
             b.txt:1  
-                cannot be read: No such file; name a file of one prefix a line as prefixes_file"#]]);
+                cannot be read: No such file; name a file of one prefix a line as prefixes_file"#]],
+        );
     }
 
     #[test]

@@ -69,10 +69,8 @@ async fn patiently_scope(bench: &Bench, client: [u8; 4], expected: u8) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn coverage_zones_are_files_that_are_read_again() {
-    let zoned = unprobed().replace(
-        "[geo.steering]",
-        "[[geo.override]]\nprefixes_file = \"zone.txt\"\npop = \"syd\"\n[geo.steering]",
-    );
+    let zoned = unprobed()
+        .replace("[geo.steering]", "[[geo.override]]\nprefixes_file = \"zone.txt\"\npop = \"syd\"\n[geo.steering]");
     let folder = folder(&zoned, WORLD);
     let runtimes = perigee_node::runtimes::Runtimes::start(2).unwrap();
     let refused = perigee_geodns::start(options(&folder), runtimes.handles()).await.unwrap_err().to_string();
