@@ -247,3 +247,21 @@ async fn a_secondary_has_the_zone_and_learns_of_changes() {
     bench.replace("main.zone", FIRST.replace("192.0.2.1", "192.0.2.2"));
     becomes("192.0.2.2").await;
 }
+
+/// A secondary that is told, and told again until it answers.
+#[tokio::test]
+async fn whoever_does_not_answer_is_told_again() {
+    let secondary = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let _bench = start(&format!("\"{}\"", secondary.local_addr().unwrap()), FIRST).await;
+    let mut told = [[0; 512]; 2];
+    for message in &mut told {
+        let (length, from) = patiently("a notification", secondary.recv_from(message)).await.unwrap();
+        assert!(length > 100, "signed");
+        // NOTIFY, authoritative; one question, the SOA, one additional record.
+        assert_eq!(message[2..12], [0x24, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+        let reply = [&message[..2], &[0xa4, 5, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        // Refused: by one that is not ready yet.
+        secondary.send_to(&reply, from).await.unwrap();
+    }
+    assert_ne!(told[0][..2], told[1][..2], "a number of its own");
+}
