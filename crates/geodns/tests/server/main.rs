@@ -9,6 +9,7 @@ mod doq;
 mod dot;
 mod explains;
 mod health;
+mod keys;
 mod kdig;
 mod private;
 mod scopes;
