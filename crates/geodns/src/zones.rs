@@ -203,7 +203,8 @@ mod tests {
     const DOCUMENT: &str = "[cdn]\nzone = \"cdn.example\"\n[[pop]]\nid = \"fra\"\nlatitude = 50\nlongitude = 8\n\
         addresses = [\"198.18.49.10\"]\n[[site]]\nid = \"www\"\norigins = [{ url = \"http://198.18.0.90\" }]\n\
         [[zone.file]]\npath = \"a.zone\"\n";
-    const TRANSFER: &str = "[[zone.key]]\nname = \"k\"\nsecret_file = \"k\"\n[zone.transfer]\nallow = [\"::1/128\"]\nkey = \"k\"\n";
+    const TRANSFER: &str =
+        "[[zone.key]]\nname = \"k\"\nsecret_file = \"k\"\n[zone.transfer]\nallow = [\"::1/128\"]\nkey = \"k\"\n";
     const SOA: &str = "@ 60 SOA a b 77 1 2 3 4\n";
 
     struct Bench(tempfile::TempDir);
@@ -264,9 +265,14 @@ mod tests {
 
     #[test]
     fn serial_numbers_wrap() {
-        for (serial, other, expected) in
-            [(2, 1, true), (1, 1, false), (1, 2, false), (0, u32::MAX, true), (0x8000_0000, 1, true), (0x8000_0002, 1, false)]
-        {
+        for (serial, other, expected) in [
+            (2, 1, true),
+            (1, 1, false),
+            (1, 2, false),
+            (0, u32::MAX, true),
+            (0x8000_0000, 1, true),
+            (0x8000_0002, 1, false),
+        ] {
             assert_eq!(is_after(serial, other), expected, "{serial} {other}");
         }
     }

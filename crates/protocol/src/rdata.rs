@@ -14,9 +14,9 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use text::quoted_strings;
 pub use text::base64;
 pub(crate) use text::hex;
+use text::quoted_strings;
 pub(crate) use wire::{labels, name_text, name_wire};
 
 /// The types that a static record may have, beside `TYPE123`.

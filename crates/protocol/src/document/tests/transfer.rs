@@ -68,22 +68,31 @@ fn what_is_refused() {
             perigee.toml:40  zone.transfer.notify[2] = "198.18.0.1:0"
                 must be an address, or an address and a port; remove it for the default (none)"#]],
     );
-    check_and("[zone.transfer]\n", expect![[r#"
+    check_and(
+        "[zone.transfer]\n",
+        expect![[r#"
         perigee.toml:19  zone.transfer.allow
             is missing; add allow = ["198.18.0.99/32"]
         perigee.toml:19  zone.transfer.key
-            is missing; add key = "transfer.cdn.example""#]]);
-    check_and(&format!("{KEY}[zone.transfer]\nallow = []\nkey = \"transfer.key\"\n"), expect![[r#"
+            is missing; add key = "transfer.cdn.example""#]],
+    );
+    check_and(
+        &format!("{KEY}[zone.transfer]\nallow = []\nkey = \"transfer.key\"\n"),
+        expect![[r#"
         perigee.toml:23  zone.transfer.allow = []
-            must not be empty; for example allow = ["198.18.0.99/32"]"#]]);
+            must not be empty; for example allow = ["198.18.0.99/32"]"#]],
+    );
 }
 
 #[test]
 fn a_signed_zone_is_not_transferred() {
     let text = SMALL.replace("zone = \"cdn.example\"\n", "zone = \"cdn.example\"\ndnssec = { keys = \"keys\" }\n");
-    check(&format!("{text}{KEY}[zone.transfer]\nallow = [\"198.18.0.1/32\"]\nkey = \"transfer.key\"\n"), expect![[r#"
+    check(
+        &format!("{text}{KEY}[zone.transfer]\nallow = [\"198.18.0.1/32\"]\nkey = \"transfer.key\"\n"),
+        expect![[r#"
         perigee.toml:23  zone.transfer
-            a zone that is signed as it is asked (cdn.dnssec) cannot be transferred; remove one of them, or list other nameservers of this kind in cdn.nameservers"#]]);
+            a zone that is signed as it is asked (cdn.dnssec) cannot be transferred; remove one of them, or list other nameservers of this kind in cdn.nameservers"#]],
+    );
 }
 
 #[test]
