@@ -4,6 +4,7 @@
 //! A machine's speed drifts; a ratio of two that ran one after the other drifts less, and CPU time per request less than
 //! requests per second. So rounds alternate, each gives a ratio, and the median is the figure.
 
+mod dns;
 mod figures;
 mod instructions;
 mod load;
@@ -28,6 +29,7 @@ const LOAD_CORE: &str = "1";
 
 const HELP: &str = "\
 cargo xtask bench http [--scenario NAME]... [--peers NAME,...] [--rounds N] [--seconds N] [--quick] [--json] [--no-build]
+cargo xtask bench dns [--scenario NAME]... [--peers NAME,...] [--rounds N] [--seconds N] [--quick] [--json] [--no-build]
 cargo xtask bench soak [--minutes N | --seconds N] [--objects N] [--no-build]
 cargo xtask bench figures [--quick] [--no-build]
 cargo xtask bench instructions [--accept]
@@ -37,6 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (bench, rest) = arguments.split_first().map_or(("http", &[][..]), |(first, rest)| (first.as_str(), rest));
     match bench {
         "http" => scenarios::run(rest),
+        "dns" => dns::run(rest),
         "soak" => soak::run(rest),
         "figures" => figures::run(rest),
         "instructions" => instructions::run(rest),

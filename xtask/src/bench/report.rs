@@ -36,6 +36,8 @@ pub(super) enum Bar {
     AtMost(&'static str, f64),
     /// A value of ours is at least the peer's.
     AsPeer(&'static str, &'static str),
+    /// A value of ours is at most the peer's.
+    AtMostPeer(&'static str, &'static str),
 }
 
 /// One scenario's results; the first server is ours.
@@ -43,6 +45,8 @@ pub(super) struct Table {
     name: &'static str,
     what: &'static str,
     servers: Vec<&'static str>,
+    /// Which delay figures have: `p99`, unless the load tells another.
+    pub(super) delay: &'static str,
     /// Each with a figure of every server.
     pub(super) rounds: Vec<Vec<Figure>>,
     /// What is no rate: server, what, value.
@@ -53,7 +57,16 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(name: &'static str, what: &'static str, servers: Vec<&'static str>) -> Self {
-        Self { name, what, servers, rounds: Vec::new(), values: Vec::new(), bars: Vec::new(), notes: Vec::new() }
+        Self {
+            name,
+            what,
+            servers,
+            delay: "p99",
+            rounds: Vec::new(),
+            values: Vec::new(),
+            bars: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     fn spread(&self, server: usize, of: fn(&Figure) -> f64) -> Spread {
@@ -76,11 +89,16 @@ impl Table {
         match bar {
             Bar::Cpu { peer, ratio } => {
                 let got = self.ratios(self.servers.iter().position(|name| *name == peer)?).median();
-                Some((format!("CPU {peer} : edge is {got:.2}, to be {ratio:.2} or more"), got >= ratio))
+                Some((format!("CPU {peer} : {ours} is {got:.2}, to be {ratio:.2} or more"), got >= ratio))
             }
             Bar::AtMost(what, most) => {
                 let got = self.value(ours, what).median();
                 Some((format!("{what} is {got:.3}, to be {most:.3} or less"), got <= most))
+            }
+            Bar::AtMostPeer(what, peer) => {
+                self.servers.iter().position(|name| *name == peer)?;
+                let (got, theirs) = (self.value(ours, what).median(), self.value(peer, what).median());
+                Some((format!("{what} is {got:.2}, to be {peer}'s {theirs:.2} or less"), got <= theirs))
             }
             Bar::AsPeer(what, peer) => {
                 self.servers.iter().position(|name| *name == peer)?;
@@ -100,7 +118,8 @@ impl Table {
                 let Spread([ratio_min, ratio, ratio_max]) = self.ratios(server);
                 println!(
                     "  {name:10} {rate_min:7.0} / {rate:7.0} / {rate_max:7.0} requests/s   {cpu_min:7.2} / {cpu:7.2} / {cpu_max:7.2} µs CPU   \
-                     p99 {p99:6.0} µs   × {ratio_min:.2} / {ratio:.2} / {ratio_max:.2} of ours"
+                     {} {p99:6.0} µs   × {ratio_min:.2} / {ratio:.2} / {ratio_max:.2} of ours",
+                    self.delay
                 );
             }
             for what in self.whats() {
@@ -132,7 +151,8 @@ impl Table {
                 "name": name,
                 "requests_per_second": self.spread(server, |figure| figure.rate).json(),
                 "cpu_us_per_request": self.spread(server, |figure| figure.cpu_us).json(),
-                "p99_us": self.spread(server, |figure| figure.p99_us).json(),
+                "delay": self.delay,
+                "delay_us": self.spread(server, |figure| figure.p99_us).json(),
                 "cpu_over_edge": self.ratios(server).json(),
                 "values": values,
             })

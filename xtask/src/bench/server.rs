@@ -36,6 +36,8 @@ pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
     pub(super) admin: Option<SocketAddr>,
+    /// Of other transports, on the same address.
+    pub(super) ports: Vec<(&'static str, u16)>,
     child: Child,
     access_log: Option<PathBuf>,
 }
@@ -64,7 +66,7 @@ impl Server {
     pub(super) fn start(name: &'static str, address: SocketAddr, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut server = Self { name, address, admin: None, child, access_log: None };
+        let mut server = Self { name, address, admin: None, ports: Vec::new(), child, access_log: None };
         let from = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
@@ -102,15 +104,29 @@ impl Server {
         Ok(Duration::from_micros(ticks * 1_000_000 / ticks_per_second.max(1)))
     }
 
+    /// Where it speaks that.
+    pub(super) fn port_of(&self, transport: &str) -> u16 {
+        let found = self.ports.iter().find(|(name, _)| *name == transport);
+        found.map_or(self.address.port(), |(_, port)| *port)
+    }
+
     /// Resident bytes of all its processes: now, and at their peak.
     pub(super) fn resident(&self) -> (u64, u64) {
-        let of = |pid: u32, field: &str| {
+        (self.status("VmRSS:"), self.status("VmHWM:"))
+    }
+
+    /// Resident bytes of all its processes that are no pages of files.
+    pub(super) fn anonymous(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let of = |pid: u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix(field))?.trim().strip_suffix("kB")?.trim();
             line.parse::<u64>().ok()
         };
-        let sum = |field: &str| self.family().iter().filter_map(|(pid, _)| of(*pid, field)).sum::<u64>() * 1024;
-        (sum("VmRSS:"), sum("VmHWM:"))
+        self.family().iter().filter_map(|(pid, _)| of(*pid)).sum::<u64>() * 1024
     }
 
     /// Its processes with the ticks that each has spent.
