@@ -47,8 +47,8 @@ Examples:
     Init(InitArgs),
     /// Say every mistake in a CDN document, or `ok`
     #[command(after_help = "\
-Prints `ok` and exits 0, or prints every mistake with its line, what must hold and what to do, and exits 1. No file that \
-the document names is opened: starting a node does that.
+Prints `ok` and exits 0, or prints every mistake with its line, what must hold and what to do, and exits 1. Of the files that \
+the document names those with records or prefixes are read; starting a node reads all.
 
 Examples:
   perigee check perigee.toml
