@@ -141,3 +141,19 @@ fn where_other_records_are_there_is_no_zone() {
     let error = crate::Zone::new(&document, &Default::default(), &steering, 1, None).unwrap_err();
     assert!(error.to_string().contains("img.cdn.example"), "{error}");
 }
+
+#[test]
+fn a_pop_whose_ipv6_is_dead_answers_a_and_explains_so() {
+    let down = ["2001:db8:49::10"];
+    let www = |kind| ask("www.cdn.example", kind);
+    let (_, a) = reply_to(&www(1).bytes(), GERMANY, Transport::Udp, &health(&down));
+    assert!(a.starts_with("NOERROR aa (nearest)\nwww.cdn.example. 30 A 198.18.49.10\n"), "{a}");
+    let explained = |family| {
+        let snapshot = snapshot();
+        let client = ClientPrefix::host(GERMANY.parse().unwrap());
+        snapshot.explain("www.cdn.example", &client, &health(&down), family).unwrap().lines().swap_remove(3)
+    };
+    assert_eq!(explained(Family::V4), "1. fra: 423 km, weight 100, 198.18.49.10 up: answered");
+    // The only one with IPv6, so that all are down, and the default policy answers it.
+    assert_eq!(explained(Family::V6), "1. fra: 423 km, weight 100, 2001:db8:49::10 down: answered");
+}

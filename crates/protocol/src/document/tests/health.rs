@@ -37,10 +37,10 @@ fn all_down_words() {
     check_and(
         "all_down = { cname = \"10.0.0.1\", ttl = 1 }",
         expect![[r#"
-        perigee.toml:19  site.www.all_down.cname = "10.0.0.1"
-            must be a host name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all; for example cname = "status.example.net"
-        perigee.toml:19  site.www.all_down.ttl
-            is no key of this document; the keys here are cname"#]],
+            perigee.toml:19  site.www.all_down.cname = "10.0.0.1"
+                must be a host name: labels of 1 to 63 letters, digits and hyphens, at most 253 in all; for example cname = "status.example.net"
+            perigee.toml:19  site.www.all_down.ttl
+                is no key of this document; the keys here are cname; ttl is a key of cdn, site.rule.cache, zone.record"#]],
     );
 }
 
