@@ -189,7 +189,7 @@ impl Sim {
             *load += (clients[n] / POPS[n].3 - *load) / SMOOTHED_S;
         }
         for nameserver in 0..NAMESERVERS {
-            if (now_s + nameserver as u64) % PROBE_EVERY_S == 0 {
+            if (now_s + nameserver as u64).is_multiple_of(PROBE_EVERY_S) {
                 self.probe(nameserver, now_s);
             }
         }

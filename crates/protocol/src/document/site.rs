@@ -50,9 +50,8 @@ pub(crate) fn site(value: &Value<'_>, around: &Around<'_>, seen: &mut SitesSeen)
     let host_header =
         table.maybe("host_header", |value| value.parse("must be a host, or a host and a port", names::authority));
     let pops = table.or("pops", None, "[\"*\"]", |value| served_at(value, around.pops));
-    let all_down = table.or("all_down", AllDown::default(), "\"nearest\"", |element| {
-        all_down(element, value, around.taken)
-    });
+    let all_down =
+        table.or("all_down", AllDown::default(), "\"nearest\"", |element| all_down(element, value, around.taken));
     let tls = table.maybe("tls", |value| {
         let mut table = value.table()?;
         let (certificate, key) =
@@ -135,8 +134,10 @@ fn all_down(value: &Value<'_>, site: &Value<'_>, taken: Option<&Taken<'_>>) -> O
     let target = table.must("cname", "\"status.example.net\"", |value| {
         let target = value.parse(HOST_LAW, names::domain_name)?;
         let own_hosts = site.peek("hosts").into_iter().flat_map(|hosts| hosts.peek_all());
-        let is_own_host = own_hosts.filter_map(|host| host.text().and_then(names::host_name)).any(|host| host == target);
-        if is_own_host || taken.is_some_and(|taken| taken.steered(&target).is_some_and(|id| Some(id) == site.raw_id())) {
+        let is_own_host =
+            own_hosts.filter_map(|host| host.text().and_then(names::host_name)).any(|host| host == target);
+        if is_own_host || taken.is_some_and(|taken| taken.steered(&target).is_some_and(|id| Some(id) == site.raw_id()))
+        {
             value.wrong("must be another name: this one is the site's own, and leads back here", "name another host");
             return None;
         }
