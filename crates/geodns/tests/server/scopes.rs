@@ -85,6 +85,6 @@ async fn coverage_zones_are_files_that_are_read_again() {
     assert_eq!(bench.www(GERMANY).await.to_string(), SYD, "what is wrong changes nothing");
     bench.replace("zone.txt", "127.48.0.0/16\n");
     bench.www_becomes(GERMANY, FRA).await;
-    merged(&bench, "7").await;
+    merged(&bench, "8").await;
     assert_eq!(scope(&bench, [127, 48, 0, 1]).await, 16);
 }
