@@ -3,7 +3,8 @@
 //! `PERIGEE_FLOOD_SECONDS` makes it last; figures are printed.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -93,6 +94,16 @@ fn flood(server: SocketAddr, seed: u64, stop: &AtomicBool, sent: &AtomicU64) {
     }
 }
 
+/// Whether there is a good answer.
+fn ask_over_tcp(server: SocketAddr, number: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(server) else { return false };
+    let message = query(number, "www.cdn.example", 1);
+    let framed = [&u16::try_from(message.len()).unwrap().to_be_bytes(), &message[..]].concat();
+    let mut reply = [0; 2 + 12];
+    let done = stream.write_all(&framed).and_then(|()| stream.read_exact(&mut reply));
+    done.is_ok() && (reply[5] & 15, reply[9]) == (0, 1)
+}
+
 /// How many tries it took.
 fn ask(server: SocketAddr, number: u16) -> usize {
     let socket = UdpSocket::bind((AUSTRALIA, 0)).unwrap();
@@ -104,6 +115,10 @@ fn ask(server: SocketAddr, number: u16) -> usize {
         while let Ok(length) = socket.recv(&mut reply) {
             // An answer to an earlier try is one as well.
             if length > 12 && reply[..2] == number.to_be_bytes() && (reply[3] & 15, reply[7]) == (0, 1) {
+                return tried;
+            }
+            // RFC 1035 §4.2.1: who is told of more comes over TCP, which no flood forges.
+            if length > 12 && reply[..2] == number.to_be_bytes() && reply[2] & 2 != 0 && ask_over_tcp(server, number) {
                 return tried;
             }
         }
