@@ -9,6 +9,7 @@ mod folder;
 mod guide;
 mod layout;
 mod options;
+mod page;
 mod table;
 
 use std::{
@@ -32,6 +33,7 @@ use self::{
     fleet::{Fleet, View},
     folder::Folder,
     layout::Layout,
+    page::Page,
     table::{Painter, changes, table},
 };
 
@@ -59,8 +61,10 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let fleet = Fleet::start(&layout, folder.path(), args, &runtimes).await?;
         // Before anybody is told to begin, so that the first thing to happen is a change.
         let at_start = fleet.view();
+        let page = Page::start(&layout, fleet.feeds(), fleet.origin_counter(), &runtimes)?;
         greet(&layout, &folder, started)?;
         let shown = show(&fleet, at_start, &signals, with_table).await;
+        page.end().await;
         fleet.drain().await;
         shown?;
         writeln!(io::stdout(), "drained").context("cannot write to stdout")

@@ -73,6 +73,12 @@ impl Origin {
         self.service.stats.counts().requests
     }
 
+    /// Tells how many have reached it, also to those who outlive it.
+    pub(crate) fn counter(&self) -> impl Fn() -> u64 + Send + use<> {
+        let service = Arc::clone(&self.service);
+        move || service.stats.counts().requests
+    }
+
     /// Lets requests in flight finish, for at most `bound`.
     pub(crate) async fn drain(&self, bound: Duration) {
         self.serving.drain(bound).await;

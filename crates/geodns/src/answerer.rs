@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     metrics::DnsMetrics,
+    page::{DnsSamples, Sample},
     tally::Tallies,
     transfers::{Sending, Transfers},
 };
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) health: ArcSwap<HealthView>,
     pub(crate) metrics: DnsMetrics,
     pub(crate) query_log: AccessLog,
+    pub(crate) samples: DnsSamples,
     pub(crate) transfers: Transfers,
 }
 
@@ -117,6 +119,13 @@ impl Turn<'_> {
         }
         *self.was_steered = outcome.steered.is_some();
         self.tallies.count(self.transport, &outcome, &self.shared.metrics);
+        if let Some(pop) = outcome.steered.as_ref().and_then(|steered| steered.pop) {
+            self.shared.samples.offer(|| Sample {
+                // RFC 7871 §7.1.2: where the query tells no network, it is the resolver that is sent somewhere.
+                client: asked(message).and_then(|asked| asked.subnet).map_or(arrival.peer, |(address, _)| address),
+                pop: pop.clone(),
+            });
+        }
         if self.shared.query_log.is_on() {
             log(self.shared, &arrival, peer, message, out, &outcome);
         }

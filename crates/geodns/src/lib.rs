@@ -20,6 +20,7 @@ mod metrics;
 mod notify;
 mod operator;
 mod options;
+mod page;
 mod process;
 mod room;
 mod running;

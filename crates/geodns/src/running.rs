@@ -18,6 +18,7 @@ use perigee_node::{
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
     http::Serving,
     metrics::NodeMetrics,
+    page::Feed,
     runtimes::Runtimes,
     state::{NodeKind, NodeState},
 };
@@ -35,6 +36,7 @@ use crate::{
     metrics::DnsMetrics,
     operator::{self, Operators},
     options::{DocumentSource, Options},
+    page::DnsPage,
     scopes,
     spawn::Spawner,
     world,
@@ -60,6 +62,7 @@ pub struct Running {
     tls: Vec<SocketAddr>,
     https: Option<Serving>,
     quic: Vec<SocketAddr>,
+    feed: Arc<Feed>,
     admin: Option<AdminServing>,
     drain: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -138,6 +141,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         health: ArcSwap::default(),
         metrics: node_metrics.register(DnsMetrics::register),
         query_log,
+        samples: Default::default(),
         transfers: Default::default(),
     });
     let authorizer = Authorizer::new(document.admin.clone());
@@ -171,7 +175,8 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     });
     let in_status = Arc::clone(&world);
     let stats_shared = Arc::clone(&shared);
-    let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared)));
+    let feed = Feed::start(&runtimes.control, DnsPage::new(&shared, &world, &state, &node_metrics));
+    let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared))).page(Arc::clone(&feed));
     let admin_router = admin_router.routes(operator::routes(&shared.name, Arc::clone(&world), authorizer));
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
@@ -182,7 +187,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
         None => (Vec::new(), None, Vec::new()),
     };
     tracing::info!(node = state.id(), ?listen, ?tls, https = ?https.as_ref().map_or(&[][..], Serving::tls_addrs), ?quic, admin = ?admin.as_ref().map(AdminServing::local_addr), "answering");
-    Ok(Running { shared, state, node_metrics, world, watcher, listen, tls, https, quic, admin, drain, tasks })
+    Ok(Running { shared, state, node_metrics, world, watcher, listen, tls, https, quic, feed, admin, drain, tasks })
 }
 
 fn read_document(source: &DocumentSource) -> anyhow::Result<Source> {
@@ -270,6 +275,11 @@ impl Running {
         self.state.id()
     }
 
+    /// What the page tells of it, each second.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
     /// What it has done until now.
     pub fn stats(&self) -> Stats {
         stats(&self.shared, &self.world, self.node_metrics.reloads.generation())
@@ -317,6 +327,7 @@ impl Running {
             aborts.iter().for_each(|task| task.abort());
         }
         drop(self.watcher);
+        self.feed.close();
         if let Some(admin) = self.admin {
             admin.end().await;
         }

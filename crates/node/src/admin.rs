@@ -1,5 +1,5 @@
 //! The admin API of a node, on a listener and a runtime of its own: `GET /metrics`, `/healthz`, `/readyz`,
-//! `/v1/status`, `POST /v1/drain`, and what the caller adds.
+//! `/v1/status`, `POST /v1/drain`, the page, and what the caller adds.
 //!
 //! Reading needs no token: keep the listener on loopback or a private network. Whatever changes state goes through
 //! [`Authorizer`].
@@ -22,6 +22,7 @@ use crate::{
     clock,
     listen::{ListenError, Transport},
     metrics::{CONTENT_TYPE, NodeMetrics},
+    page::{self, Feed},
     state::{NodeState, VERSION, tier},
 };
 
@@ -44,6 +45,7 @@ pub struct AdminBuilder {
     shared: Shared,
     status: Vec<Box<StatusFields>>,
     routes: Router,
+    feed: Option<Arc<Feed>>,
 }
 
 impl fmt::Debug for AdminBuilder {
@@ -64,7 +66,7 @@ impl AdminBuilder {
     /// With the routes that every node has.
     pub fn new(state: Arc<NodeState>, metrics: Arc<NodeMetrics>, authorizer: Authorizer) -> Self {
         let shared = Shared { state, metrics, authorizer, status: Arc::new([]) };
-        Self { shared, status: Vec::new(), routes: Router::new() }
+        Self { shared, status: Vec::new(), routes: Router::new(), feed: None }
     }
 
     /// Adds fields to `/v1/status`; called at each request, on the control runtime.
@@ -78,6 +80,14 @@ impl AdminBuilder {
     #[must_use]
     pub fn routes(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Adds the page at `/` and `/v1/live`, which tells `feed`; it is closed when the API ends.
+    #[must_use]
+    pub fn page(mut self, feed: Arc<Feed>) -> Self {
+        self.routes = self.routes.merge(page::routes(Arc::clone(&feed)));
+        self.feed = Some(feed);
         self
     }
 
@@ -100,6 +110,27 @@ impl AdminBuilder {
 
     /// Binds `address` and serves on the control runtime.
     pub fn serve(self, control: &Handle, address: SocketAddr) -> Result<AdminServing, AdminError> {
+        let feed = self.feed.clone();
+        AdminServing::start(control, address, self.router(), feed)
+    }
+}
+
+/// An admin API at work; ends when dropped.
+#[derive(Debug)]
+pub struct AdminServing {
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl AdminServing {
+    /// Binds `address` and serves `router` on the control runtime; closes `feed` when it ends.
+    pub fn start(
+        control: &Handle,
+        address: SocketAddr,
+        router: Router,
+        feed: Option<Arc<Feed>>,
+    ) -> Result<Self, AdminError> {
         let failed = |source| ListenError::new(address, Transport::Tcp, source);
         // No SO_REUSEPORT: the admin port is one process's.
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -113,26 +144,19 @@ impl AdminBuilder {
         let stop_asked = async move {
             // An error means that the AdminServing is gone: stop as well.
             drop(stopped.wait_for(|stop| *stop).await);
+            if let Some(feed) = feed {
+                feed.close();
+            }
         };
-        let server = axum::serve(listener, self.router()).with_graceful_shutdown(stop_asked);
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop_asked);
         let task = control.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the admin API ended");
             }
         });
-        Ok(AdminServing { local_addr, stop, task })
+        Ok(Self { local_addr, stop, task })
     }
-}
 
-/// An admin API at work; ends when dropped.
-#[derive(Debug)]
-pub struct AdminServing {
-    local_addr: SocketAddr,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl AdminServing {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr

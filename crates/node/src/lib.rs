@@ -30,6 +30,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod mmap;
+pub mod page;
 mod parked;
 pub mod probe;
 mod process;

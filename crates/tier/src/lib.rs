@@ -12,6 +12,7 @@ mod explain;
 mod flags;
 mod load;
 mod options;
+mod page;
 mod process;
 mod purge;
 mod running;

@@ -17,6 +17,7 @@ use perigee_node::{
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
     http::{Serving, serve},
     metrics::NodeMetrics,
+    page::{Feed, Map, Samples},
     runtimes::Runtimes,
     secret,
     state::{NodeKind, NodeState, tier},
@@ -38,6 +39,7 @@ use crate::{
     doors::{self, Tls},
     explain, load,
     options::{Options, Source},
+    page::TierPage,
     purge,
     service::{EngineService, Logged},
 };
@@ -71,6 +73,7 @@ pub struct Running {
     admin: Option<AdminServing>,
     watcher: Option<DocumentWatcher>,
     access_log: AccessLog,
+    feed: Arc<Feed>,
     drain_notice: Duration,
     /// Held for its watch on the certificates' files.
     _tls: Option<Tls>,
@@ -119,6 +122,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     };
     let assembler = Assembler::new(context, Countries::new(&runtimes.control, metrics.reloads.clone()));
     let (assembler, snapshot) = first_snapshot(assembler, &options, loaded.as_ref())?;
+    let samples = Arc::new(Samples::default());
     let engine = Engine::new(
         Config {
             name: place.name.as_str().into(),
@@ -130,7 +134,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         store,
         snapshot,
         Arc::new(|| Timestamp::from_millis(clock::now_ms())),
-        Arc::new(Logged(access_log.clone())),
+        Arc::new(Logged { log: access_log.clone(), samples: Arc::clone(&samples) }),
         metrics.register(Metrics::register),
     );
     budget::count_connections(&runtimes.control, &engine, metrics.connections.clone());
@@ -139,12 +143,18 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     let readers = authorizer.clone();
     engine.show_keys_to(move |token| readers.permits(token, Scope::Read));
     let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+    let map = Map::default();
+    if let Some(document) = shown(&options.source, loaded.as_ref()) {
+        map.show(document);
+    }
+    let view = TierPage::new(&engine, &state, &metrics, map.clone(), samples);
+    let feed = Feed::start(&runtimes.control, view);
     let watcher = loaded
         .as_ref()
-        .map(|loaded| follow(loaded, &options, assembler, (&engine, &authorizer, certificates), &metrics, runtimes));
+        .map(|loaded| follow(loaded, &options, assembler, (&engine, &authorizer, certificates, &map), &metrics, runtimes));
 
     let admin = match options.admin {
-        Some(address) => Some(admin(address, &state, &metrics, authorizer, &engine, runtimes)?),
+        Some(address) => Some(admin(address, &state, &metrics, authorizer, (&engine, &feed), runtimes)?),
         None => None,
     };
     load::watch(runtimes, &engine, &state, &metrics, options.connections_max);
@@ -162,7 +172,16 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         sites = engine.snapshot().sites().len(),
         "serving"
     );
-    Ok(Running { state, engine, serving, admin, watcher, access_log, drain_notice: options.drain_notice, _tls: tls })
+    Ok(Running { state, engine, serving, admin, watcher, access_log, feed, drain_notice: options.drain_notice, _tls: tls })
+}
+
+/// The document that the page shows first.
+fn shown(source: &Source, loaded: Option<&Loaded>) -> Option<Arc<Document>> {
+    match source {
+        Source::File { .. } => loaded.map(|loaded| Arc::clone(&loaded.document)),
+        Source::Given { document, .. } => Some(Arc::clone(document)),
+        Source::Quick { .. } => None,
+    }
 }
 
 /// The certificates that this place is to show.
@@ -291,7 +310,7 @@ fn follow(
     loaded: &Loaded,
     options: &Options,
     assembler: Assembler,
-    (engine, authorizer, certificates): (&Arc<Engine>, &Authorizer, Option<Arc<Certificates>>),
+    (engine, authorizer, certificates, map): (&Arc<Engine>, &Authorizer, Option<Arc<Certificates>>, &Map),
     metrics: &NodeMetrics,
     runtimes: &Runtimes,
 ) -> DocumentWatcher {
@@ -300,7 +319,7 @@ fn follow(
         Source::Quick { .. } => None,
     };
     let assembler = Mutex::new(assembler);
-    let (engine, authorizer) = (Arc::clone(engine), authorizer.clone());
+    let (engine, authorizer, map) = (Arc::clone(engine), authorizer.clone(), map.clone());
     let first = Arc::clone(&loaded.document);
     let folder = loaded.resolve(Path::new(""));
     let door_options = options.doors.clone();
@@ -320,6 +339,7 @@ fn follow(
         assembler.locate(&document, role, &folder)?;
         engine.publish(assembler.snapshot(&document, role, trust, generation));
         authorizer.set(document.admin.clone());
+        map.show(Arc::clone(&document));
         if let (Some(certificates), Some(prepared)) = (&certificates, prepared) {
             certificates.apply(prepared);
         }
@@ -332,14 +352,14 @@ fn admin(
     state: &Arc<NodeState>,
     metrics: &Arc<NodeMetrics>,
     authorizer: Authorizer,
-    engine: &Arc<Engine>,
+    (engine, feed): (&Arc<Engine>, &Arc<Feed>),
     runtimes: &Runtimes,
 ) -> anyhow::Result<AdminServing> {
     let explaining = explain::routes(Arc::clone(engine));
     let purging = purge::routes(Arc::clone(engine), Arc::clone(state), authorizer.clone());
     let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
     let builder =
-        AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging);
+        AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging).page(Arc::clone(feed));
     let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();
@@ -384,6 +404,11 @@ impl Running {
         &self.state
     }
 
+    /// What the page tells of it, each second.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
     /// What it has done and is doing.
     pub fn stats(&self) -> TierStats {
         let Totals { requests, hits, bytes, active } = self.engine.metrics().totals();
@@ -414,6 +439,7 @@ impl Running {
             tokio::time::sleep(self.drain_notice).await;
         }
         let drained = self.serving.drain(bound).await;
+        self.feed.close();
         if drained.aborted > 0 {
             tracing::warn!(aborted = drained.aborted, "connections were still at work at the bound");
         }

@@ -8,9 +8,12 @@ use perigee_cache::{Body, Engine, Record, Recorder};
 use perigee_node::{
     access_log::AccessLog,
     http::{Connection, HttpService},
+    page::Samples,
 };
 use perigee_protocol::model::Scheme;
 use perigee_upstream::Interim;
+
+use crate::page::Sample;
 
 /// Hands requests to the engine.
 #[derive(Debug)]
@@ -27,12 +30,16 @@ impl HttpService for EngineService {
     }
 }
 
-/// Hands records to the access log.
+/// Hands records to the access log, and some of them to the page.
 #[derive(Debug)]
-pub(crate) struct Logged(pub(crate) AccessLog);
+pub(crate) struct Logged {
+    pub(crate) log: AccessLog,
+    pub(crate) samples: Arc<Samples<Sample>>,
+}
 
 impl Recorder for Logged {
     fn record(&self, record: &Record) {
-        self.0.write_line(|line| record.write_json(line));
+        self.log.write_line(|line| record.write_json(line));
+        self.samples.offer(|| Sample::of(record));
     }
 }

@@ -8,6 +8,7 @@ mod draining;
 mod fleet;
 mod idlers;
 mod memory;
+mod page;
 mod partial;
 mod purge;
 mod reload;

@@ -4,14 +4,14 @@ use std::{
     error::Error as _,
     net::IpAddr,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use futures_util::future::{join_all, try_join_all};
 use perigee_node::{
-    admin::AdminError, flags::AccessLogTarget, listen::ListenError, runtimes::Runtimes, sizes::DiskSpec,
+    admin::AdminError, flags::AccessLogTarget, listen::ListenError, page::Feed, runtimes::Runtimes, sizes::DiskSpec,
 };
 use perigee_tier::{Role, Source, TierStats};
 
@@ -129,6 +129,23 @@ impl Fleet {
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));
         Ok(Self { origin, shields, edges, nameservers: nameservers.await? })
+    }
+
+    /// What each node tells a page, by its name.
+    pub(crate) fn feeds(&self) -> Vec<(String, Arc<Feed>)> {
+        let of = |id: &str, running: &perigee_tier::Running| (id.to_owned(), Arc::clone(running.feed()));
+        let mut feeds: Vec<_> = self.shields.iter().map(|(server, running)| of(&server.id, running)).collect();
+        for node in &self.edges {
+            let running = node.running.lock().unwrap_or_else(PoisonError::into_inner);
+            feeds.extend(running.as_ref().map(|running| of(node.edge.city.id, running)));
+        }
+        feeds.extend(self.nameservers.iter().map(|server| (server.name().to_owned(), Arc::clone(server.feed()))));
+        feeds
+    }
+
+    /// Tells how many requests have reached the origin.
+    pub(crate) fn origin_counter(&self) -> impl Fn() -> u64 + Send + use<> {
+        self.origin.counter()
     }
 
     /// The figures of this moment.

@@ -13,7 +13,8 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
         format!("curl {flags}--connect-to {site}:{port}:{} http://{site}:{port}{path}", edge.listen)
     };
     format!(
-        "A client's address tells its country by telephone code: 127.49.x.x is Germany, 127.81.x.x Japan.\n\
+        "Watch all of it in a browser: http://{}/ (its token is {ADMIN_TOKEN:?})\n\
+         A client's address tells its country by telephone code: 127.49.x.x is Germany, 127.81.x.x Japan.\n\
          Which edge is nearest?\n  {}\n  {}\n\
          Fetch through it, twice: first a miss at edge and shield, then a hit.\n  {}\n\
          A range, a slow page, the whole site:\n  {}\n  {}\n  {}\n\
@@ -21,6 +22,7 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
          Why a page is served as it is:\n  perigee explain http http://{site}:{port}/ --node {}\n\
          Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
          Change the CDN: edit {folder}/{DOCUMENT_FILE}\n",
+        layout.page,
         dig(tokyo),
         dig(from),
         curl(tokyo, "/pictures/tyo-640.png", "-sD- -o /dev/null "),
@@ -51,6 +53,7 @@ mod tests {
     fn lines_name_the_addresses_in_use() {
         let text = guide(&layout(&["--dns-port", "5353", "--zone", "x.test"]), "/f");
         for line in [
+            "Watch all of it in a browser: http://127.0.0.1:9000/",
             "dig -b 127.81.0.1 @127.0.0.53 -p 5353 www.x.test +short    # Tokyo: 127.81.0.80",
             "curl -sD- -o /dev/null --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
             "curl http://127.0.0.90:8000/.origin/stats",

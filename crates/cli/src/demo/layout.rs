@@ -51,6 +51,8 @@ pub(crate) struct Server {
 pub(crate) struct Layout {
     pub(crate) zone: String,
     pub(crate) one_address: bool,
+    /// Where the page is, for a browser on this machine.
+    pub(crate) page: SocketAddr,
     pub(crate) origin: SocketAddr,
     pub(crate) shields: Vec<Server>,
     pub(crate) edges: Vec<Edge>,
@@ -96,6 +98,7 @@ impl Layout {
         Self {
             zone: args.zone.trim_end_matches('.').to_ascii_lowercase(),
             one_address: one,
+            page: SocketAddr::new(LOCALHOST, args.page_port),
             origin: place(IpAddr::from([127, 0, 0, 90]), args.origin_port, 0),
             shields: SHIELDS.iter().enumerate().map(shield).collect(),
             edges: CITIES.iter().enumerate().map(edge).collect(),
@@ -197,7 +200,7 @@ pub(super) mod tests {
             let servers = layout.shields.iter().chain(&layout.nameservers);
             let mut all: Vec<SocketAddr> = servers.flat_map(|server| [server.listen, server.admin]).collect();
             all.extend(layout.edges.iter().flat_map(|edge| [edge.listen, edge.admin]));
-            all.push(layout.origin);
+            all.extend([layout.origin, layout.page]);
             assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{flags:?}");
             assert!(all.iter().all(|address| address.ip().is_loopback()));
             assert!(!flags.contains(&"--one-address") || all.iter().all(|address| address.ip() == LOCALHOST));

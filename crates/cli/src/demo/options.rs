@@ -36,6 +36,9 @@ pub(crate) struct DemoArgs {
     /// Port of every node's admin listener, on the node's address (with --one-address: of the first)
     #[arg(long, value_name = "PORT", default_value_t = 9100, value_parser = clap::value_parser!(u16).range(1..=65_000))]
     pub(crate) admin_port: u16,
+    /// Port of the page to watch all of it, on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 9000, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) page_port: u16,
     /// Address of a nameserver, instead of 127.0.0.53 and 127.0.0.54; may be given several times
     #[arg(long, value_name = "IP")]
     pub(crate) nameserver: Vec<std::net::IpAddr>,

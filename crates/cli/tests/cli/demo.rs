@@ -25,7 +25,7 @@ use crate::perigee;
 const SITE: &str = "www.cdn.example";
 const NS1: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
-/// Ports of a demo on one address: 8 edges, 2 shields, an origin, 2 nameservers, 12 admin listeners, and a gap.
+/// Ports of a demo on one address: 8 edges, 2 shields, an origin, 2 nameservers, 12 admin listeners, the page, and a gap.
 const PORTS: u16 = 40;
 
 /// The ports of one demo, so that several tests run at once.
@@ -36,6 +36,7 @@ struct Ports {
     origin: u16,
     dns: u16,
     admin: u16,
+    page: u16,
 }
 
 impl Ports {
@@ -46,19 +47,20 @@ impl Ports {
             let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
             let first = 10_000 + (number % 500) as u16 * PORTS;
             if (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()) {
-                return Self { edge: first, shield: first + 8, origin: first + 10, dns: first + 11, admin: first + 20 };
+                return Self { edge: first, shield: first + 8, origin: first + 10, dns: first + 11, admin: first + 20, page: first + 35 };
             }
         }
     }
 
     fn flags(self) -> Vec<String> {
-        let Self { edge, shield, origin, dns, admin } = self;
+        let Self { edge, shield, origin, dns, admin, page } = self;
         let ports = [
             ("--edge-port", edge),
             ("--shield-port", shield),
             ("--origin-port", origin),
             ("--dns-port", dns),
             ("--admin-port", admin),
+            ("--page-port", page),
         ];
         let flags = ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]);
         ["demo".to_owned()].into_iter().chain(flags).collect()

@@ -1,0 +1,76 @@
+//! The page to watch a node by: `GET /` of the admin API, its assets, and `GET /v1/live`, which tells the node's figures
+//! once a second as server-sent events.
+//!
+//! Assets are in the binary, so that it works where there is no Internet. What is told comes from a [`Source`] on the
+//! control runtime; the data path adds at most [`samples::SAMPLES_MAX`] samples a second and else looks at one number.
+//!
+//! Deliberately absent: query strings of URLs, which may hold secrets, and whatever a token guards: reading the page needs none.
+
+mod feed;
+mod history;
+mod map;
+mod samples;
+mod sketch;
+
+use std::sync::Arc;
+
+use ::http::{HeaderValue, header};
+use axum::{
+    Router,
+    http::HeaderName,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+pub use self::{
+    feed::{CLIENTS_MAX, Feed, INTERVAL, Source, Told},
+    history::{Count, History},
+    map::{Map, of_node, world},
+    samples::{SAMPLES_MAX, Samples},
+    sketch::Sketch,
+};
+
+const HTML: &str = include_str!("page/assets/index.html");
+const CSS: &str = include_str!("page/assets/page.css");
+const SCRIPTS: [(&str, &str); 4] = [
+    ("/page/page.js", include_str!("page/assets/page.js")),
+    ("/page/map.js", include_str!("page/assets/map.js")),
+    ("/page/ask.js", include_str!("page/assets/ask.js")),
+    ("/page/figures.js", include_str!("page/assets/figures.js")),
+];
+/// Natural Earth's land at 1:110 million (public domain) as an SVG path: equirectangular, a fifth of a degree a unit.
+const LAND: &str = include_str!("page/assets/land.path");
+
+/// Nothing but what this server has, and nobody frames it: a click on purge is meant.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page, its assets, and `/v1/live` from `feed`.
+pub fn routes(feed: Arc<Feed>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(async || asset("text/html; charset=utf-8", HTML)))
+        .route("/page/page.css", get(async || asset("text/css; charset=utf-8", CSS)))
+        .route("/page/land.path", get(async || asset("text/plain; charset=utf-8", LAND)));
+    for (path, script) in SCRIPTS {
+        router = router.route(path, get(async move || asset("text/javascript; charset=utf-8", script)));
+    }
+    router.merge(feed::routes(feed))
+}
+
+fn asset(content_type: &'static str, body: &'static str) -> Response {
+    let fields: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // After an upgrade the old script must not meet the new figures.
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    let mut response = body.into_response();
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+// The map and the bars of the hour. Equirectangular, five units a degree, as the outline of the land is.
+
+const SVG = "http://www.w3.org/2000/svg";
+const x = (longitude) => (longitude + 180) * 5;
+const y = (latitude) => (90 - latitude) * 5;
+
+function add(parent, name, attributes, text) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+
+export async function outline() {
+  const answer = await fetch("/page/land.path");
+  if (answer.ok) document.querySelector("#land").setAttribute("d", await answer.text());
+}
+
+export function draw(world, states, ways) {
+  const places = new Map((world?.pops ?? []).map((pop) => [pop.id, pop]));
+  const arcs = document.querySelector("#arcs");
+  arcs.replaceChildren();
+  const most = Math.max(1, ...ways.map((way) => way.answers));
+  for (const way of ways) {
+    const to = places.get(way.pop);
+    if (!to) continue;
+    const [ax, ay, bx, by] = [x(way.longitude), y(way.latitude), x(to.longitude), y(to.latitude)];
+    // Bowed towards the pole, more the longer it is.
+    const bow = Math.hypot(bx - ax, by - ay) * 0.25;
+    const path = add(arcs, "path", { d: `M${ax} ${ay}Q${(ax + bx) / 2} ${(ay + by) / 2 - bow} ${bx} ${by}`, "stroke-width": 2 + 6 * way.answers / most });
+    add(path, "title", {}, `${way.country ?? "somewhere"} → ${way.pop}: ${way.answers}`);
+    add(arcs, "circle", { cx: ax, cy: ay, r: 6 });
+  }
+  const pops = document.querySelector("#pops");
+  pops.replaceChildren();
+  for (const pop of places.values()) {
+    const [state, said] = states.get(pop.id) ?? ["unknown", "not known here"];
+    const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: 13, class: state });
+    add(dot, "title", {}, `${pop.city || pop.id}: ${said}`);
+    const nearEdge = x(pop.longitude) > 1600;
+    add(pops, "text", { x: x(pop.longitude) + (nearEdge ? -20 : 20), y: y(pop.latitude) + 9, "text-anchor": nearEdge ? "end" : "start" }, pop.id);
+  }
+  const down = [...places.keys()].filter((id) => states.get(id)?.[0] === "down");
+  const busiest = ways.slice(0, 3).map((way) => `${way.country ?? "somewhere"} to ${way.pop}`);
+  const told = `${places.size} PoPs, ${down.length ? `${down.join(", ")} down` : "none known to be down"}.` +
+    (busiest.length ? ` Most asked lately: ${busiest.join(", ")}.` : ways.length ? "" : " No steered answers lately.");
+  const line = document.querySelector("#map-told");
+  if (line.textContent !== told) line.textContent = told;
+}
+
+export function bars(points) {
+  const svg = document.querySelector("#hour");
+  svg.replaceChildren();
+  const most = Math.max(1, ...points.map(([requests]) => requests));
+  points.forEach(([requests, hits], at) => {
+    const tall = 115 * requests / most;
+    const hit = requests ? tall * hits / requests : 0;
+    if (requests) add(svg, "rect", { class: "rest", x: at * 10 + 1, y: 120 - tall, width: 8, height: tall - hit });
+    if (hits) add(svg, "rect", { class: "hit", x: at * 10 + 1, y: 120 - hit, width: 8, height: hit });
+  });
+  const all = points.reduce((sum, [requests]) => sum + requests, 0);
+  const hits = points.reduce((sum, [, hits]) => sum + hits, 0);
+  const told = `A bar a minute, the last at the right; the green part was answered from the cache. ${all} in all, ${hits} hits, at most ${most} a minute.`;
+  const line = document.querySelector("#hour-told");
+  if (line.textContent !== told) line.textContent = told;
+}

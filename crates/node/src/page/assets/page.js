@@ -1,0 +1,114 @@
+// The page to watch a node, or a demo's fleet, by: figures come each second over /v1/live.
+
+import { arcs, bytes, minutes, number, own, percent, rate, sentTo, states, totals, urls } from "./figures.js";
+import { bars, draw, outline } from "./map.js";
+import { know, listen } from "./ask.js";
+
+const $ = (selector) => document.querySelector(selector);
+
+function rows(table, lines) {
+  // What has the focus is not taken away from under it.
+  if ($(table).contains(document.activeElement) && document.activeElement.tagName === "BUTTON") return;
+  $(`${table} tbody`).replaceChildren(...lines.map((cells) => {
+    const row = document.createElement("tr");
+    row.append(...cells.map((content, at) => {
+      const cell = document.createElement(at ? "td" : "th");
+      if (!at) cell.scope = "row";
+      cell.append(content);
+      return cell;
+    }));
+    return row;
+  }));
+}
+
+function state([kind, text]) {
+  const element = document.createElement("span");
+  element.className = `state ${kind}`;
+  element.textContent = text;
+  return element;
+}
+
+function figures(list) {
+  $("#figures").replaceChildren(...list.map(([name, value]) => {
+    const group = document.createElement("div");
+    const [term, told] = [document.createElement("dt"), document.createElement("dd")];
+    [term.textContent, told.textContent] = [name, value];
+    group.append(term, told);
+    return group;
+  }));
+}
+
+function nodeRow(nodes, pops) {
+  return (node) => {
+    const { now, hour } = node.traffic ?? {};
+    const caches = node.tier === "edge" || node.tier === "shield";
+    const sent = node.tier === "edge" ? sentTo(nodes, node.node) : null;
+    return [node.node, node.tier === "geodns" ? "nameserver" : node.tier, state(node.tier === "edge" ? pops.get(node.node) : own(node)),
+      sent === null ? "" : number(sent), now ? rate(now.requests_per_s ?? 0) : "", caches && now ? percent(now.hits, now.requests) : "",
+      hour ? number(hour.requests) : number(node.total?.requests ?? 0), caches && hour ? percent(hour.hits, hour.requests) : "",
+      node.memory ? `${bytes(node.memory.used)} of ${bytes(node.memory.capacity)}` : ""];
+  };
+}
+
+function urlRow(seen) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = seen.url;
+  button.addEventListener("click", () => {
+    for (const form of ["#ask-http", "#purge"]) $(form).elements.url.value = `http://${seen.url}`;
+    $("#ask-http").scrollIntoView({ block: "center" });
+    $("#ask-http").elements.url.focus();
+  });
+  const endings = [...seen.endings].sort((a, b) => b[1] - a[1]).map(([ending, count]) => `${ending} ${count}`);
+  return [button, number(seen.requests), percent(seen.hits, seen.requests), endings.join(", ")];
+}
+
+function upstreams(world, nodes) {
+  const lines = [];
+  for (const shield of world?.shields ?? []) {
+    const node = nodes.find((node) => node.tier === "shield" && node.node === shield.id);
+    lines.push(`${shield.id} at ${shield.url}, for ${shield.pops.join(", ") || "every PoP"}` + (node ? `: ${own(node)[1]}, ${percent(node.traffic?.hour?.hits, node.traffic?.hour?.requests)} hits` : ""));
+  }
+  for (const site of world?.sites ?? []) lines.push(`${site.name} from ${site.origins.join(", ")}`);
+  const list = $("#upstreams");
+  if (list.textContent === lines.join("")) return;
+  list.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+}
+
+function show(nodes) {
+  const world = nodes.find((node) => node.world)?.world;
+  const pops = states(nodes);
+  $("#cdn").textContent = world ? `${world.cdn}, ${world.zone}` : nodes[0]?.node ?? "";
+  document.title = nodes.length === 1 ? `${nodes[0].node} – Perigee` : `${world?.cdn ?? ""} – Perigee`;
+  figures(totals(nodes));
+  draw(world, pops, arcs(nodes));
+  bars(minutes(nodes));
+  const order = ["edge", "shield", "geodns", "origin"];
+  rows("#nodes", [...nodes].sort((a, b) => order.indexOf(a.tier) - order.indexOf(b.tier)).map(nodeRow(nodes, pops)));
+  rows("#urls", urls(nodes).map(urlRow));
+  upstreams(world, nodes);
+  know(nodes);
+}
+
+function link(text, lost) {
+  const line = $("#link");
+  line.className = lost ? "lost" : "";
+  if (line.textContent !== text) line.textContent = text;
+}
+
+function follow() {
+  const live = new EventSource("/v1/live");
+  live.onmessage = (event) => {
+    link("live");
+    show(JSON.parse(event.data));
+  };
+  live.onerror = () => {
+    link("the node does not answer; trying again", true);
+    // A refusal ends an EventSource for good; what was only cut goes on by itself.
+    if (live.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  };
+}
+
+listen();
+outline();
+follow();
