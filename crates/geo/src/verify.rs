@@ -56,6 +56,9 @@ const SEPARATOR_BYTES: usize = 16;
 const LEAVES_WALKED_MAX: usize = 1 << 15;
 /// More values than so many for each byte of data: they overlap without end.
 const VALUES_PER_BYTE_MAX: usize = 2;
+/// Containers and pointers on the way to a value of the metadata; writers make a map of maps and arrays of strings. The
+/// reader goes down 512, which is more than the stacks of some threads hold.
+const METADATA_DEPTH_MAX: usize = 16;
 
 /// Where the metadata's marker begins.
 pub(crate) fn metadata_marker(file: &[u8]) -> Result<usize, Damage> {
@@ -63,6 +66,43 @@ pub(crate) fn metadata_marker(file: &[u8]) -> Result<usize, Damage> {
     let tail = file.get(start..).unwrap_or_default();
     let at = tail.windows(METADATA_MARKER.len()).rposition(|window| window == METADATA_MARKER);
     at.map(|at| start + at).ok_or(Damage::NoMetadata)
+}
+
+/// Whether the metadata behind `marker` are one well-formed value that ends, before a reader that recurses takes them.
+pub(crate) fn metadata(file: &[u8], marker: usize) -> Result<(), Damage> {
+    let start = marker + METADATA_MARKER.len();
+    let fault = |fault: Fault| Damage::Value { offset: start + fault.offset, what: fault.what };
+    walk_metadata(file.get(start..).unwrap_or_default()).map_err(fault)
+}
+
+fn walk_metadata(data: &[u8]) -> Result<(), Fault> {
+    // Of each container and pointer that is open: values to come, and where the one behind a pointer begins.
+    let mut open = vec![(1_usize, None)];
+    let (mut at, mut met) = (0, 0);
+    while let Some((left, behind)) = open.last_mut() {
+        if *left == 0 {
+            at = behind.unwrap_or(at);
+            open.pop();
+            continue;
+        }
+        *left -= 1;
+        let start = at;
+        let control = *data.get(at).ok_or(Fault::cut(at))?;
+        if control >> 5 == POINTER {
+            let (target, end) = pointer(data, at).ok_or(Fault::cut(at))?;
+            open.push((1, Some(end)));
+            at = target;
+        } else {
+            let token = value(data, at, control)?;
+            open.push((token.held, None));
+            at = token.end;
+        }
+        met += 1;
+        if open.len() > METADATA_DEPTH_MAX || met / VALUES_PER_BYTE_MAX > data.len() {
+            return Err(Fault { offset: start, what: "its metadata are tangled" });
+        }
+    }
+    Ok(())
 }
 
 /// Walks all of the tree and, as the module says, the data. `nodes`, `record_bits` (24, 28 or 32) and `is_ipv6` are the

@@ -21,7 +21,8 @@ pub(crate) struct Checked<S: AsRef<[u8]>> {
 impl<S: AsRef<[u8]>> Checked<S> {
     pub(crate) fn from_source(source: S) -> Result<Self, DatabaseError> {
         let metadata_fault = |error: maxminddb::MaxMindDbError| DatabaseError::Metadata(error.to_string());
-        verify::metadata_marker(source.as_ref())?;
+        let marker = verify::metadata_marker(source.as_ref())?;
+        verify::metadata(source.as_ref(), marker)?;
         let metadata = Reader::from_source(source.as_ref()).map_err(metadata_fault)?.metadata().clone();
         let nodes = metadata.node_count;
         verify::walk(source.as_ref(), nodes, metadata.record_size, metadata.ip_version == 6)?;

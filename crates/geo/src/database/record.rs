@@ -2,7 +2,10 @@
 
 use maxminddb::LookupResult;
 use perigee_protocol::model::Location;
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::place::{Country, Place, on_the_globe};
 
@@ -114,12 +117,30 @@ impl Details<'_> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum City<'a> {
-    #[serde(borrow)]
     Names(CityRecord<'a>),
     Flat(&'a str),
+}
+
+/// By hand, since `untagged` takes in the whole value first, all fields that nobody wants included: of one that holds
+/// a pointer to itself, until the stack is full.
+impl<'de: 'a, 'a> Deserialize<'de> for City<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = City<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a city")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<City<'de>, E> {
+                Ok(City::Flat(name))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<City<'de>, A::Error> {
+                CityRecord::deserialize(MapAccessDeserializer::new(map)).map(City::Names)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 #[derive(Deserialize)]

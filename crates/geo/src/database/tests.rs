@@ -219,6 +219,58 @@ fn says_what_is_damaged() {
     check(|bytes| of(bytes, b"node_count") + 11, 0xFF, "search tree extends beyond");
 }
 
+/// The reader of metadata recurses, on stacks of any size.
+#[test]
+fn metadata_that_nest_are_refused() {
+    const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
+    const CODES: &[u8] = b"\x49languages";
+    let whole = build(CSV.as_bytes()).unwrap();
+    let start = whole.windows(MARKER.len()).position(|window| window == MARKER).unwrap() + MARKER.len();
+    let entries = whole[start] & 31;
+    // One more entry of the map, behind the others: a key, and values that are in one another.
+    let with =
+        |value: &[u8]| [&whole[..start], &[7 << 5 | (entries + 1)], &whole[start + 1..], b"\x41x", value].concat();
+    let to = |at: usize| <[u8; 2]>::try_from(&((1 << 13) + at).to_be_bytes()[6..]).unwrap();
+    let value = whole.len() - start + 2;
+    let check = |bytes: &[u8], is_sound: bool| match GeoDatabase::from_source(bytes) {
+        Ok(_) => assert!(is_sound),
+        Err(error) => assert!(!is_sound && error.to_string().contains("metadata are tangled"), "{error}"),
+    };
+    // An array of one array of ... of an empty one (type 11); the map and its value are the first two of what is open.
+    let nested = |depth: usize| [b"\x01\x04".repeat(depth - 1).as_slice(), b"\x00\x04"].concat();
+    check(&with(&nested(14)), true);
+    check(&with(&nested(15)), false);
+    check(&with(&nested(60_000)), false);
+    // A pointer to the whole, one to itself, and an array of pointers to what they are in.
+    check(&with(&to(0)), false);
+    check(&with(&to(value)), false);
+    check(&with(&[&[2, 4][..], &to(value), &to(value)].concat()), false);
+    // A pointer that leads to an end is none of that.
+    check(&with(&to(1)), true);
+    // As a key, and where the reader looks for something.
+    let languages = whole.windows(CODES.len()).position(|window| window == CODES).unwrap() + CODES.len();
+    check(&[&whole[..languages], &to(0), &whole[languages + 1..]].concat(), false);
+}
+
+/// The same in a record: a name that is a pointer to what it is in, or to itself.
+#[test]
+fn records_in_themselves() {
+    let whole = build(CSV.replace("Berlin", "Bonn").as_bytes()).unwrap();
+    let address = "192.0.2.9".parse().unwrap();
+    let reader = Reader::from_source(&whole[..]).unwrap();
+    let metadata = reader.metadata();
+    let data = metadata.node_count as usize * usize::from(metadata.record_size) / 4 + 16;
+    let record = reader.lookup(address).unwrap().offset().unwrap();
+    let name = whole.windows(5).position(|window| window == b"\x44Bonn").unwrap();
+    for target in [record, name - data] {
+        let pointer = [&[1 << 5 | 3 << 3][..], &(target as u32).to_be_bytes()].concat();
+        let bytes = [&whole[..name], &pointer, &whole[name + 5..]].concat();
+        let database = GeoDatabase::from_source(bytes).unwrap();
+        let told = database.describe(address).unwrap();
+        assert_eq!((told.city, told.location), (None, Some(Location { latitude: 52.5, longitude: 13.4 })));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
