@@ -38,7 +38,7 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("/page/ask.js", include_str!("page/assets/ask.js")),
     ("/page/figures.js", include_str!("page/assets/figures.js")),
 ];
-/// Natural Earth's land at 1:110 million (public domain) as an SVG path: equirectangular, a fifth of a degree a unit.
+/// Natural Earth's land at 1:110 million (public domain) as an SVG path: equirectangular, a fifth of a degree a unit. `land.mjs` made it.
 const LAND: &str = include_str!("page/assets/land.path");
 
 /// Nothing but what this server has, and nobody frames it: a click on purge is meant.

@@ -76,19 +76,51 @@ async fn the_page_lives_in_a_browser() {
     let profile = tempfile::tempdir().unwrap();
     let mut page = Browser::open(profile.path(), &format!("http://127.0.0.1:{}/", first + 5));
     page.wait("document.querySelector('#link')?.textContent === 'live'");
-    ask_names(&[49, 81, 1, 55, 27, 61, 33, 44, 65, 91, 86, 20], first + 3);
+    ask_names(
+        &[1, 7, 20, 27, 30, 34, 39, 44, 46, 49, 51, 52, 54, 55, 56, 57, 61, 62, 64, 66, 81, 82, 86, 90, 91, 92, 98],
+        first + 3,
+    );
+    ask_names(&[20, 20, 52, 91, 91, 91, 64, 54, 54], first + 3);
     traffic(first).await;
     figures(&mut page);
     questions(&mut page);
     purges(&mut page, edge(49, first)).await;
     looks(&mut page);
+    an_edge_that_ends(&mut page, first).await;
+    pages_of_single_nodes(&mut page, first);
     assert_eq!(page.complaints, Vec::<String>::new());
+    drop(process);
+    page.wait("document.querySelector('#link').className === 'lost'");
+}
+
+/// It stays on the page, as what it is.
+async fn an_edge_that_ends(page: &mut Browser, first: u16) {
+    let token = [("Authorization", "Bearer demo")];
+    let mut admin = client::Connection::open(edge(81, first + 4)).await;
+    assert_eq!(admin.send(http::Method::POST, "a", "/v1/drain", &token).await.status, 202);
+    page.wait("document.querySelectorAll('#pops circle.down').length === 1");
+    page.wait("document.querySelector('#map-told').innerText.includes('tyo down')");
+    page.wait("document.querySelector('#nodes tbody').innerText.includes('ended')");
+}
+
+/// A node by itself knows its own figures and the document.
+fn pages_of_single_nodes(page: &mut Browser, first: u16) {
+    let mut check = |address: &str, states: &str, form: &str, other: &str| {
+        page.go(&format!("http://{address}:{}/", first + 4));
+        page.wait("document.querySelectorAll('#nodes tbody tr').length === 1");
+        page.wait(&format!("document.querySelectorAll('#pops circle{states}').length === 7"));
+        page.wait(&format!("!document.querySelector('{form}').hidden && document.querySelector('{other}').hidden"));
+    };
+    check("127.49.0.80", ".unknown", "#ask-http", "#ask-dns");
+    check("127.0.0.53", ".up", "#ask-dns", "#ask-http");
+    fill(page, "#ask-dns", &[("name", HOST), ("client", "127.49.0.1")]);
+    page.wait("document.querySelector('#answer').innerText.includes('fra')");
 }
 
 fn figures(page: &mut Browser) {
     page.wait("document.querySelector('#land').getAttribute('d').length > 10000");
     page.wait("document.querySelectorAll('#pops circle').length === 8");
-    page.wait("document.querySelectorAll('#arcs path').length >= 10");
+    page.wait("document.querySelectorAll('#arcs path').length >= 20");
     page.wait("document.querySelectorAll('#pops circle.up').length === 8");
     page.wait("document.querySelectorAll('#nodes tbody tr').length === 13");
     let urls = "document.querySelector('#urls tbody').innerText";
@@ -138,7 +170,11 @@ fn looks(page: &mut Browser) {
         [("light", 1200, 1000, "light"), ("dark", 1200, 1000, "dark"), ("phone", 390, 844, "light")]
     {
         page.dress(width, height, scheme);
-        page.evaluate("scrollTo(0, 0)");
+        // The dark one shows what the light one leaves out.
+        let top = if name == "dark" { "#nodes-title" } else { "header" };
+        page.evaluate(&format!(
+            "scrollTo(0, document.querySelector('{top}').getBoundingClientRect().top + scrollY - 24)"
+        ));
         let fits = page.evaluate("document.documentElement.scrollWidth <= innerWidth");
         assert_eq!(fits, true, "{name} is wider than its window");
         let faint = page.evaluate(FAINT);

@@ -66,7 +66,7 @@ async fn assets_are_typed_and_confined() {
     };
     check("/", "text/html; charset=utf-8", "<!doctype html>").await;
     check("/page/page.css", "text/css; charset=utf-8", "prefers-color-scheme").await;
-    check("/page/land.path", "text/plain; charset=utf-8", "M602 850").await;
+    check("/page/land.path", "text/plain; charset=utf-8", "M561 719").await;
     for (path, _) in SCRIPTS {
         check(path, "text/javascript; charset=utf-8", "// ").await;
     }

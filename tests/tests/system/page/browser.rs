@@ -65,8 +65,13 @@ impl Browser {
         browser.ask("Runtime.enable", json!({}));
         browser.ask("Log.enable", json!({}));
         browser.ask("Page.enable", json!({}));
-        browser.ask("Page.navigate", json!({ "url": url }));
+        browser.go(url);
         browser
+    }
+
+    /// Opens another page.
+    pub(super) fn go(&mut self, url: &str) {
+        self.ask("Page.navigate", json!({ "url": url }));
     }
 
     /// One command of the DevTools protocol, and its result.

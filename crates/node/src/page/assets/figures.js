@@ -100,6 +100,14 @@ export function urls(nodes) {
   return [...all.values()].sort((a, b) => b.requests - a.requests || a.url.localeCompare(b.url)).slice(0, 20);
 }
 
+// What each PoP does for clients now, and its share of it.
+export function traffic(nodes) {
+  const edges = of(nodes, "edge").filter((node) => node.traffic?.now);
+  const all = sum(edges, (node) => node.traffic.now.requests);
+  return new Map(edges.map(({ node, traffic: { now } }) => [node,
+    { share: all ? now.requests / all : 0, told: `${rate(now.requests_per_s)} a second, ${percent(now.hits, now.requests)} hits` }]));
+}
+
 export const sentTo = (nodes, pop) => {
   const servers = of(nodes, "geodns");
   return servers.length ? sum(servers, (node) => node.answers_by_pop?.[pop]) : null;

@@ -12,12 +12,17 @@ function add(parent, name, attributes, text) {
   return element;
 }
 
+// Whether a name to the right would lie on another PoP.
+function hasRightNeighbour(pop, places) {
+  return [...places.values()].some((other) => other.longitude > pop.longitude && other.longitude - pop.longitude < 25 && Math.abs(other.latitude - pop.latitude) < 8);
+}
+
 export async function outline() {
   const answer = await fetch("/page/land.path");
   if (answer.ok) document.querySelector("#land").setAttribute("d", await answer.text());
 }
 
-export function draw(world, states, ways) {
+export function draw(world, states, ways, traffic) {
   const places = new Map((world?.pops ?? []).map((pop) => [pop.id, pop]));
   const arcs = document.querySelector("#arcs");
   arcs.replaceChildren();
@@ -36,10 +41,11 @@ export function draw(world, states, ways) {
   pops.replaceChildren();
   for (const pop of places.values()) {
     const [state, said] = states.get(pop.id) ?? ["unknown", "not known here"];
-    const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: 13, class: state });
-    add(dot, "title", {}, `${pop.city || pop.id}: ${said}`);
-    const nearEdge = x(pop.longitude) > 1600;
-    add(pops, "text", { x: x(pop.longitude) + (nearEdge ? -20 : 20), y: y(pop.latitude) + 9, "text-anchor": nearEdge ? "end" : "start" }, pop.id);
+    const here = traffic.get(pop.id);
+    const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: 12 + 10 * Math.sqrt(here?.share ?? 0), class: state });
+    add(dot, "title", {}, `${pop.city || pop.id}: ${said}${here ? `, ${here.told}` : ""}`);
+    const toTheLeft = x(pop.longitude) > 1600 || hasRightNeighbour(pop, places);
+    add(pops, "text", { x: x(pop.longitude) + (toTheLeft ? -20 : 20), y: y(pop.latitude) + 9, "text-anchor": toTheLeft ? "end" : "start" }, pop.id);
   }
   const down = [...places.keys()].filter((id) => states.get(id)?.[0] === "down");
   const busiest = ways.slice(0, 3).map((way) => `${way.country ?? "somewhere"} to ${way.pop}`);

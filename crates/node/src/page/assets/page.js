@@ -1,6 +1,6 @@
 // The page to watch a node, or a demo's fleet, by: figures come each second over /v1/live.
 
-import { arcs, bytes, minutes, number, own, percent, rate, sentTo, states, totals, urls } from "./figures.js";
+import { arcs, bytes, minutes, number, own, percent, rate, sentTo, states, totals, traffic, urls } from "./figures.js";
 import { bars, draw, outline } from "./map.js";
 import { know, listen } from "./ask.js";
 
@@ -81,7 +81,7 @@ function show(nodes) {
   $("#cdn").textContent = world ? `${world.cdn}, ${world.zone}` : nodes[0]?.node ?? "";
   document.title = nodes.length === 1 ? `${nodes[0].node} – Perigee` : `${world?.cdn ?? ""} – Perigee`;
   figures(totals(nodes));
-  draw(world, pops, arcs(nodes));
+  draw(world, pops, arcs(nodes), traffic(nodes));
   bars(minutes(nodes));
   const order = ["edge", "shield", "geodns", "origin"];
   rows("#nodes", [...nodes].sort((a, b) => order.indexOf(a.tier) - order.indexOf(b.tier)).map(nodeRow(nodes, pops)));
