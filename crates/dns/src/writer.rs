@@ -1,5 +1,7 @@
 //! A reply, written once from front to back into the caller's buffer, within a limit.
 
+use smallvec::SmallVec;
+
 use crate::{
     name::{self, Name},
     query::HEADER_BYTES,
@@ -45,8 +47,9 @@ pub(crate) struct Writer<'o> {
     after_question: usize,
     has_question: bool,
     counts: [u16; 3],
-    targets: [Target; TARGETS_MAX],
-    targets_len: usize,
+    /// Of names that were written; the question's too once [`Writer::name`] wants any: most answers have none but it.
+    targets: SmallVec<[Target; TARGETS_MAX]>,
+    has_targets: bool,
 }
 
 /// Where a name, or the rest of one, stands in the message.
@@ -63,24 +66,27 @@ impl<'o> Writer<'o> {
         out.clear();
         out.resize(HEADER_BYTES, 0);
         out.extend(question.unwrap_or_default());
-        let mut writer = Self {
+        Self {
             after_question: out.len(),
             limit: limit.saturating_sub(reserved),
             has_question: question.is_some(),
             counts: [0; 3],
-            targets: [Target::default(); TARGETS_MAX],
-            targets_len: 0,
+            targets: SmallVec::new(),
+            has_targets: false,
             out,
-        };
-        if let Some(question) = question {
-            let mut at = 0;
-            let length: usize = name::labels(question).map(|label| 1 + label.len()).sum::<usize>() + 1;
-            for label in name::labels(question) {
-                writer.remember(HEADER_BYTES + at, length - at);
-                at += 1 + label.len();
-            }
         }
-        writer
+    }
+
+    /// Remembers the labels of the question.
+    fn begin_targets(&mut self) {
+        self.has_targets = true;
+        let question = self.out.get(HEADER_BYTES..self.after_question).unwrap_or_default();
+        let length: usize = name::labels(question).map(|label| 1 + label.len()).sum::<usize>() + 1;
+        let mut at = 0;
+        while at + 1 < length {
+            self.remember(HEADER_BYTES + at, length - at);
+            at += 1 + self.out.get(HEADER_BYTES + at).map_or(length, |label| usize::from(*label));
+        }
     }
 
     /// Adds a record, or nothing of it.
@@ -121,7 +127,7 @@ impl<'o> Writer<'o> {
         ttl_s: u32,
         data: impl FnOnce(&mut Self),
     ) -> Result<(), Full> {
-        let (start, targets_before) = (self.out.len(), self.targets_len);
+        let (start, targets_before) = (self.out.len(), self.targets.len());
         match owner {
             Owner::Question => self.pointer(HEADER_BYTES),
             Owner::Wire(wire) => self.name(wire),
@@ -137,7 +143,7 @@ impl<'o> Writer<'o> {
             (Some(length), Some(place)) => place.copy_from_slice(&length.to_be_bytes()),
             _ => {
                 self.out.truncate(start);
-                self.targets_len = targets_before;
+                self.forget(targets_before, start);
                 return Err(Full);
             }
         }
@@ -156,19 +162,22 @@ impl<'o> Writer<'o> {
         self.out.truncate(self.after_question);
         self.counts = [0; 3];
         // Whatever pointed behind the question is gone.
-        let after = self.after_question;
-        let kept =
-            self.targets.iter().take(self.targets_len).take_while(|target| usize::from(target.at) < after).count();
-        self.targets_len = kept;
+        self.forget(0, self.after_question);
+    }
+
+    /// Drops what is remembered from `end` on, of which the first `kept` targets are not.
+    fn forget(&mut self, kept: usize, end: usize) {
+        let before_end = |target: &&Target| usize::from(target.at) < end;
+        let kept = kept + self.targets.iter().skip(kept).take_while(before_end).count();
+        self.targets.truncate(kept);
     }
 
     fn remember(&mut self, at: usize, length: usize) {
-        if let (Ok(offset), Ok(length), Some(free)) =
-            (u16::try_from(at), u8::try_from(length), self.targets.get_mut(self.targets_len))
+        if let (Ok(offset), Ok(length)) = (u16::try_from(at), u8::try_from(length))
             && at <= POINTER_MAX
+            && self.targets.len() < TARGETS_MAX
         {
-            *free = Target { at: offset, length };
-            self.targets_len += 1;
+            self.targets.push(Target { at: offset, length });
         }
     }
 
@@ -180,10 +189,12 @@ impl<'o> Writer<'o> {
 
     /// Writes a name: labels until one whose rest was written before.
     fn name(&mut self, wire: &[u8]) {
+        if !self.has_targets {
+            self.begin_targets();
+        }
         let mut rest = wire;
         while let Some((length, _)) = rest.split_first().filter(|(length, _)| **length > 0) {
-            let known = self.targets.iter().take(self.targets_len);
-            let mut alike = known.filter(|target| usize::from(target.length) == rest.len());
+            let mut alike = self.targets.iter().filter(|target| usize::from(target.length) == rest.len());
             if let Some(target) = alike.find(|target| says(self.out, target.at.into(), rest)) {
                 self.pointer(target.at.into());
                 return;
