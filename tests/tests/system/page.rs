@@ -109,7 +109,7 @@ fn pages_of_single_nodes(page: &mut Browser, first: u16) {
         page.go(&format!("http://{address}:{}/", first + 4));
         page.wait("document.querySelectorAll('#nodes tbody tr').length === 1");
         page.wait(&format!("document.querySelectorAll('#pops circle{states}').length === 7"));
-        page.wait(&format!("!document.querySelector('{form}').hidden && document.querySelector('{other}').hidden"));
+        page.wait(&format!("document.querySelector('{form}').checkVisibility() && !document.querySelector('{other}').checkVisibility()"));
     };
     check("127.49.0.80", ".unknown", "#ask-http", "#ask-dns");
     check("127.0.0.53", ".up", "#ask-dns", "#ask-http");

@@ -1,6 +1,7 @@
 // The map and the bars of the hour. Equirectangular, five units a degree, as the outline of the land is.
 
 const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 1800;
 const x = (longitude) => (longitude + 180) * 5;
 const y = (latitude) => (90 - latitude) * 5;
 
@@ -10,6 +11,14 @@ function add(parent, name, attributes, text) {
   if (text !== undefined) element.textContent = text;
   parent.append(element);
   return element;
+}
+
+// Bowed towards the pole, more the longer it is.
+function bow(arcs, [ax, ay], [bx, by], way, most) {
+  const height = Math.hypot(bx - ax, by - ay) * 0.25;
+  const d = `M${ax} ${ay}Q${(ax + bx) / 2} ${(ay + by) / 2 - height} ${bx} ${by}`;
+  const path = add(arcs, "path", { d, "stroke-width": 2 + 6 * way.answers / most });
+  add(path, "title", {}, `${way.country ?? "somewhere"} → ${way.pop}: ${way.answers}`);
 }
 
 // Whether a name to the right would lie on another PoP.
@@ -22,7 +31,13 @@ export async function outline() {
   if (answer.ok) document.querySelector("#land").setAttribute("d", await answer.text());
 }
 
+let drawn = "";
+
 export function draw(world, states, ways, traffic) {
+  // What is the same stays, with whatever the pointer is over.
+  const now = JSON.stringify([world?.pops, [...states], ways, [...traffic]]);
+  if (now === drawn) return;
+  drawn = now;
   const places = new Map((world?.pops ?? []).map((pop) => [pop.id, pop]));
   const arcs = document.querySelector("#arcs");
   arcs.replaceChildren();
@@ -30,11 +45,11 @@ export function draw(world, states, ways, traffic) {
   for (const way of ways) {
     const to = places.get(way.pop);
     if (!to) continue;
-    const [ax, ay, bx, by] = [x(way.longitude), y(way.latitude), x(to.longitude), y(to.latitude)];
-    // Bowed towards the pole, more the longer it is.
-    const bow = Math.hypot(bx - ax, by - ay) * 0.25;
-    const path = add(arcs, "path", { d: `M${ax} ${ay}Q${(ax + bx) / 2} ${(ay + by) / 2 - bow} ${bx} ${by}`, "stroke-width": 2 + 6 * way.answers / most });
-    add(path, "title", {}, `${way.country ?? "somewhere"} → ${way.pop}: ${way.answers}`);
+    const [ax, ay, by] = [x(way.longitude), y(way.latitude), y(to.latitude)];
+    // The short way round: over the date line it is drawn at both edges of the map.
+    const across = x(to.longitude) - ax;
+    const turn = Math.abs(across) > WIDTH / 2 ? -WIDTH * Math.sign(across) : 0;
+    for (const shift of new Set([0, -turn])) bow(arcs, [ax + shift, ay], [x(to.longitude) + turn + shift, by], way, most);
     add(arcs, "circle", { cx: ax, cy: ay, r: 6 });
   }
   const pops = document.querySelector("#pops");

@@ -6,19 +6,28 @@ import { know, listen } from "./ask.js";
 
 const $ = (selector) => document.querySelector(selector);
 
+// Cells that say the same stay, so that neither a reader's place nor a selection is lost each second.
 function rows(table, lines) {
   // What has the focus is not taken away from under it.
-  if ($(table).contains(document.activeElement) && document.activeElement.tagName === "BUTTON") return;
-  $(`${table} tbody`).replaceChildren(...lines.map((cells) => {
-    const row = document.createElement("tr");
-    row.append(...cells.map((content, at) => {
-      const cell = document.createElement(at ? "td" : "th");
-      if (!at) cell.scope = "row";
-      cell.append(content);
-      return cell;
-    }));
-    return row;
-  }));
+  if ($(table).contains(document.activeElement)) return;
+  const body = $(`${table} tbody`);
+  while (body.rows.length > lines.length) body.deleteRow(-1);
+  lines.forEach((cells, at) => {
+    const row = body.rows[at] ?? body.insertRow();
+    cells.forEach((content, column) => {
+      const cell = row.cells[column] ?? row.appendChild(heading(column));
+      const said = content instanceof Node ? content.outerHTML : String(content);
+      if (cell.dataset.said === said) return;
+      cell.dataset.said = said;
+      cell.replaceChildren(content);
+    });
+  });
+}
+
+function heading(column) {
+  const cell = document.createElement(column ? "td" : "th");
+  if (!column) cell.scope = "row";
+  return cell;
 }
 
 function state([kind, text]) {
@@ -81,6 +90,7 @@ function show(nodes) {
   $("#cdn").textContent = world ? `${world.cdn}, ${world.zone}` : nodes[0]?.node ?? "";
   document.title = nodes.length === 1 ? `${nodes[0].node} – Perigee` : `${world?.cdn ?? ""} – Perigee`;
   figures(totals(nodes));
+  $(".map").hidden = !world;
   draw(world, pops, arcs(nodes), traffic(nodes));
   bars(minutes(nodes));
   const order = ["edge", "shield", "geodns", "origin"];
