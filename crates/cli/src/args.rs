@@ -11,6 +11,7 @@ use crate::{
     geo::args::GeoCommand,
     init::InitArgs,
     manual::{CompletionsArgs, ManArgs},
+    measure::MeasureArgs,
     pop::PopCommand,
     schema::SchemaArgs,
 };
@@ -127,6 +128,19 @@ The token needs the scope \"drain\" in [admin] tokens; `perigee status` of a nam
 Exits 1 and names the nameservers that did not acknowledge."
     )]
     Pop(PopCommand),
+    /// Measure what a CDN gains over its origin, from several places, and say what is in its way
+    #[command(after_help = "\
+Fetches the same assets straight from the origin and through the CDN, over new and kept connections, and prints the phases of \
+both, who answered, what the origin was spared, and what is wrong with the URL and the remedy. Any site and any CDN will do; HTTP/1.1 \
+is spoken. A place is a client's address: fetches leave from it where this machine has it, else the nameserver alone is told of it.
+
+Exits 1 when a fetch failed.
+
+Examples:
+  perigee measure --direct http://203.0.113.80/ --direct-host www.example.com --cdn www.example.com --crawl
+  perigee measure --direct http://127.0.0.90:8000/ --cdn http://www.cdn.example:8080 --nameserver 127.0.0.53:5300 \
+--from Tokyo=127.81.0.1,London=127.44.0.1 --crawl --svg gain.svg")]
+    Measure(Box<MeasureArgs>),
     /// Run a whole CDN of eight regions on this machine
     Demo(DemoArgs),
     /// Run the demo's origin alone

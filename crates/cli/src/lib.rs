@@ -14,6 +14,7 @@ mod fmt;
 mod geo;
 mod init;
 mod manual;
+mod measure;
 mod origin;
 mod pop;
 mod purge;
@@ -69,6 +70,10 @@ fn perform(command: Command) -> anyhow::Result<bool> {
         Command::Pop(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(pop::pop(&command, out))
+        }
+        Command::Measure(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(measure::measure(&args, out))
         }
         Command::Demo(args) => demo::run(&args).map(|()| true),
         Command::Origin(args) => origin::command::run(&args).map(|()| true),

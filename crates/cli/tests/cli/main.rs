@@ -9,6 +9,7 @@ mod explain;
 mod geo;
 mod geo_diff;
 mod geo_fetch;
+mod measure;
 mod origin;
 mod pop;
 mod purge;
@@ -53,6 +54,7 @@ fn help_explains_every_command_with_an_example() {
         &["geo", "diff"],
         &["geo", "stats"],
         &["status"],
+        &["measure"],
         &["purge"],
         &["explain", "http"],
         &["explain", "rule"],

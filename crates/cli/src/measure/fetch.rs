@@ -1,0 +1,201 @@
+//! One fetch over HTTP/1.1, its phases timed apart.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpSocket,
+    task::AbortHandle,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::target::Target;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Opens connections.
+#[derive(Clone)]
+pub(super) struct Client {
+    tls: TlsConnector,
+    /// Of each fetch, and of opening a connection.
+    timeout: Duration,
+    size_max: u64,
+}
+
+/// A connection, and what opening it took.
+pub(super) struct Line {
+    sender: SendRequest<Empty<Bytes>>,
+    driver: AbortHandle,
+    pub(super) connect: Duration,
+    /// None without TLS.
+    pub(super) tls: Option<Duration>,
+    timeout: Duration,
+    size_max: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// What came.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// Of the content, as it came over the line.
+    pub(super) bytes: u64,
+    pub(super) digest: u128,
+    /// From the request to the head of the answer.
+    pub(super) first_byte: Duration,
+    /// From the request to the end.
+    pub(super) total: Duration,
+    /// The beginning of the content, as far as was wished for.
+    pub(super) kept: Vec<u8>,
+}
+
+/// What a fetch wants besides timing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Keep {
+    /// Bytes of the content.
+    pub(super) bytes_max: usize,
+}
+
+impl Client {
+    /// Trusts the authorities of a PEM file, or the public ones as bundled.
+    pub(super) fn new(ca: Option<&Path>, timeout: Duration, size_max: u64) -> anyhow::Result<Self> {
+        let roots = match ca {
+            Some(file) => roots(file).with_context(|| format!("cannot use {}", file.display()))?,
+            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        };
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Every fresh connection is a stranger's: a resumed one would be a round trip or a signature cheaper.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { tls: Arc::new(config).into(), timeout, size_max })
+    }
+
+    /// Connects to that address of the target, from that address.
+    pub(super) async fn open(&self, target: &Target, address: IpAddr, from: Option<IpAddr>) -> anyhow::Result<Line> {
+        let address = SocketAddr::new(address, target.port);
+        let opened = timeout(self.timeout, self.handshakes(target, address, from)).await;
+        opened
+            .map_err(|_| anyhow!("{address} takes no connection within {:?}", self.timeout))?
+            .with_context(|| format!("cannot connect to {address}"))
+    }
+
+    async fn handshakes(&self, target: &Target, address: SocketAddr, from: Option<IpAddr>) -> anyhow::Result<Line> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(from) = from.filter(|from| from.is_ipv4() == address.is_ipv4()) {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let began = Instant::now();
+        let tcp = socket.connect(address).await?;
+        let connect = began.elapsed();
+        tcp.set_nodelay(true)?;
+        let (stream, tls): (Box<dyn Stream>, _) = if target.is_tls {
+            let began = Instant::now();
+            // The name that is asked for, without its port.
+            let host = target.authority.rsplit_once(':').map_or(&*target.authority, |(host, _)| host);
+            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+                .or_else(|_| ServerName::try_from(target.host.clone()))?;
+            let stream = self.tls.connect(name, tcp).await?;
+            (Box::new(stream), Some(began.elapsed()))
+        } else {
+            (Box::new(tcp), None)
+        };
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // Its error is told by the request that it breaks.
+        let driver = tokio::spawn(async move { connection.await.unwrap_or_default() }).abort_handle();
+        Ok(Line { sender, driver, connect, tls, timeout: self.timeout, size_max: self.size_max })
+    }
+}
+
+/// The connection, if there is one that another request can go over.
+pub(super) async fn usable(line: Option<Line>) -> Option<Line> {
+    let mut line = line?;
+    line.sender.ready().await.is_ok().then_some(line)
+}
+
+impl Line {
+    /// Fetches a path with its query.
+    pub(super) async fn get(&mut self, target: &Target, path: &str, keep: Keep) -> anyhow::Result<Fetched> {
+        let limit = self.timeout;
+        let got = timeout(limit, self.exchange(target, path, keep)).await;
+        got.map_err(|_| anyhow!("{} takes longer than {limit:?}", target.url(path)))?
+            .with_context(|| format!("cannot fetch {}", target.url(path)))
+    }
+
+    async fn exchange(&mut self, target: &Target, path: &str, keep: Keep) -> anyhow::Result<Fetched> {
+        // gzip alone, which everybody has: what is compared is compressed in one way.
+        let request = Request::get(path)
+            .header(header::HOST, &target.authority)
+            .header(header::USER_AGENT, concat!("perigee-measure/", env!("CARGO_PKG_VERSION")))
+            .header(header::ACCEPT, "*/*")
+            .header(header::ACCEPT_ENCODING, "gzip")
+            .body(Empty::new())?;
+        let began = Instant::now();
+        let response = self.sender.send_request(request).await?;
+        let first_byte = began.elapsed();
+        let (head, mut body) = response.into_parts();
+        let (mut bytes, mut digest, mut kept) = (0_u64, Xxh3::new(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame?.into_data() else { continue };
+            bytes = bytes.saturating_add(piece.len() as u64);
+            ensure!(bytes <= self.size_max, "it is larger than {} bytes (see --size-max)", self.size_max);
+            digest.update(&piece);
+            let room = keep.bytes_max.saturating_sub(kept.len()).min(piece.len());
+            kept.extend_from_slice(piece.get(..room).unwrap_or_default());
+        }
+        Ok(Fetched {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            bytes,
+            digest: digest.digest128(),
+            first_byte,
+            total: began.elapsed(),
+            kept,
+        })
+    }
+}
+
+fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&std::fs::read(file)?) {
+        roots.add(certificate.map_err(|error| anyhow!("it is no PEM file: {error}"))?)?;
+    }
+    ensure!(!roots.is_empty(), "it holds no certificate (-----BEGIN CERTIFICATE-----)");
+    Ok(roots)
+}
+
+/// Whether this machine has that address.
+pub(super) fn is_ours(address: IpAddr) -> io::Result<bool> {
+    match std::net::UdpSocket::bind((address, 0)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,220 @@
+//! The fetches of one run: place by place, first straight from the origin, then through the CDN.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use http::header;
+
+use super::{
+    args::{From, MeasureArgs},
+    assets::Asset,
+    fetch::{Client, Fetched, Keep, Line, is_ours, usable},
+    figures::{Connection, Sample, Way, ms},
+    lookup::{Asker, lookup},
+    served::served,
+    target::Target,
+};
+
+/// Mistakes of one place that are told.
+const ERRORS_MAX: usize = 20;
+
+/// A place that fetches.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    /// None: this machine, whichever address the system takes.
+    pub(super) address: Option<IpAddr>,
+    /// Whether fetches leave from the address; otherwise only the nameserver is told of it.
+    pub(super) is_ours: bool,
+}
+
+impl Place {
+    /// This machine alone, where no place was named.
+    pub(super) fn all(from: &[From]) -> anyhow::Result<Vec<Self>> {
+        if from.is_empty() {
+            return Ok(vec![Self { name: "here".to_owned(), address: None, is_ours: true }]);
+        }
+        let place = |From { name, address }: &From| {
+            let is_ours = is_ours(*address).with_context(|| format!("cannot use --from {address}"))?;
+            Ok(Self { name: name.clone(), address: Some(*address), is_ours })
+        };
+        from.iter().map(place).collect()
+    }
+
+    fn bind(&self) -> Option<IpAddr> {
+        self.address.filter(|_| self.is_ours)
+    }
+
+    fn asker(&self) -> Asker {
+        Asker { bind: self.bind(), subnet: self.address.filter(|_| !self.is_ours) }
+    }
+}
+
+/// What a place has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) samples: Vec<Sample>,
+    /// Where the CDN's name led.
+    pub(super) edges: BTreeSet<IpAddr>,
+    /// The first ones, with the whole chain of reasons.
+    pub(super) errors: Vec<String>,
+    pub(super) failed: usize,
+}
+
+/// What all places share.
+pub(super) struct Run<'a> {
+    pub(super) args: &'a MeasureArgs,
+    pub(super) client: Client,
+    pub(super) direct: Target,
+    pub(super) origin: IpAddr,
+    pub(super) cdn: Target,
+    pub(super) assets: Vec<Asset>,
+    /// What --cache-bust adds to each query.
+    pub(super) bust: Option<String>,
+    /// Fetches that are over.
+    pub(super) done: AtomicUsize,
+}
+
+/// A connection's target, and the one address of it that is used.
+#[derive(Clone, Copy)]
+struct Peer<'a> {
+    target: &'a Target,
+    way: Way,
+}
+
+impl Run<'_> {
+    /// How many fetches each place makes.
+    pub(super) fn fetches_per_place(&self) -> usize {
+        // Fresh and kept, direct and again through the CDN; and the first time.
+        self.assets.len() * (4 * usize::from(self.args.repeat) + 1)
+    }
+
+    /// Everything that one place does.
+    pub(super) async fn place(&self, index: usize, place: &Place) -> Seen {
+        let mut seen = Seen::default();
+        let direct = Peer { target: &self.direct, way: Way::Direct };
+        let again = Peer { target: &self.cdn, way: Way::CdnAgain };
+        let repeat = self.args.repeat;
+        for _ in 0..repeat {
+            self.fresh(index, place, direct, &mut seen).await;
+        }
+        self.kept(index, place, direct, &mut seen).await;
+        self.fresh(index, place, Peer { way: Way::CdnFirst, ..again }, &mut seen).await;
+        for _ in 0..repeat {
+            self.fresh(index, place, again, &mut seen).await;
+        }
+        self.kept(index, place, again, &mut seen).await;
+        seen
+    }
+
+    /// Each asset over a connection of its own.
+    async fn fresh(&self, index: usize, place: &Place, peer: Peer<'_>, seen: &mut Seen) {
+        for (asset, what) in self.assets.iter().enumerate() {
+            let one = async {
+                let (address, dns) = self.address(place, peer, seen).await?;
+                let began = Instant::now();
+                let mut line = self.client.open(peer.target, address, place.bind()).await?;
+                let opened = began.elapsed();
+                let fetched = line.get(peer.target, &self.path(what), Keep::default()).await?;
+                let before = dns.unwrap_or_default() + opened;
+                Ok(Sample {
+                    dns_ms: dns.map(ms),
+                    connect_ms: Some(ms(line.connect)),
+                    tls_ms: line.tls.map(ms),
+                    total_ms: ms(before + fetched.total),
+                    ..sample(index, peer.way, Connection::Fresh, asset, &fetched)
+                })
+            };
+            let one = one.await;
+            self.note(seen, one);
+        }
+    }
+
+    /// All assets, over and over, on one connection for as long as it is kept.
+    async fn kept(&self, index: usize, place: &Place, peer: Peer<'_>, seen: &mut Seen) {
+        let mut line: Option<Line> = None;
+        for _ in 0..self.args.repeat {
+            for (asset, what) in self.assets.iter().enumerate() {
+                let one = async {
+                    // Opening it anew is nobody's time: a client of a kept connection does not wait for that.
+                    let mut open = match usable(line.take()).await {
+                        Some(open) => open,
+                        None => {
+                            let (address, _) = self.address(place, peer, seen).await?;
+                            self.client.open(peer.target, address, place.bind()).await?
+                        }
+                    };
+                    let fetched = open.get(peer.target, &self.path(what), Keep::default()).await?;
+                    line = Some(open);
+                    Ok(sample(index, peer.way, Connection::Kept, asset, &fetched))
+                };
+                let one = one.await;
+                self.note(seen, one);
+            }
+        }
+    }
+
+    /// Where the target is for that place, and what asking took.
+    async fn address(
+        &self,
+        place: &Place,
+        peer: Peer<'_>,
+        seen: &mut Seen,
+    ) -> anyhow::Result<(IpAddr, Option<Duration>)> {
+        if peer.way == Way::Direct {
+            return Ok((self.origin, None));
+        }
+        let servers: &[SocketAddr] = &self.args.nameserver;
+        let (addresses, took) = lookup(servers, &self.cdn.host, place.asker()).await?;
+        // One that the place can reach, if it has an address of one family.
+        let fits = |address: &&IpAddr| place.bind().is_none_or(|from| from.is_ipv4() == address.is_ipv4());
+        let address = *addresses.iter().find(fits).or(addresses.first()).context("it has no address")?;
+        seen.edges.insert(address);
+        Ok((address, took))
+    }
+
+    fn path(&self, asset: &Asset) -> String {
+        let Some(bust) = &self.bust else { return asset.path.clone() };
+        let sign = if asset.path.contains('?') { '&' } else { '?' };
+        format!("{}{sign}{bust}", asset.path)
+    }
+
+    fn note(&self, seen: &mut Seen, one: anyhow::Result<Sample>) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        match one {
+            Ok(sample) => seen.samples.push(sample),
+            Err(error) => {
+                seen.failed += 1;
+                let line = perigee_node::report::line(error.as_ref());
+                if seen.errors.len() < ERRORS_MAX && !seen.errors.contains(&line) {
+                    seen.errors.push(line);
+                }
+            }
+        }
+    }
+}
+
+fn sample(place: usize, way: Way, connection: Connection, asset: usize, fetched: &Fetched) -> Sample {
+    let encoding = fetched.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    Sample {
+        place,
+        way,
+        connection,
+        asset,
+        dns_ms: None,
+        connect_ms: None,
+        tls_ms: None,
+        first_byte_ms: ms(fetched.first_byte),
+        total_ms: ms(fetched.total),
+        status: fetched.status,
+        bytes: fetched.bytes,
+        digest: fetched.digest,
+        encoding: encoding.unwrap_or_default().to_owned(),
+        served: served(&fetched.headers),
+    }
+}

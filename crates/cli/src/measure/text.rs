@@ -1,0 +1,204 @@
+//! A report as text, at most 100 columns wide.
+
+use std::io::{self, Write};
+
+use super::{
+    figures::{Connection, Row, Spared, Spread, Way},
+    report::{PlaceReport, Report},
+};
+
+/// The longest bar of the plot.
+const BAR: usize = 48;
+/// Paths that a finding names.
+const NAMED: usize = 3;
+
+pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let bytes: u64 = report.assets.iter().map(|asset| asset.bytes).sum();
+    writeln!(out, "{} beside {}: {} assets, {}", report.cdn, report.direct, report.assets.len(), size(bytes))?;
+    for line in &report.left_out {
+        writeln!(out, "left out: {line}")?;
+    }
+    writeln!(
+        out,
+        "\nMilliseconds, half of all fetches / 19 of 20. Total: from the question for the name to the last byte."
+    )?;
+    for place in &report.places {
+        writeln!(out)?;
+        table(place, out)?;
+    }
+    writeln!(out)?;
+    plot(&report.places, out)?;
+    writeln!(out, "\nFetches through the CDN: {}", tiers(&report.spared))?;
+    if report.spared.requests_known > 0 {
+        let Spared { requests, requests_known, bytes, bytes_known, .. } = report.spared;
+        let share = percent(bytes as f64, bytes_known as f64);
+        writeln!(
+            out,
+            "The origin was spared {requests} of {requests_known} requests ({}) and {} of {} ({share}).",
+            percent(requests as f64, requests_known as f64),
+            size(bytes),
+            size(bytes_known)
+        )?;
+    }
+    findings(report, out)
+}
+
+fn table(place: &PlaceReport, out: &mut impl Write) -> io::Result<()> {
+    let address = match place.address {
+        Some(address) if address.to_string() != place.name => format!(" ({address})"),
+        _ => String::new(),
+    };
+    let edges: Vec<String> = place.edges.iter().map(ToString::to_string).collect();
+    let edges = if edges.is_empty() { "no edge".to_owned() } else { edges.join(", ") };
+    writeln!(out, "{}{address} → {edges}; {}", place.name, tiers(&place.spared))?;
+    if !place.fetched_from_there {
+        writeln!(out, "  this machine has no such address: the nameserver was told of it, the times are from here")?;
+    }
+    writeln!(out, "  {:<23} {:>13} {:>15} {:>15} {:>15} {:>9}", "", "DNS", "connect", "first byte", "total", "MB/s")?;
+    for row in &place.rows {
+        let spread =
+            |spread: Option<Spread>| spread.map_or("-".to_owned(), |it| format!("{} / {}", time(it.p50), time(it.p95)));
+        let speed = row.bytes_per_second.map_or("-".to_owned(), |speed| format!("{:.2}", speed / 1e6));
+        writeln!(
+            out,
+            "  {:<23} {:>13} {:>15} {:>15} {:>15} {speed:>9}",
+            label(row),
+            spread(row.dns_ms),
+            spread(row.connect_ms),
+            spread(row.first_byte_ms),
+            spread(row.total_ms),
+        )?;
+    }
+    for error in &place.errors {
+        writeln!(out, "  failed: {error}")?;
+    }
+    Ok(())
+}
+
+fn label(row: &Row) -> &'static str {
+    match (row.way, row.connection) {
+        (Way::Direct, Connection::Fresh) => "origin, new connection",
+        (Way::Direct, Connection::Kept) => "origin, kept connection",
+        (Way::CdnFirst, _) => "CDN, new, first time",
+        (Way::CdnAgain, Connection::Fresh) => "CDN, new, again",
+        (Way::CdnAgain, Connection::Kept) => "CDN, kept, again",
+    }
+}
+
+/// Bars of the totals over new connections.
+fn plot(places: &[PlaceReport], out: &mut impl Write) -> io::Result<()> {
+    let longest = places.iter().filter_map(|place| place.gain()).map(|(direct, cdn)| direct.p50.max(cdn.p50));
+    let longest = longest.fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return Ok(());
+    }
+    let width = places.iter().map(|place| place.name.chars().count()).max().unwrap_or_default();
+    for place in places {
+        let Some((direct, cdn)) = place.gain() else { continue };
+        let bar = |value: f64| "█".repeat(((value / longest * BAR as f64).round() as usize).clamp(1, BAR));
+        writeln!(out, "{:<width$}  origin {} {}", place.name, bar(direct.p50), time(direct.p50))?;
+        let times = if cdn.p50 > 0.0 { format!("  ×{:.1}", direct.p50 / cdn.p50) } else { String::new() };
+        writeln!(out, "{:<width$}  CDN    {} {}{times}", "", bar(cdn.p50), time(cdn.p50))?;
+    }
+    Ok(())
+}
+
+/// Who answered how many.
+fn tiers(spared: &Spared) -> String {
+    let all = spared.requests_known + spared.requests_unknown;
+    let named = spared.by_tier.iter().enumerate().map(|(tier, count)| match tier {
+        0 => ("edge".to_owned(), *count),
+        1 => ("shield".to_owned(), *count),
+        tier => (format!("tier {}", tier + 1), *count),
+    });
+    let named = named.chain([("origin".to_owned(), spared.by_origin), ("unknown".to_owned(), spared.requests_unknown)]);
+    let parts: Vec<String> = named
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {}", percent(count as f64, all as f64)))
+        .collect();
+    if parts.is_empty() { "none came through".to_owned() } else { format!("answered by {}", parts.join(", ")) }
+}
+
+fn findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.failed > 0 {
+        writeln!(out, "{} fetches failed; see above.", report.failed)?;
+    }
+    writeln!(out)?;
+    if report.findings.is_empty() {
+        return writeln!(out, "Nothing to find fault with.");
+    }
+    for finding in &report.findings {
+        let count = finding.of.len();
+        let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+        writeln!(out, "{}: {}", finding.kind.title(), finding.seen)?;
+        writeln!(out, "  {}{more}", finding.of.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))?;
+        writeln!(out, "  → {}", finding.remedy)?;
+    }
+    Ok(())
+}
+
+fn time(ms: f64) -> String {
+    if ms >= 9.95 { format!("{ms:.0}") } else { format!("{ms:.1}") }
+}
+
+fn percent(part: f64, whole: f64) -> String {
+    if whole > 0.0 { format!("{:.0} %", part / whole * 100.0) } else { "-".to_owned() }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!([0.04, 9.94, 9.95, 267.4].map(time), ["0.0", "9.9", "10", "267"]);
+        assert_eq!(
+            [0, 999, 1_000, 999_949, 1_000_000].map(size),
+            ["0 bytes", "999 bytes", "1.0 kB", "999.9 kB", "1.0 MB"]
+        );
+        assert_eq!([percent(0.0, 0.0), percent(2.0, 3.0)], ["-", "67 %"]);
+    }
+
+    #[test]
+    fn tiers_are_named_from_the_client_on() {
+        let spared = Spared { requests_known: 4, by_tier: vec![2, 1], by_origin: 1, ..Spared::default() };
+        assert_eq!(tiers(&spared), "answered by edge 50 %, shield 25 %, origin 25 %");
+        assert_eq!(tiers(&Spared::default()), "none came through");
+    }
+
+    #[test]
+    fn the_longest_bar_is_the_slowest() {
+        let spread = |p50| Some(Spread { p50, p95: p50 });
+        let row = |way, total| Row {
+            way,
+            connection: Connection::Fresh,
+            fetches: 1,
+            dns_ms: None,
+            connect_ms: None,
+            first_byte_ms: None,
+            total_ms: spread(total),
+            bytes_per_second: None,
+        };
+        let place = PlaceReport {
+            name: "Tokyo".into(),
+            address: None,
+            fetched_from_there: true,
+            edges: Vec::new(),
+            rows: vec![row(Way::Direct, 480.0), row(Way::CdnAgain, 10.0)],
+            spared: Spared::default(),
+            errors: Vec::new(),
+        };
+        let mut out = Vec::new();
+        plot(&[place], &mut out).unwrap();
+        let expected = format!("Tokyo  origin {} 480\n       CDN    █ 10  ×48.0\n", "█".repeat(48));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
