@@ -18,7 +18,13 @@ use perigee_testkit::{
     client::{Connection, get, get_with},
     sha256, wait_until,
 };
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::perigee;
 
@@ -47,7 +53,14 @@ impl Ports {
             let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
             let first = 10_000 + (number % 500) as u16 * PORTS;
             if (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()) {
-                return Self { edge: first, shield: first + 8, origin: first + 10, dns: first + 11, admin: first + 20, page: first + 35 };
+                return Self {
+                    edge: first,
+                    shield: first + 8,
+                    origin: first + 10,
+                    dns: first + 11,
+                    admin: first + 20,
+                    page: first + 35,
+                };
             }
         }
     }
@@ -268,4 +281,75 @@ async fn every_node_follows_the_document_when_it_is_edited() {
     fs::write(&document, "version = 9\n").unwrap();
     process.wait_for_line("version").await;
     assert_eq!((ttl(), get(edge, SITE, "/").await.header("x-edited")), (Some(77), "yes"));
+}
+
+/// The latest of what a page is told once `holds` is true of it.
+async fn page_where(page: SocketAddr, holds: impl Fn(&Value) -> bool) -> Value {
+    let mut stream = TcpStream::connect(page).await.unwrap();
+    stream.write_all(b"GET /v1/live HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let wait = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let told = line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap());
+            if let Some(told) = told.filter(|told| holds(told)) {
+                return told;
+            }
+        }
+        panic!("the page's figures ended");
+    };
+    timeout(Duration::from_secs(60), wait).await.expect("figures as they should be")
+}
+
+fn node<'a>(told: &'a Value, name: &str) -> &'a Value {
+    told.as_array().unwrap().iter().find(|node| node["node"] == name).unwrap_or_else(|| panic!("no {name}: {told}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_told_of_every_node() {
+    let (_process, ports, _folder) = demo(&[]).await;
+    let page = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.page));
+    let tokyo = SocketAddr::from(([127, 81, 0, 80], ports.edge));
+    // Korea's clients, by a resolver that tells their network; and a page with what may be a secret.
+    let korea = query(SITE, RecordType::A, Some(Ipv4Addr::new(127, 82, 0, 0)));
+    ask(Ipv4Addr::LOCALHOST, SocketAddr::from((NS1, ports.dns)), &korea);
+    for _ in 0..2 {
+        get(tokyo, SITE, "/cities/tyo?token=secret").await;
+    }
+    let told = page_where(page, |told| {
+        !node(told, "ns1")["arcs"].as_array().unwrap().is_empty() && node(told, "tyo")["sampled"] == 2
+    })
+    .await;
+    assert_eq!(told.as_array().unwrap().len(), 13);
+    let arc = &node(&told, "ns1")["arcs"][0];
+    assert_eq!((&arc["country"], &arc["pop"], &arc["answers"]), (&json!("KR"), &json!("tyo"), &json!(1)), "{arc}");
+    let url = &node(&told, "tyo")["urls"][0];
+    assert_eq!(
+        (&url["url"], &url["requests"], &url["hits"]),
+        (&json!(format!("{SITE}/cities/tyo")), &json!(2), &json!(1))
+    );
+    assert!(!told.to_string().contains("secret"), "{told}");
+    drain(SocketAddr::from(([127, 81, 0, 80], ports.admin))).await;
+    page_where(page, |told| node(told, "tyo")["ended"] == true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_passes_questions_and_purges_on_and_nothing_else() {
+    let (_process, ports, _folder) = demo(&[]).await;
+    let page = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.page));
+    let check = async |method: http::Method, path: &str, token: &str, status: u16, holds: &str| {
+        let mut connection = Connection::open(page).await;
+        let answer = connection.send(method, "a", path, &[("authorization", token)]).await;
+        let text = answer.text();
+        assert!(answer.status == status && text.contains(holds), "{path}: {} {text}", answer.status);
+    };
+    let (asking, changing) = (http::Method::GET, http::Method::POST);
+    check(asking.clone(), "/v1/at/fra/explain/http?url=http://www.cdn.example/", "", 200, "\"site\":\"www\"").await;
+    check(asking.clone(), "/v1/at/ns2/explain/dns?name=www.cdn.example&client=127.81.0.1", "", 200, "\"pop\":\"tyo\"")
+        .await;
+    check(asking.clone(), "/v1/at/nowhere/explain/http?url=http://a/", "", 404, "unknown-node").await;
+    check(changing.clone(), "/v1/at/fra/purge", "", 401, "token").await;
+    check(changing.clone(), "/v1/at/fra/purge", "Bearer demo", 400, "bad-purge").await;
+    check(changing.clone(), "/v1/at/fra/drain", "Bearer demo", 404, "").await;
+    check(changing, "/v1/at/fra%2Fdrain%3F/purge", "Bearer demo", 404, "unknown-node").await;
+    check(asking, "/v1/at/fra/explain/..%2F..%2Fmetrics", "", 404, "").await;
 }

@@ -76,6 +76,12 @@ impl Browser {
 
     /// One command of the DevTools protocol, and its result.
     pub(super) fn ask(&mut self, method: &str, parameters: Value) -> Value {
+        let answer = self.answer(method, parameters);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    fn answer(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -92,24 +98,27 @@ impl Browser {
                 _ => {}
             }
             if answer["id"] == self.last {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                return answer;
             }
         }
     }
 
     /// What an expression of JavaScript gives in the page.
     pub(super) fn evaluate(&mut self, expression: &str) -> Value {
-        let asked = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let answer = self.ask("Runtime.evaluate", asked);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        let answer = self.try_evaluate(expression);
+        assert!(answer["error"].is_null() && answer["result"]["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    fn try_evaluate(&mut self, expression: &str) -> Value {
+        let asked = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        self.answer("Runtime.evaluate", asked)
+    }
+
+    /// Waits until an expression is true. On the way to another page there may be nothing to ask.
     pub(super) fn wait(&mut self, expression: &str) {
         let began = Instant::now();
-        while self.evaluate(&format!("Boolean({expression})")) != true {
+        while self.try_evaluate(&format!("Boolean({expression})"))["result"]["result"]["value"] != true {
             let text = if began.elapsed() > PATIENCE { self.evaluate("document.body.innerText") } else { Value::Null };
             assert!(text.is_null(), "never true: {expression}\n{text}\n{:?}", self.complaints);
             thread::sleep(Duration::from_millis(50));
