@@ -332,8 +332,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     fn is_all_down(&mut self, node: &Node) -> bool {
         let Some(site) = node.site else { return false };
         let (snapshot, client) = (self.snapshot, &self.client);
-        let (is_down, scope) =
-            snapshot.steering.is_all_down(snapshot.database.as_deref(), client, site, self.health);
+        let (is_down, scope) = snapshot.steering.is_all_down(snapshot.database.as_deref(), client, site, self.health);
         // What stands at the target may depend on more of the client's address.
         self.scope = self.scope.max(scope);
         if is_down {
@@ -412,7 +411,8 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         let snapshot = self.snapshot;
         let steered = snapshot.steer(&self.client, site, self.health, family);
         self.scope = self.scope.max(steered.scope_prefix);
-        self.steered = Some(SteeredTo { pop: steered.pop, country: steered.country, source: steered.source, scope: self.scope });
+        self.steered =
+            Some(SteeredTo { pop: steered.pop, country: steered.country, source: steered.source, scope: self.scope });
         let reason = Reason::Steered(steered.reason);
         if steered.addresses.is_empty() {
             return self.negative(Rcode::NoError, reason, denied);
@@ -451,12 +451,11 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
     /// that A and AAAA would say.
     fn service(&mut self, site: SiteIndex, owner: Owner<'_>, denied: Denied<'_, 's>) -> Result<(), Full> {
         let snapshot = self.snapshot;
-        let mut said = [Family::V4, Family::V6].map(|family| {
-            snapshot.steer(&self.client, site, self.health, family)
-        });
+        let mut said = [Family::V4, Family::V6].map(|family| snapshot.steer(&self.client, site, self.health, family));
         self.scope = said.iter().map(|steered| steered.scope_prefix).fold(self.scope, u8::max);
         if let Some(first) = said.iter_mut().find(|steered| !steered.addresses.is_empty()) {
-            self.steered = Some(SteeredTo { pop: first.pop, country: first.country, source: first.source, scope: self.scope });
+            self.steered =
+                Some(SteeredTo { pop: first.pop, country: first.country, source: first.source, scope: self.scope });
             self.verdict = (Rcode::NoError, Reason::Steered(first.reason));
         } else {
             let [v4, _] = said;

@@ -183,7 +183,11 @@ impl Explained<'_> {
         let mut lines = vec![
             format!("answer: {} {} {addresses}, TTL {}s, {}{pop}", self.name, self.kind(), self.ttl_s, steered.reason),
             format!("client: {} at {place} by {}, {country}{system}", told.address, steered.source),
-            format!("scope: /{}{} {sources}", steered.scope_prefix, if self.is_merged { " merged, decided" } else { "" }),
+            format!(
+                "scope: /{}{} {sources}",
+                steered.scope_prefix,
+                if self.is_merged { " merged, decided" } else { "" }
+            ),
         ];
         lines.extend(told.pops.iter().enumerate().map(|(index, pop)| line(index + 1, pop)));
         lines

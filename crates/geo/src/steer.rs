@@ -306,13 +306,7 @@ impl Steering {
 
     /// Whether of what clients of that kind may use nothing is up in a family. A CNAME stands alone at its name
     /// (RFC 1034 §3.6.2), so it may be there only when neither family has addresses.
-    fn is_family_out(
-        &self,
-        site: SiteIndex,
-        client: Fenced,
-        health: &HealthView,
-        family: Family,
-    ) -> bool {
+    fn is_family_out(&self, site: SiteIndex, client: Fenced, health: &HealthView, family: Family) -> bool {
         let allowed = self.candidates(site, family).into_iter().filter(|pop| self.fences.allow(client, *pop));
         !allowed.into_iter().any(|pop| self.passes(pop, family, health, Bar::Alive))
     }

@@ -3,11 +3,11 @@
 use std::{net::IpAddr, sync::atomic::AtomicU64, time::Duration};
 
 use perigee_dns::{Rcode, Reason, Transport};
+use perigee_geo::health::{Operator, PopHealth};
 use perigee_geo::{
     place::Country,
     steer::{PlaceSource, TableFigures},
 };
-use perigee_geo::health::{Operator, PopHealth};
 use perigee_protocol::id::{PopId, SiteId};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -119,7 +119,11 @@ impl DnsMetrics {
             "The part of its clients that a PoP keeps by its load, of 1",
             metrics.kept.clone(),
         );
-        registry.register("perigee_dns_pop_load", "What a PoP's nodes say of their load, 1: full", metrics.load.clone());
+        registry.register(
+            "perigee_dns_pop_load",
+            "What a PoP's nodes say of their load, 1: full",
+            metrics.load.clone(),
+        );
         registry.register(
             "perigee_dns_state_damaged",
             "Whether what operators said of PoPs could not be read at the start, and is not in force",

@@ -54,7 +54,10 @@ pub(crate) fn snapshot(
 ) -> Result<Snapshot<MappedFile>, String> {
     let document = &*zone.whole(document);
     let snapshot = Snapshot::with_files(document, &zone.files, zone.serial, databases.places, Arc::new(service), keys);
-    Ok(snapshot.map_err(|error| error.to_string())?.for_secondaries(zone.secondaries(document)).with_systems(document, databases.systems))
+    Ok(snapshot
+        .map_err(|error| error.to_string())?
+        .for_secondaries(zone.secondaries(document))
+        .with_systems(document, databases.systems))
 }
 
 /// What the nameserver `name` is beside the document's zone.
@@ -208,7 +211,8 @@ impl World {
         let mut current = self.lock();
         let opened = databases::open(&document, &self.place.folder)?;
         let service = service(&document, &self.shared.name, self.cookies.clone());
-        let keys = keys::active(&document, &self.place.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
+        let keys =
+            keys::active(&document, &self.place.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
         let zone = ZoneData::read(&document, &self.place, Some(&current.zone))?;
         let snapshot = snapshot(&document, &zone, opened.databases.clone(), service, keys.clone())?;
         let certificate = self.encrypted.prepare(&document, &self.place.folder)?;
@@ -353,7 +357,9 @@ impl World {
                 let old = self.shared.snapshot.load();
                 let snapshot = match which {
                     Which::Places => old.with_database(databases.places),
-                    Which::Systems => old.with_database(databases.places).with_systems(&current.document, databases.systems),
+                    Which::Systems => {
+                        old.with_database(databases.places).with_systems(&current.document, databases.systems)
+                    }
                 };
                 self.shared.snapshot.store(Arc::new(snapshot));
                 self.node_metrics.reloads.count(what, ReloadResult::Applied);

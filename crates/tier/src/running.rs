@@ -149,9 +149,9 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     }
     let view = TierPage::new(&engine, &state, &metrics, map.clone(), samples);
     let feed = Feed::start(&runtimes.control, view);
-    let watcher = loaded
-        .as_ref()
-        .map(|loaded| follow(loaded, &options, assembler, (&engine, &authorizer, certificates, &map), &metrics, runtimes));
+    let watcher = loaded.as_ref().map(|loaded| {
+        follow(loaded, &options, assembler, (&engine, &authorizer, certificates, &map), &metrics, runtimes)
+    });
 
     let admin = match options.admin {
         Some(address) => Some(admin(address, &state, &metrics, authorizer, (&engine, &feed), runtimes)?),
@@ -172,7 +172,17 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         sites = engine.snapshot().sites().len(),
         "serving"
     );
-    Ok(Running { state, engine, serving, admin, watcher, access_log, feed, drain_notice: options.drain_notice, _tls: tls })
+    Ok(Running {
+        state,
+        engine,
+        serving,
+        admin,
+        watcher,
+        access_log,
+        feed,
+        drain_notice: options.drain_notice,
+        _tls: tls,
+    })
 }
 
 /// The document that the page shows first.
@@ -358,8 +368,10 @@ fn admin(
     let explaining = explain::routes(Arc::clone(engine));
     let purging = purge::routes(Arc::clone(engine), Arc::clone(state), authorizer.clone());
     let (engine, connections) = (Arc::clone(engine), metrics.connections.clone());
-    let builder =
-        AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer).routes(explaining).routes(purging).page(Arc::clone(feed));
+    let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer)
+        .routes(explaining)
+        .routes(purging)
+        .page(Arc::clone(feed));
     let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();

@@ -271,8 +271,7 @@ impl Edge {
                 let length = stream.read(&mut request).await.unwrap_or(0);
                 if request[..length].starts_with(b"GET /.perigee/healthz HTTP/1.1\r\n") {
                     let said = said.lock().unwrap().clone();
-                    let answer =
-                        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n{said}connection: close\r\n\r\n");
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n{said}connection: close\r\n\r\n");
                     stream.write_all(answer.as_bytes()).await.unwrap_or_default();
                 }
             }

@@ -347,11 +347,14 @@ fn autonomous_systems_and_continents() {
             perigee.toml:25  geo.override[1].asn[0] = 7
                 must be unique, and geo.override[0].asn[3] says it too (line 22); change or remove one of them"#]],
     );
-    check_geo("[[geo.override]]\nasn = []\npop = \"fra\"\n[[geo.override]]\npop = \"fra\"", expect![[r#"
+    check_geo(
+        "[[geo.override]]\nasn = []\npop = \"fra\"\n[[geo.override]]\npop = \"fra\"",
+        expect![[r#"
         perigee.toml:22  geo.override[0].asn = []
             must not be empty; correct it or remove it
         perigee.toml:24  geo.override[1]
-            must have prefixes, prefixes_file or asn; add prefixes = ["203.0.113.0/24"]"#]]);
+            must have prefixes, prefixes_file or asn; add prefixes = ["203.0.113.0/24"]"#]],
+    );
     check_geo(
         "[geo.steering]\nfence = { AS1 = [], AS4294967294 = [], AS = [], \"continent:AS\" = [], \"continent:SA\" = [], \"*\" = [] }",
         expect!["ok"],
@@ -386,9 +389,12 @@ fn autonomous_systems_and_continents() {
     let asns = |count: usize| (1..=count).map(|asn| asn.to_string()).collect::<Vec<_>>().join(",");
     let many = |count: usize| format!("[[geo.override]]\nasn = [{}]\npop = \"fra\"", asns(count));
     check_geo(&many(10_000), expect!["ok"]);
-    check_geo(&many(10_001), expect![[r#"
+    check_geo(
+        &many(10_001),
+        expect![[r#"
         perigee.toml:22  geo.override[0].asn = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23…
-            must have at most 10000 elements, and has 10001; correct it or remove it"#]]);
+            must have at most 10000 elements, and has 10001; correct it or remove it"#]],
+    );
 }
 
 #[test]
@@ -471,9 +477,13 @@ fn encrypted_transports() {
             perigee.toml:3  cdn.dns_tls.port
                 is no key of this document; the keys here are certificate, key, offers; port is a key of pop.health"#]],
     );
-    check_with(ZONE, &format!("{ZONE}\ndns_tls = true"), expect![[r#"
+    check_with(
+        ZONE,
+        &format!("{ZONE}\ndns_tls = true"),
+        expect![[r#"
         perigee.toml:3  cdn.dns_tls = true
-            must be a table, not a boolean; correct it or remove it"#]]);
+            must be a table, not a boolean; correct it or remove it"#]],
+    );
     let offers = |said: &str| {
         let line = format!("{ZONE}\ndns_tls = {{ certificate = \"ns.pem\", key = \"ns.key\"{said} }}");
         let tls = crate::document::load("f", &super::SMALL.replace(ZONE, &line)).unwrap().cdn.dns_tls.unwrap();
