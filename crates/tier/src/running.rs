@@ -143,10 +143,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     let readers = authorizer.clone();
     engine.show_keys_to(move |token| readers.permits(token, Scope::Read));
     let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-    let map = Map::default();
-    if let Some(document) = shown(&options.source, loaded.as_ref()) {
-        map.show(document);
-    }
+    let map = map(&options.source, loaded.as_ref());
     let view = TierPage::new(&engine, &state, &metrics, map.clone(), samples);
     let feed = Feed::start(&runtimes.control, view);
     let watcher = loaded.as_ref().map(|loaded| {
@@ -172,26 +169,19 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         sites = engine.snapshot().sites().len(),
         "serving"
     );
-    Ok(Running {
-        state,
-        engine,
-        serving,
-        admin,
-        watcher,
-        access_log,
-        feed,
-        drain_notice: options.drain_notice,
-        _tls: tls,
-    })
+    let drain_notice = options.drain_notice;
+    Ok(Running { state, engine, serving, admin, watcher, access_log, feed, drain_notice, _tls: tls })
 }
 
-/// The document that the page shows first.
-fn shown(source: &Source, loaded: Option<&Loaded>) -> Option<Arc<Document>> {
-    match source {
-        Source::File { .. } => loaded.map(|loaded| Arc::clone(&loaded.document)),
-        Source::Given { document, .. } => Some(Arc::clone(document)),
-        Source::Quick { .. } => None,
+/// What the page shows of the document that there is at the start.
+fn map(source: &Source, loaded: Option<&Loaded>) -> Map {
+    let map = Map::default();
+    match (source, loaded) {
+        (Source::File { .. }, Some(loaded)) => map.show(Arc::clone(&loaded.document)),
+        (Source::Given { document, .. }, _) => map.show(Arc::clone(document)),
+        (Source::File { .. }, None) | (Source::Quick { .. }, _) => {}
     }
+    map
 }
 
 /// The certificates that this place is to show.
