@@ -20,8 +20,11 @@ use super::{
 };
 use crate::run::{output, succeed};
 
-/// Where the site is: name, latitude, longitude, address, and the country that Knot takes for it.
-const POPS: [(&str, &str, &str, &str, &str); 4] = [
+/// Name, latitude, longitude, address, and the country that Knot takes for it.
+type Pop = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+/// Where the site is.
+const POPS: [Pop; 4] = [
     ("fra", "50.11", "8.68", "127.18.49.10", "*"),
     ("syd", "-33.87", "151.21", "127.18.61.10", "AU"),
     ("gru", "-23.55", "-46.63", "127.18.55.10", "BR"),
@@ -209,9 +212,7 @@ fn gdnsd(setup: &Setup) -> Result<Server> {
     let (address, place) = (free_address()?, setup.place("gdnsd")?);
     fs::create_dir_all(place.join("etc/zones"))?;
     let ids: Vec<&str> = POPS.iter().map(|pop| pop.0).collect();
-    let list = |entry: &dyn Fn(&(&str, &str, &str, &str, &str)) -> String| {
-        POPS.iter().map(entry).collect::<Vec<_>>().join(", ")
-    };
+    let list = |entry: &dyn Fn(&Pop) -> String| POPS.iter().map(entry).collect::<Vec<_>>().join(", ");
     let (at, to) =
         (list(&|pop| format!("{} => [{}, {}]", pop.0, pop.1, pop.2)), list(&|pop| format!("{} => {}", pop.0, pop.3)));
     fs::write(
