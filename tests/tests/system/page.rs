@@ -162,6 +162,7 @@ async fn purges(page: &mut Browser, frankfurt: SocketAddr) {
     assert_eq!(page.evaluate("document.querySelector('#purged').innerText.includes('purged, number')"), false);
     fill(page, "#purge", &[("url", &url), ("token", "demo")]);
     page.wait("document.querySelector('#purged').innerText.split('purged, number').length === 11");
+    page.wait("/hard at (10 nodes|fra)/.test(document.querySelector('#purges').innerText)");
     let after = status().await;
     assert!(after.contains("fwd="), "purged, and yet {after}");
     // The wrong token's refusals are no fault of the page's.

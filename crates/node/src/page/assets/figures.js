@@ -100,6 +100,19 @@ export function urls(nodes) {
   return [...all.values()].sort((a, b) => b.requests - a.requests || a.url.localeCompare(b.url)).slice(0, 20);
 }
 
+// The last purges: those of one kind within five seconds are one, at so many nodes.
+export function purges(nodes) {
+  const groups = [];
+  const all = nodes.flatMap((node) => (node.purges ?? []).map((purge) => ({ ...purge, node: node.node }))).sort((a, b) => b.at_ms - a.at_ms);
+  for (const { at_ms, kind, node } of all) {
+    const last = groups.at(-1);
+    if (last && last.kind === kind && last.at_ms - at_ms < 5000) last.nodes.add(node);
+    else groups.push({ at_ms, kind, nodes: new Set([node]) });
+  }
+  return groups.slice(0, 5).map(({ at_ms, kind, nodes }) =>
+    `${new Date(at_ms).toLocaleTimeString()} ${kind} at ${nodes.size === 1 ? [...nodes][0] : `${nodes.size} nodes`}`);
+}
+
 // What each PoP does for clients now, and its share of it.
 export function traffic(nodes) {
   const edges = of(nodes, "edge").filter((node) => node.traffic?.now);

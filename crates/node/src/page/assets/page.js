@@ -1,6 +1,6 @@
 // The page to watch a node, or a demo's fleet, by: figures come each second over /v1/live.
 
-import { arcs, bytes, minutes, number, own, percent, rate, sentTo, states, totals, traffic, urls } from "./figures.js";
+import { arcs, bytes, minutes, number, own, percent, purges, rate, sentTo, states, totals, traffic, urls } from "./figures.js";
 import { bars, draw, outline } from "./map.js";
 import { know, listen } from "./ask.js";
 
@@ -98,6 +98,10 @@ function show(nodes) {
   rows("#urls", urls(nodes).map(urlRow));
   upstreams(world, nodes);
   know(nodes);
+  const lately = purges(nodes);
+  const line = $("#purges");
+  const told = lately.length ? `Purged lately: ${lately.join(", ")}.` : "";
+  if (line.textContent !== told) line.textContent = told;
 }
 
 function link(text, lost) {
