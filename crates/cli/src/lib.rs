@@ -8,6 +8,7 @@ mod args;
 mod check;
 mod cities;
 mod demo;
+mod distance;
 mod dns;
 mod explain;
 mod fmt;

@@ -19,7 +19,10 @@ use super::{
     layout::{DOCUMENT_FILE, Edge, Layout, Server},
     options::DemoArgs,
 };
-use crate::origin::Origin;
+use crate::{
+    distance::{Relay, behind, place},
+    origin::Origin,
+};
 
 /// How long requests in flight may go on after Ctrl-C.
 const DRAIN_BOUND: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ pub(crate) struct Fleet {
     shields: Vec<(Server, perigee_tier::Running)>,
     edges: Vec<EdgeNode>,
     nameservers: Vec<perigee_geodns::Running>,
+    /// With --distance: what holds back everything that goes to edges, shields and origin.
+    _relays: Vec<Relay>,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,18 @@ pub(crate) struct View {
     pub(crate) origin_requests: u64,
 }
 
+/// One in front of every node that clients or other nodes dial.
+async fn relays(layout: &Layout, runtimes: &Runtimes) -> anyhow::Result<Vec<Relay>> {
+    let edges = layout.edges.iter().map(|edge| (edge.city.id, edge.listen));
+    let shields = layout.shields.iter().map(|server| (&*server.id, server.listen));
+    let all = edges.chain(shields).chain([("origin", layout.origin)]);
+    let start = |(name, listen)| async move {
+        let relay = Relay::start(listen, place(name), &runtimes.control).await;
+        relay.with_context(|| format!("cannot listen at {listen} for the distance of {name}"))
+    };
+    try_join_all(all.map(start)).await
+}
+
 impl Fleet {
     /// Starts everything; `folder` holds the document and what it names.
     pub(crate) async fn start(
@@ -89,11 +106,13 @@ impl Fleet {
         runtimes: &Runtimes,
     ) -> anyhow::Result<Self> {
         let document = folder.join(DOCUMENT_FILE);
-        let origin = Origin::start(&[layout.origin], runtimes)
+        let own = |listen| if args.distance { behind(listen) } else { listen };
+        let relays = if args.distance { relays(layout, runtimes).await? } else { Vec::new() };
+        let origin = Origin::start(&[own(layout.origin)], runtimes)
             .map_err(|error| explain("the origin", "--origin-port", error.into()))?;
         let tier = |id: &str, role: Role, listen, admin| {
             let source = Source::File { path: document.clone(), role };
-            let mut options = perigee_tier::Options::new(source, vec![listen]);
+            let mut options = perigee_tier::Options::new(source, vec![own(listen)]);
             options.admin = Some(admin);
             options.memory_bytes = args.memory.0;
             options.disk = args.disk.map(|size| DiskSpec { folder: folder.join("cache").join(id), size });
@@ -114,6 +133,11 @@ impl Fleet {
             Ok::<_, anyhow::Error>(EdgeNode { edge: *edge, last: Mutex::default(), running: Mutex::new(Some(running)) })
         }));
         let (shields, edges) = (shields.await?, edges.await?);
+        let mut probe_at = layout.probe_at();
+        if args.distance {
+            // Their time-outs are of machines that stand side by side.
+            probe_at.extend(layout.edges.iter().map(|edge| (edge.advertised, behind(edge.listen))));
+        }
         let nameservers = try_join_all(layout.nameservers.iter().map(async |server| {
             let options = perigee_geodns::Options {
                 name: Some(server.id.clone()),
@@ -122,13 +146,13 @@ impl Fleet {
                 admin: Some(server.admin),
                 query_log: AccessLogTarget::Off,
                 encrypted: perigee_geodns::EncryptedListen::default(),
-                probe_at: layout.probe_at(),
+                probe_at: probe_at.clone(),
                 state: None,
                 keys_look: perigee_geodns::KEYS_LOOK,
             };
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));
-        Ok(Self { origin, shields, edges, nameservers: nameservers.await? })
+        Ok(Self { origin, shields, edges, nameservers: nameservers.await?, _relays: relays })
     }
 
     /// What each node tells a page, by its name.

@@ -14,6 +14,7 @@ Everybody else is in Frankfurt. Every node reads FOLDER/perigee.toml and follows
 
 Examples:
   perigee demo
+  perigee demo --distance           # for `perigee measure`
   perigee demo --edge-port 8888 --dns-port 5353
   perigee demo --one-address        # where only 127.0.0.1 exists, as on macOS
   perigee demo --folder /tmp/cdn --disk 1GiB --memory 256MiB")]
@@ -54,6 +55,10 @@ pub(crate) struct DemoArgs {
     /// Threads that serve; default: the cores
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Let every connection take as long as its great-circle distance in fibre: from clients to edges and to the origin, from edges to
+    /// shields, from shields to the origin, which is in Frankfurt
+    #[arg(long, conflicts_with = "one_address")]
+    pub(crate) distance: bool,
     /// Put everything on 127.0.0.1, each node with a port of its own
     #[arg(long)]
     pub(crate) one_address: bool,
