@@ -20,7 +20,7 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
          A range, a slow page, the whole site:\n  {}\n  {}\n  {}\n\
          What reached the origin, and how an edge is:\n  curl http://{}/.origin/stats\n  perigee status --admin {}\n\
          Why a page is served as it is:\n  perigee explain http http://{site}:{port}/ --node {}\n\
-         Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
+         {}Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
          Change the CDN: edit {folder}/{DOCUMENT_FILE}\n",
         layout.page,
         dig(tokyo),
@@ -32,7 +32,18 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
         layout.origin,
         tokyo.admin,
         tokyo.admin,
+        measure(layout, &site, port),
         tokyo.admin,
+    )
+}
+
+/// Nothing where all is on one address: a client there is sent to addresses where nobody listens.
+fn measure(layout: &Layout, site: &str, port: u16) -> String {
+    let Some(server) = layout.nameservers.first().filter(|_| !layout.one_address) else { return String::new() };
+    format!(
+        "What does it gain? More to see with `perigee demo --distance`.\n  perigee measure --direct http://{}/ --cdn http://{site}:{port} \
+         --nameserver {} --from Tokyo=127.81.0.1,London=127.44.0.1 --crawl\n",
+        layout.origin, server.listen
     )
 }
 
@@ -58,6 +69,7 @@ mod tests {
             "curl -sD- -o /dev/null --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
             "curl http://127.0.0.90:8000/.origin/stats",
             "perigee explain http http://www.x.test:8080/ --node 127.81.0.80:9100",
+            "perigee measure --direct http://127.0.0.90:8000/ --cdn http://www.x.test:8080 --nameserver 127.0.0.53:5353 ",
             "edit /f/perigee.toml",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
@@ -69,6 +81,6 @@ mod tests {
         let text = guide(&layout(&["--one-address"]), "/f");
         assert!(text.contains("dig +subnet=127.81.0.0/16 @127.0.0.1 -p 5300 www.cdn.example +short"), "{text}");
         assert!(text.contains("--connect-to www.cdn.example:8080:127.0.0.1:8086"), "{text}");
-        assert!(!text.contains("-b 127"));
+        assert!(!text.contains("-b 127") && !text.contains("measure"));
     }
 }

@@ -94,7 +94,11 @@ pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
     };
     for (index, asset) in evidence.assets.iter().enumerate() {
         let through: Vec<&Sample> = evidence.samples.iter().filter(|sample| sample.asset == index).collect();
-        for (kind, seen) in of_origin(asset).into_iter().chain(of_cdn(asset, &through)) {
+        let own = of_origin(asset);
+        // No cache answers what may not be stored; once is enough.
+        let is_kept_out = own.iter().any(|(kind, _)| *kind == Kind::NotStored);
+        let of_cdn = of_cdn(asset, &through).into_iter().filter(|(kind, _)| !(is_kept_out && *kind == Kind::NoHit));
+        for (kind, seen) in own.into_iter().chain(of_cdn) {
             add(kind, &asset.path, seen);
         }
     }

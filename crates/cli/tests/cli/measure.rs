@@ -18,7 +18,11 @@ use hickory_proto::{
 use perigee_testkit::{Reply, ScriptedOrigin, Seen};
 use serde_json::Value;
 
-use crate::{Ran, perigee};
+use crate::{
+    Ran,
+    demo::{SITE, demo},
+    perigee,
+};
 
 const PAGE: &str = "<a href=\"/b.css\"><img src='/c.png?utm_source=x'><a href=\"//other.example/d\"><a href=\"/gone\">";
 
@@ -182,4 +186,29 @@ async fn what_cannot_be_measured_is_said() {
         "{}",
         ran.stdout
     );
+}
+
+/// Relays only ever hold back, so that what is asserted are times that cannot be undercut.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_with_distance_is_far_from_sydney_but_for_its_edge() {
+    let (_process, ports, _folder) = demo(&["--distance"]).await;
+    let direct = format!("http://127.0.0.90:{}/", ports.origin);
+    let (cdn, server) = (format!("http://{SITE}:{}", ports.edge), format!("127.0.0.53:{}", ports.dns));
+    let from = "Frankfurt=127.49.0.1,Sydney=127.61.0.1";
+    let sides = ["--direct", &direct, "--cdn", &cdn, "--nameserver", &server, "--from", from];
+    let ran = measure(&[&sides[..], &["--repeat", "1", "--json"]].concat()).await;
+    assert_eq!(ran.code, Some(0), "{} {}", ran.stdout, ran.stderr);
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(told["places"][1]["edges"], serde_json::json!(["127.61.0.80"]));
+    let of = |way: &str, connection: &str| {
+        let samples = told["samples"].as_array().unwrap().iter();
+        let mut own = samples.filter(|it| it["place"] == 1 && it["way"] == way && it["connection"] == connection);
+        own.next().unwrap().clone()
+    };
+    let total = |sample: &Value| sample["total_ms"].as_f64().unwrap();
+    // 16,500 km and back are 248 ms; a new connection goes there twice.
+    assert!(total(&of("direct", "kept")) > 245.0 && total(&of("direct", "fresh")) > 490.0, "{told}");
+    // Sydney's edge asks Singapore's shield, 6,300 km away, over a new connection or a kept one.
+    assert!(total(&of("cdn_first", "fresh")) > 90.0, "{told}");
+    assert_eq!(of("cdn_again", "kept")["served"]["by"], "cache");
 }
