@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,7 @@ use perigee_dns::{
     InvalidName, Name,
     dnssec::{ActiveKeys, Algorithm, InvalidKey, KeyRing, KeyRingError, Life, Role, ZoneKey},
 };
+use perigee_node::regular;
 use perigee_protocol::model::Document;
 use serde::{Deserialize, Serialize};
 
@@ -164,10 +165,12 @@ impl KeyFile {
 
     fn read(path: PathBuf) -> Result<Self, KeysError> {
         let io = |source| KeysError::Io { path: path.clone(), source };
-        if fs::metadata(&path).map_err(io)?.len() > FILE_BYTES_MAX {
+        let mut text = String::new();
+        let file = regular::open(&path).map_err(io)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
             return Err(KeysError::Form { path, reason: format!("it has more than {FILE_BYTES_MAX} bytes") });
         }
-        let text = fs::read_to_string(&path).map_err(io)?;
         match toml::from_str(&text) {
             Ok(written) => Self::of(path, written),
             // Without the text: the private key is in it.

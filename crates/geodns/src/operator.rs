@@ -25,7 +25,7 @@ use perigee_geo::health::Operator;
 use perigee_node::{
     admin::{json_response, problem},
     authorize::Authorizer,
-    clock,
+    clock, regular,
 };
 use perigee_protocol::{
     document::limits::POPS_MAX,
@@ -206,7 +206,7 @@ fn in_force(said: &BTreeMap<PopId, Said>) -> BTreeMap<PopId, Operator> {
 
 fn read(path: &Path) -> Result<BTreeMap<PopId, Said>, BadFile> {
     let mut text = Vec::new();
-    match File::open(path) {
+    match regular::open(path) {
         Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error.into()),

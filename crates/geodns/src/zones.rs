@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -11,6 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use perigee_dns::{Secondaries, TsigKey};
+use perigee_node::regular;
 use perigee_protocol::{
     document::Mistakes,
     model::{Document, ZoneTransferKey},
@@ -26,7 +26,7 @@ const SECRET_FILE_BYTES_MAX: u64 = 4_096;
 pub fn load(document: &Document, folder: &Path) -> Result<ZoneFiles, Mistakes> {
     zone_file::load(document, &mut |path: &Path| {
         let mut bytes = Vec::new();
-        File::open(folder.join(path))
+        regular::open(&folder.join(path))
             .and_then(|file| file.take(zone_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
             .map_err(|error| error.to_string())?;
         Ok(bytes)
@@ -38,7 +38,7 @@ pub fn load(document: &Document, folder: &Path) -> Result<ZoneFiles, Mistakes> {
 pub fn load_prefixes(document: &Document, folder: &Path) -> Result<Vec<Vec<IpNet>>, Mistakes> {
     prefix_file::load(document, &mut |path: &Path| {
         let mut bytes = Vec::new();
-        File::open(folder.join(path))
+        regular::open(&folder.join(path))
             .and_then(|file| file.take(prefix_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
             .map_err(|error| error.to_string())?;
         Ok(bytes)
@@ -169,7 +169,7 @@ fn read_key(key: &ZoneTransferKey, folder: &Path) -> Result<TsigKey, String> {
         format!("make it with `openssl rand -base64 32 > {}` and give the secondaries the same", path.display());
     let wrong = |what: String| format!("zone.key {}: {}: {what}; {remedy}", key.name, path.display());
     let mut text = String::new();
-    File::open(&path)
+    regular::open(&path)
         .and_then(|file| file.take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text))
         .map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let secret = base64(text.trim()).ok_or_else(|| wrong("is not base 64".to_owned()))?;
@@ -221,7 +221,7 @@ mod tests {
             let path = self.0.path().join(name);
             std::fs::write(&path, text).unwrap();
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified_s);
-            File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
         }
 
         fn read(&self, more: &str, before: Option<&ZoneData>) -> ZoneData {

@@ -37,6 +37,7 @@ mod process;
 pub mod program;
 pub mod proxy_protocol;
 pub mod quic;
+pub mod regular;
 pub mod report;
 pub mod runtimes;
 pub mod secret;

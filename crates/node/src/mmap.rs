@@ -6,6 +6,8 @@
 
 use std::{fs::File, io, path::Path};
 
+use crate::regular;
+
 /// A whole file in memory, without a copy: pages come and go with the system's cache. See the module for the trap.
 #[derive(Debug)]
 pub struct MappedFile(memmap2::Mmap);
@@ -14,12 +16,8 @@ impl MappedFile {
     /// Maps the file as it is now. An empty file is an error of kind `UnexpectedEof`; a folder or a device one of
     /// kind `InvalidInput`.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        if metadata.len() == 0 {
+        let file = regular::open(path)?;
+        if file.metadata()?.len() == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
         }
         map(&file).map(Self)

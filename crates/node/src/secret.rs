@@ -43,7 +43,7 @@ pub enum SecretError {
 /// Reads the secret; warns when others than its owner and group may read it too.
 pub fn read(path: &Path) -> Result<FleetSecret, SecretError> {
     let unreadable = |source| SecretError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = crate::regular::open(path).map_err(unreadable)?;
     warn_if_public(&file, path);
     let mut bytes = Vec::new();
     file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;

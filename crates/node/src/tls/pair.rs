@@ -1,7 +1,6 @@
 //! A certificate and its key, from two files to what a handshake needs.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -90,7 +89,7 @@ pub(super) fn load(pair: &Pair, provider: &CryptoProvider) -> Result<Loaded, Pai
 
 fn read(path: &Path) -> Result<Vec<u8>, Reason> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Reason::Read)?;
+    let file = crate::regular::open(path).map_err(Reason::Read)?;
     file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Reason::Read)?;
     if bytes.len() as u64 > PEM_BYTES_MAX { Err(Reason::TooLarge) } else { Ok(bytes) }
 }
