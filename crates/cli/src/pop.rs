@@ -45,7 +45,7 @@ pub(crate) struct PopArgs {
     /// Why, for the log and the status of the nameservers; at most 256 bytes
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// File of a token with the scope \"drain\" [default: the token in PERIGEE_TOKEN]
+    /// File of a token with the scope "drain" [default: the token in PERIGEE_TOKEN]
     #[arg(long, value_name = "FILE", env = "PERIGEE_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Print each nameserver's JSON as it came

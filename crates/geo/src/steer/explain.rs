@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     database::GeoDatabase,
-    health::{Bar, HealthView, Operator, PopHealth},
+    health::{Bar, HealthView, Operator, Out, PopHealth},
 };
 
 /// A decision with all that led to it.
@@ -42,7 +42,7 @@ pub struct ExplainedPop<'a> {
     pub effective_km: Option<f64>,
     /// Its part of the clients among PoPs of one place; 0: a reserve.
     pub weight: u32,
-    /// Addresses of the family, and whether each is up.
+    /// Addresses of the family, and whether each is up, be it drained or not.
     pub addresses: Vec<(IpAddr, bool)>,
     /// Who answers for it when it is down.
     pub fallback: Vec<&'a PopId>,
@@ -224,7 +224,11 @@ impl Steering {
             bias: ranked.bias,
             effective_km: choice.map(|choice| choice.effective_km).or(km.map(|km| km / ranked.bias)),
             weight: ranked.weight,
-            addresses: pop.addresses(family).iter().map(|address| (*address, health.is_up(*address))).collect(),
+            addresses: pop
+                .addresses(family)
+                .iter()
+                .map(|address| (*address, !matches!(health.out(*address), Some(Out::Down { .. }))))
+                .collect(),
             fallback: pop.fallback.iter().filter_map(|pop| self.pops.get(*pop)).map(|pop| &pop.id).collect(),
             health: health.pop(&pop.id),
             is_forced: decision.located.is_some_and(|located| located.forced == Some(index)),
