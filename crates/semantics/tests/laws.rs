@@ -296,7 +296,8 @@ proptest! {
         prop_assert_eq!(key(Some(&query)), key(normal.as_deref()));
     }
 
-    /// Equal keys and equal selected fields give the same variant, whatever else differs.
+    /// Equal keys and equal selected fields give the same variant, whatever else differs. Fields that are no UTF-8 select
+    /// nothing that is stored: each such request is a miss.
     #[test]
     fn equal_selections_are_one_variant(
         request in fields(), response in response(), other in fields(), more in vec(fields(), 0..6),
@@ -309,6 +310,10 @@ proptest! {
             for value in request.get_all(name) {
                 alike.append(name.clone(), value.clone());
             }
+        }
+        let is_text = |name| request.get_all(name).iter().all(|value| std::str::from_utf8(value.as_bytes()).is_ok());
+        if !head.vary.iter().all(|(name, _)| is_text(name)) {
+            return Ok(());
         }
         prop_assert!(matches(&head.vary, &alike));
         let mut index = VariantIndex::default();

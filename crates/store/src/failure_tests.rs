@@ -336,7 +336,7 @@ fn a_full_disk_is_left_out_until_there_is_room() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         world.assert_metric("perigee_store_disk_faults_total{reason=\"lost\"} 1");
-        assert!(!world.metrics().contains("perigee_store_lost_total 0\n"), "{}", world.metrics());
+        // Whether a write or a probe was the first to find no room is chance, and with it whether anything was lost.
         world.assert_serves_from_memory().await;
         // Longer than a few attempts: none may succeed without room.
         tokio::time::sleep(Duration::from_millis(200)).await;
