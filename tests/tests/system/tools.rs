@@ -84,7 +84,7 @@ async fn wget_mirrors_the_site_equal_to_the_last_byte() {
                 "3",
                 "-nH",
                 "--reject-regex",
-                "uncacheable|slow|stats|status|GiB",
+                "uncacheable|slow|stats|status|GiB|fresh-1s",
                 "-P",
                 &target_text,
                 &url,
