@@ -76,12 +76,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut timer = pin!(time::sleep_until(deadline));
         let mut asked = pin!(asked(drain));
         let mut is_draining = false;
+        // When a drain is over though the client never stops to ask.
+        let mut end = deadline;
         loop {
             tokio::select! {
                 biased;
                 () = &mut asked, if !is_draining => {
                     is_draining = true;
-                    deadline = deadline.min(Instant::now() + LINGER);
+                    let now = Instant::now();
+                    (deadline, end) = (deadline.min(now + LINGER), now + LAST_WORD_BOUND);
                     timer.as_mut().reset(deadline);
                     continue;
                 }
@@ -108,8 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             let now = Instant::now();
             self.is_talking = is_draining;
-            if is_draining && now >= deadline {
-                // Who never stops asking is not waited for.
+            // What had arrived is read as long as there is some, however busy the machine is.
+            if is_draining && now >= end {
                 return None;
             }
             if messages > 0 && !is_draining {
