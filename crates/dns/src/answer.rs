@@ -8,6 +8,7 @@ use perigee_geo::{
 };
 
 use crate::{
+    arrival::{Arrival, Transport},
     code::{Rcode, kind},
     cookie::CookieState,
     dnssec::{self, ActiveKeys, Signatures, Signed},
@@ -17,65 +18,12 @@ use crate::{
     options::{self, Said},
     outcome::{Outcome, Reason, SteeredTo},
     query::{self, Edns, Query, Question},
-    rdata::Rdata,
+    rdata::{Rdata, octets, service_data, text},
     signed,
     snapshot::Snapshot,
     writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
     zone::{Found, Node, Rrset},
 };
-
-/// What came in how; what a reply may measure follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// Datagrams.
-    Udp,
-    /// Messages with a length in front, of which neither length is part of what [`answer`] takes and gives.
-    Tcp,
-    /// The same over TLS (RFC 7858).
-    Tls,
-    /// Bodies of HTTP (RFC 8484).
-    Https,
-    /// Streams of QUIC, one for each query (RFC 9250).
-    Quic,
-}
-
-impl Transport {
-    /// The metric's label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Https => "https",
-            Self::Quic => "quic",
-        }
-    }
-
-    /// Whether the client has shown that it is at its address, and a reply may be as long as one can be.
-    pub(crate) fn is_connected(self) -> bool {
-        self != Self::Udp
-    }
-
-    /// RFC 7828 §3.1: whether EDNS may speak of the connection. QUIC and HTTP have their own means.
-    pub(crate) fn has_keepalive(self) -> bool {
-        matches!(self, Self::Tcp | Self::Tls)
-    }
-
-    pub(crate) fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Https | Self::Quic)
-    }
-}
-
-/// How a message came.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Who sent it: the client that is steered, unless the message tells of one (RFC 7871).
-    pub peer: IpAddr,
-    /// On which way.
-    pub transport: Transport,
-    /// When, in milliseconds since the Unix epoch.
-    pub now_ms: u64,
-}
 
 /// The longest reply over UDP, whatever the client offers, and what we offer: it passes every path of IPv6's smallest
 /// MTU unfragmented (RFC 9715 §3.1 recommends a maximum of 1400; 1232 = 1280 - 40 - 8).
@@ -89,8 +37,6 @@ const ALIASES_MAX: usize = 8;
 
 /// Lines of an explanation: three and the first of the PoPs.
 const WHY_LINES_MAX: usize = 32;
-/// RFC 1035 §3.3: one string of TXT.
-const STRING_BYTES_MAX: usize = 255;
 
 const FLAG_RESPONSE: u16 = 0x8000;
 const FLAG_AUTHORITATIVE: u16 = 0x0400;
@@ -609,42 +555,7 @@ fn nsec_data(denied: Denied<'_, '_>) -> Vec<u8> {
     dnssec::nsec(denied.name, kinds)
 }
 
-fn octets(address: &IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// `1 . alpn=h2 ipv4hint=... ipv6hint=...` (RFC 9460 §2.2); HTTP/1.1 goes without saying (§9).
-pub(crate) fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
-    const ALPN: u16 = 1;
-    const IPV4_HINT: u16 = 4;
-    const IPV6_HINT: u16 = 6;
-    let mut data = vec![0, 1, 0];
-    let mut parameter = |key: u16, value: &[u8]| {
-        data.extend(key.to_be_bytes());
-        // At most a list of some addresses.
-        data.extend(u16::try_from(value.len()).unwrap_or(0).to_be_bytes());
-        data.extend(value);
-    };
-    parameter(ALPN, b"\x02h2");
-    for (key, addresses) in [IPV4_HINT, IPV6_HINT].into_iter().zip(hints) {
-        let octets: Vec<u8> = addresses.iter().flat_map(octets).collect();
-        if !octets.is_empty() {
-            parameter(key, &octets);
-        }
-    }
-    data
-}
-
 /// The hosts that an NS record set names.
 fn hosts(rrset: &Rrset) -> impl Iterator<Item = &Name> {
     rrset.records.iter().flat_map(|record| record.names.iter())
-}
-
-/// The data of TXT: as many strings as it takes.
-fn text(line: &str) -> Vec<u8> {
-    let strings = line.as_bytes().chunks(STRING_BYTES_MAX);
-    strings.flat_map(|string| [&[u8::try_from(string.len()).unwrap_or(0)], string].concat()).collect()
 }

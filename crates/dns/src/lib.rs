@@ -12,6 +12,7 @@
 //! Nothing here waits, and nothing that arrives makes it panic.
 
 mod answer;
+mod arrival;
 mod code;
 mod cookie;
 pub mod dnssec;
@@ -34,7 +35,8 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Arrival, Memory, Transport, UDP_BYTES_MAX, answer};
+pub use answer::{Memory, UDP_BYTES_MAX, answer};
+pub use arrival::{Arrival, Transport};
 pub use code::{Rcode, kind_name};
 pub use cookie::{CookieSecret, CookieState};
 pub use explain::{ExplainError, Explained};

@@ -1,7 +1,7 @@
 //! The options of an answer's OPT record: each in return for what the query had.
 
 use crate::{
-    answer::Transport,
+    arrival::Transport,
     code::{OPTION_ECS, OPTION_EXTENDED_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING},
     cookie::OPTION_COOKIE,
     query::Edns,

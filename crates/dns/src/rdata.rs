@@ -92,6 +92,44 @@ fn character_string(bytes: &[u8]) -> Result<Vec<u8>, InvalidName> {
     Ok([&[length], bytes].concat())
 }
 
+/// RFC 1035 §3.3: one string of TXT.
+const STRING_BYTES_MAX: usize = 255;
+
+pub(crate) fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// `1 . alpn=h2 ipv4hint=... ipv6hint=...` (RFC 9460 §2.2); HTTP/1.1 goes without saying (§9).
+pub(crate) fn service_data(hints: [&[IpAddr]; 2]) -> Vec<u8> {
+    const ALPN: u16 = 1;
+    const IPV4_HINT: u16 = 4;
+    const IPV6_HINT: u16 = 6;
+    let mut data = vec![0, 1, 0];
+    let mut parameter = |key: u16, value: &[u8]| {
+        data.extend(key.to_be_bytes());
+        // At most a list of some addresses.
+        data.extend(u16::try_from(value.len()).unwrap_or(0).to_be_bytes());
+        data.extend(value);
+    };
+    parameter(ALPN, b"\x02h2");
+    for (key, addresses) in [IPV4_HINT, IPV6_HINT].into_iter().zip(hints) {
+        let octets: Vec<u8> = addresses.iter().flat_map(octets).collect();
+        if !octets.is_empty() {
+            parameter(key, &octets);
+        }
+    }
+    data
+}
+
+/// The data of TXT: as many strings as it takes.
+pub(crate) fn text(line: &str) -> Vec<u8> {
+    let strings = line.as_bytes().chunks(STRING_BYTES_MAX);
+    strings.flat_map(|string| [&[u8::try_from(string.len()).unwrap_or(0)], string].concat()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 use perigee_geo::health::HealthView;
 
 use crate::{
-    answer::{Arrival, Memory, Transport, answer_query},
+    answer::{Memory, answer_query},
+    arrival::{Arrival, Transport},
     code::{Rcode, kind},
     outcome::{Outcome, Reason},
     query::Query,

@@ -18,11 +18,12 @@ use perigee_geo::{
 };
 
 use crate::{
-    answer::{Arrival, Transport, UDP_BYTES_MAX, service_data},
+    answer::UDP_BYTES_MAX,
+    arrival::{Arrival, Transport},
     code::{CLASS_IN, kind},
     name::{Name, QueryName},
     query,
-    rdata::Rdata,
+    rdata::{Rdata, service_data},
     snapshot::Snapshot,
     tsig::{Session, Shown, TsigKey},
     writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
