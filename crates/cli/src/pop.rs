@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     purge::token,
-    status::{client, read},
+    status::{client, post},
 };
 
 #[derive(Debug, Subcommand)]
@@ -62,9 +62,12 @@ pub(crate) async fn pop(command: &PopCommand, out: &mut impl Write) -> anyhow::R
     };
     let token = token(args.token_file.as_deref(), "a word of an operator")?;
     let client = client()?;
+    let asked = json!({ "state": state, "reason": args.reason.as_deref().unwrap_or_default() });
     let mut failed: Vec<String> = Vec::new();
     for node in &args.node {
-        match one(&client, *node, &token, state, args).await {
+        let told = post(&client, &format!("http://{node}/v1/pops/{}", args.pop), &token, &asked).await;
+        match told.and_then(|told| (told["state"] == state).then_some(told).context("it answers as no nameserver does"))
+        {
             Ok(told) if args.json => writeln!(out, "{told}")?,
             Ok(told) => writeln!(out, "{node} {}", said(&told))?,
             Err(error) => failed.push(format!("{node}: {}", perigee_node::report::line(error.as_ref()))),
@@ -90,24 +93,4 @@ fn said(told: &Value) -> String {
         _ => "",
     };
     format!("{}: {} {what}{lasts}", text("node"), text("pop"))
-}
-
-async fn one(
-    client: &reqwest::Client,
-    node: SocketAddr,
-    token: &str,
-    state: &str,
-    args: &PopArgs,
-) -> anyhow::Result<Value> {
-    let url = format!("http://{node}/v1/pops/{}", args.pop);
-    let asked = json!({ "state": state, "reason": args.reason.as_deref().unwrap_or_default() });
-    let request = client.post(&url).bearer_auth(token).header("content-type", "application/json");
-    let response = request.body(asked.to_string()).send().await.context("no node answers")?;
-    let (status, body) = read(&url, response).await?;
-    let told: Option<Value> = serde_json::from_slice(&body).ok();
-    if !status.is_success() {
-        let message = told.as_ref().and_then(|told| told["message"].as_str()).map(str::to_owned);
-        bail!("{status}: {}", message.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned()));
-    }
-    told.filter(|told| told["state"] == state).context("it answers as no nameserver does")
 }

@@ -1,13 +1,13 @@
 //! `perigee purge`: takes content out of the caches of the nodes that are named, and says which of them acknowledged it.
 
-use std::{fs, io::Write, net::SocketAddr, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::PurgeArgs,
-    status::{client, read},
+    status::{client, post},
 };
 
 /// Longest token file, in bytes.
@@ -20,7 +20,8 @@ pub(crate) async fn purge(args: &PurgeArgs, out: &mut impl Write) -> anyhow::Res
     let client = client()?;
     let mut failed: Vec<String> = Vec::new();
     for node in &args.node {
-        match one(&client, *node, &token, &asked).await {
+        let acknowledged = post(&client, &format!("http://{node}/v1/purge"), &token, &asked).await;
+        match acknowledged.and_then(|ack| ack["seq"].is_u64().then_some(ack).context("it answers as no node does")) {
             Ok(ack) if args.json => writeln!(out, "{ack}")?,
             Ok(ack) => writeln!(out, "{node} {}", said(&ack))?,
             Err(error) => failed.push(format!("{node}: {}", perigee_node::report::line(error.as_ref()))),
@@ -89,17 +90,4 @@ pub(crate) fn token(file: Option<&Path>, what: &str) -> anyhow::Result<String> {
         bail!("the token is empty");
     }
     Ok(token.to_owned())
-}
-
-async fn one(client: &reqwest::Client, node: SocketAddr, token: &str, asked: &Value) -> anyhow::Result<Value> {
-    let url = format!("http://{node}/v1/purge");
-    let request = client.post(&url).bearer_auth(token).header("content-type", "application/json");
-    let response = request.body(asked.to_string()).send().await.context("no node answers")?;
-    let (status, body) = read(&url, response).await?;
-    let told: Option<Value> = serde_json::from_slice(&body).ok();
-    if !status.is_success() {
-        let message = told.as_ref().and_then(|told| told["message"].as_str()).map(str::to_owned);
-        bail!("{status}: {}", message.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned()));
-    }
-    told.filter(|told| told["seq"].is_u64()).context("it answers as no node does")
 }

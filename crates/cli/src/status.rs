@@ -40,6 +40,20 @@ pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()
 }
 
+/// Tells a node something that needs a token; what it answers, null where that is no JSON. Anything but success is an
+/// error with the node's own words.
+pub(crate) async fn post(client: &reqwest::Client, url: &str, token: &str, asked: &Value) -> anyhow::Result<Value> {
+    let request = client.post(url).bearer_auth(token).header("content-type", "application/json");
+    let response = request.body(asked.to_string()).send().await.context("no node answers")?;
+    let (status, body) = read(url, response).await?;
+    let told: Option<Value> = serde_json::from_slice(&body).ok();
+    if !status.is_success() {
+        let message = told.as_ref().and_then(|told| told["message"].as_str()).map(str::to_owned);
+        bail!("{status}: {}", message.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned()));
+    }
+    Ok(told.unwrap_or_default())
+}
+
 /// Status and whole body of an answer.
 pub(crate) async fn read(url: &str, mut answer: reqwest::Response) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
     let mut body = Vec::new();
