@@ -1,0 +1,146 @@
+//! The documentation, done: every command that a page shows is run, and every output that it shows is compared with what is
+//! printed. What cannot be run says why (docs/STYLE.md tells how), and even its commands and flags must exist.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::print_stdout, reason = "what nobody runs is for whoever reads the run")]
+
+mod compare;
+mod flags;
+mod parse;
+mod shell;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use parse::{Page, Step};
+use perigee_tests::{installed, skip};
+
+/// Each page with something to run has a test of its own, so that they run beside each other.
+macro_rules! pages {
+    ($($name:ident $path:literal)*) => {
+        const PAGES: &[&str] = &[$($path),*];
+        $(#[test]
+        fn $name() {
+            run($path);
+        })*
+    };
+}
+
+pages! {
+    readme "README.md"
+    tutorial "docs/tutorial.md"
+    dns_transports "docs/dns-transports.md"
+    geo_data "docs/geo-data.md"
+    measure "docs/measure.md"
+    purge "docs/purge.md"
+    steering "docs/steering.md"
+    tls "docs/tls.md"
+    zones "docs/zones.md"
+}
+
+#[test]
+fn every_block_is_run_or_says_why_not() {
+    let mut helps = flags::Helps::of(programs());
+    let (mut mistakes, mut run, mut skipped) = (String::new(), 0, String::new());
+    for path in all() {
+        let page = read(&path);
+        run += page.steps.len();
+        let mut wrong = page.mistakes;
+        for (line, reason, script) in page.skipped {
+            writeln!(skipped, "{path}:{line} {reason}").unwrap();
+            wrong.extend(helps.mistakes(&script).into_iter().map(|what| (line, what)));
+        }
+        for (line, span) in page.inline {
+            wrong.extend(helps.mistakes(&span).into_iter().map(|what| (line, what)));
+        }
+        if !page.steps.is_empty() && !PAGES.contains(&path.as_str()) {
+            wrong.push((1, "has commands to run, and no test in tests/tests/docs/main.rs".into()));
+        }
+        for (line, what) in wrong {
+            writeln!(mistakes, "{path}:{line}: {what}").unwrap();
+        }
+    }
+    println!("{run} steps of documentation are run; not run:\n{skipped}");
+    assert!(mistakes.is_empty(), "\n{mistakes}");
+}
+
+/// Does all that a page says.
+fn run(path: &str) {
+    let page = read(path);
+    let usual = ["unshare", "ip", "bash", "curl", "dig"].map(str::to_owned);
+    if !usual.iter().chain(&page.needs).all(|program| installed(program)) {
+        return;
+    }
+    if let Err(reason) = shell::allowed() {
+        skip(&reason);
+        return;
+    }
+    let mut shell = shell::Shell::start(&programs(), &repository());
+    for (path, step) in flat(path, page) {
+        let (Step::Run { line, .. }
+        | Step::Background { line, .. }
+        | Step::File { line, .. }
+        | Step::Page { line, .. }) = step;
+        let from = std::time::Instant::now();
+        if let Err(what) = shell.step(&step) {
+            panic!("\n{path}:{line}: {what}\nThe step: {step:?}");
+        }
+        println!("{path}:{line}: {} ms", from.elapsed().as_millis());
+    }
+}
+
+/// The steps of a page and of those that it comes after, each with the page that it stands on.
+fn flat(path: &str, page: Page) -> Vec<(String, Step)> {
+    assert_eq!(page.mistakes, [], "{path}");
+    let mut all = Vec::new();
+    for (_, step) in page.steps {
+        let Step::Page { page: other, heading, .. } = &step else {
+            all.push((path.to_owned(), step));
+            continue;
+        };
+        let mut before = read(other);
+        let end = before.steps.iter().position(|(under, _)| under == heading);
+        before.steps.truncate(end.unwrap_or_else(|| panic!("{path}: {other} has no step under {heading:?}")));
+        all.extend(flat(other, before));
+    }
+    all
+}
+
+fn read(path: &str) -> Page {
+    parse::page(&fs::read_to_string(repository().join(path)).unwrap())
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The folder of the binaries: the test is in `target/PROFILE/deps`.
+fn programs() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    let built =
+        ["perigee", "perigee-edge", "perigee-shield", "perigee-geodns"].iter().all(|name| folder.join(name).is_file());
+    assert!(built, "run: cargo build --workspace --bins");
+    folder.to_owned()
+}
+
+/// README.md and every page of docs/.
+fn all() -> Vec<String> {
+    let mut pages = vec!["README.md".to_owned()];
+    let mut folders = vec![repository().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                pages.push(path.strip_prefix(repository()).unwrap().display().to_string());
+            }
+        }
+    }
+    pages.sort();
+    pages
+}
