@@ -12,6 +12,7 @@ use crate::{
     init::InitArgs,
     manual::{CompletionsArgs, ManArgs},
     measure::MeasureArgs,
+    page::PageArgs,
     pop::PopCommand,
     schema::SchemaArgs,
 };
@@ -74,15 +75,17 @@ Examples:
   perigee schema >perigee.schema.json
   perigee schema --markdown")]
     Schema(SchemaArgs),
-    /// Write the manual pages of this command
+    /// Write the manual pages of all programs and of the document
     #[command(after_help = "\
-Example:
-  perigee man /usr/local/share/man/man1")]
+Examples:
+  perigee man pages
+  perigee man --sections /usr/local/share/man")]
     Man(ManArgs),
-    /// Print what a shell needs to complete this command's flags
+    /// Print what a shell needs to complete the flags of this command, or of a server
     #[command(after_help = "\
 Examples:
   perigee completions bash >/etc/bash_completion.d/perigee
+  perigee completions bash perigee-edge >/etc/bash_completion.d/perigee-edge
   perigee completions zsh >\"${fpath[1]}/_perigee\"")]
     Completions(CompletionsArgs),
     /// Build, fetch and compare geo databases, and look addresses up in them
@@ -141,6 +144,8 @@ Examples:
   perigee measure --direct http://127.0.0.90:8000/ --cdn http://www.cdn.example:8080 --nameserver 127.0.0.53:5300 \
 --from Tokyo=127.81.0.1,London=127.44.0.1 --crawl --svg gain.svg")]
     Measure(Box<MeasureArgs>),
+    /// Serve the page of a whole fleet out of what its nodes tell
+    Page(PageArgs),
     /// Run a whole CDN of eight regions on this machine
     Demo(DemoArgs),
     /// Run the demo's origin alone

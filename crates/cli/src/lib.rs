@@ -8,7 +8,7 @@ mod args;
 mod check;
 mod cities;
 mod demo;
-mod distance;
+pub mod distance;
 mod dns;
 mod explain;
 mod fmt;
@@ -17,6 +17,7 @@ mod init;
 mod manual;
 mod measure;
 mod origin;
+mod page;
 mod pop;
 mod purge;
 mod schema;
@@ -76,6 +77,7 @@ fn perform(command: Command) -> anyhow::Result<bool> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(measure::measure(&args, out))
         }
+        Command::Page(args) => page::run(&args).map(|()| true),
         Command::Demo(args) => demo::run(&args).map(|()| true),
         Command::Origin(args) => origin::command::run(&args).map(|()| true),
     }

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use perigee_node::flags::AccessLogTarget;
+use perigee_node::{flags::AccessLogTarget, page::PageOptions};
 use perigee_protocol::model::Document;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -43,8 +44,12 @@ pub struct Options {
     pub encrypted: EncryptedListen,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
     pub admin: Option<SocketAddr>,
+    /// What the admin API's page shows beside this node.
+    pub page: PageOptions,
     /// Where one JSON line of each query goes.
     pub query_log: AccessLogTarget,
+    /// Of how many queries one gets its line.
+    pub query_log_one_in: NonZeroU32,
     /// Where the probes of an address go instead of to the address and its health port, for edges that this machine
     /// reaches by another way than clients do.
     pub probe_at: BTreeMap<IpAddr, SocketAddr>,

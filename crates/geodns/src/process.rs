@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr};
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use perigee_node::{
     flags::ServerFlags,
     program::{self, Program},
@@ -77,6 +77,11 @@ fn listen_at(flag: &str, said: &[Address]) -> anyhow::Result<ListenAt> {
     }
 }
 
+/// The command line of `perigee-geodns`, for its manual page and for shells.
+pub fn command() -> clap::Command {
+    Flags::command()
+}
+
 /// `perigee-geodns`: runs until a signal or the admin API ends it. Exit status 0 after a drain, 1 on an error, 2 on a
 /// wrong command line.
 pub fn main() -> ExitCode {
@@ -92,7 +97,9 @@ pub fn main() -> ExitCode {
                 quic: listen_at("--listen-quic", &flags.listen_quic)?,
             },
             admin: flags.server.admin.0,
+            page: flags.server.page(),
             query_log: flags.server.access_log.clone(),
+            query_log_one_in: flags.server.access_log_one_in,
             probe_at: BTreeMap::new(),
             state: flags.state.clone(),
             keys_look: KEYS_LOOK,
@@ -117,8 +124,6 @@ impl Program for Running {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

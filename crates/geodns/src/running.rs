@@ -134,7 +134,8 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let encrypted =
         Encrypted::start(options.encrypted, &sockets, (&document, &folder), &node_metrics, &runtimes.control)?;
     let certificates = encrypted.certificates.clone();
-    let query_log = AccessLog::open(&options.query_log, node_metrics.register(AccessLogMetrics::register))?;
+    let query_log = AccessLog::open(&options.query_log, node_metrics.register(AccessLogMetrics::register))?
+        .sampled(options.query_log_one_in);
     let shared = Arc::new(Shared {
         name,
         snapshot: ArcSwap::from_pointee(snapshot),
@@ -176,7 +177,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let in_status = Arc::clone(&world);
     let stats_shared = Arc::clone(&shared);
     let feed = Feed::start(&runtimes.control, DnsPage::new(&shared, &world, &state, &node_metrics));
-    let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared))).page(Arc::clone(&feed));
+    let admin_router = admin_router.routes(explain::routes(Arc::clone(&shared))).page(Arc::clone(&feed), options.page);
     let admin_router = admin_router.routes(operator::routes(&shared.name, Arc::clone(&world), authorizer));
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;

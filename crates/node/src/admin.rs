@@ -2,7 +2,10 @@
 //! `/v1/status`, `POST /v1/drain`, the page, and what the caller adds.
 //!
 //! Reading needs no token: keep the listener on loopback or a private network. Whatever changes state goes through
-//! [`Authorizer`].
+//! [`Authorizer`]. What browsers must not be talked into is [`guard`]'s.
+
+pub mod guard;
+mod listener;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,11 +24,13 @@ use crate::{
     authorize::Authorizer,
     clock,
     listen::{ListenError, Transport},
-    metrics::{CONTENT_TYPE, NodeMetrics},
-    page::{self, Feed},
+    metrics::{CONTENT_TYPE, CONTENT_TYPE_PLAIN, NodeMetrics},
+    page::{self, Feed, PageOptions},
     state::{NodeState, VERSION, tier},
 };
 
+/// In an Accept field.
+const OPEN_METRICS: &[u8] = b"application/openmetrics-text";
 /// How long an admin API that is to end waits for answers in flight.
 const END_BOUND: Duration = Duration::from_secs(2);
 
@@ -34,10 +39,13 @@ pub type StatusFields = dyn Fn(&mut Map<String, Value>) + Send + Sync;
 
 /// Why there is no admin API.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}; --admin ADDRESS moves the admin API, --admin off does without")]
-pub struct AdminError {
-    #[from]
-    source: ListenError,
+pub enum AdminError {
+    /// Its address cannot be had.
+    #[error("{0}; --admin ADDRESS moves the admin API, --admin off does without")]
+    Listen(#[from] ListenError),
+    /// More nodes for its page than there may be, in words.
+    #[error("{0}; name fewer with --page-node")]
+    Nodes(String),
 }
 
 /// Puts an admin API together.
@@ -46,6 +54,7 @@ pub struct AdminBuilder {
     status: Vec<Box<StatusFields>>,
     routes: Router,
     feed: Option<Arc<Feed>>,
+    page: PageOptions,
 }
 
 impl fmt::Debug for AdminBuilder {
@@ -66,7 +75,7 @@ impl AdminBuilder {
     /// With the routes that every node has.
     pub fn new(state: Arc<NodeState>, metrics: Arc<NodeMetrics>, authorizer: Authorizer) -> Self {
         let shared = Shared { state, metrics, authorizer, status: Arc::new([]) };
-        Self { shared, status: Vec::new(), routes: Router::new(), feed: None }
+        Self { shared, status: Vec::new(), routes: Router::new(), feed: None, page: PageOptions::default() }
     }
 
     /// Adds fields to `/v1/status`; called at each request, on the control runtime.
@@ -83,18 +92,19 @@ impl AdminBuilder {
         self
     }
 
-    /// Adds the page at `/` and `/v1/live`, which tells `feed`; it is closed when the API ends.
+    /// Adds the page at `/` and `/v1/live`, which tells `feed`, and what other nodes tell; it is closed when the API ends.
     #[must_use]
-    pub fn page(mut self, feed: Arc<Feed>) -> Self {
-        self.routes = self.routes.merge(page::routes(Arc::clone(&feed)));
+    pub fn page(mut self, feed: Arc<Feed>, options: PageOptions) -> Self {
+        self.shared.metrics.register(|registry| feed.register(registry));
         self.feed = Some(feed);
+        self.page = options;
         self
     }
 
-    /// The whole API as a router, for a caller with a listener of its own.
+    /// The API but for the page, for a caller with a listener of its own.
     pub fn router(self) -> Router {
         let shared = Shared { status: self.status.into(), ..self.shared };
-        Router::new()
+        let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
@@ -105,13 +115,24 @@ impl AdminBuilder {
             .fallback(async || problem(StatusCode::NOT_FOUND, "not-found", "the admin API has no such path"))
             .method_not_allowed_fallback(async || {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the path takes another method")
-            })
+            });
+        guard::guarded(router, &self.page.names)
     }
 
-    /// Binds `address` and serves on the control runtime.
-    pub fn serve(self, control: &Handle, address: SocketAddr) -> Result<AdminServing, AdminError> {
-        let feed = self.feed.clone();
-        AdminServing::start(control, address, self.router(), feed)
+    /// Binds `address` and serves on the control runtime, with the page.
+    pub fn serve(mut self, control: &Handle, address: SocketAddr) -> Result<AdminServing, AdminError> {
+        let mut feeds = Vec::new();
+        if let Some(own) = self.feed.take() {
+            let shown = page::of_nodes(control, Some(Arc::clone(&own)), &self.page.nodes);
+            let (shown, routes) = shown.map_err(AdminError::Nodes)?;
+            self.routes = self.routes.merge(routes);
+            feeds = vec![shown, own];
+        }
+        let state = Arc::clone(&self.shared.state);
+        let others = self.page.nodes.len();
+        let serving = AdminServing::start(control, address, self.router(), feeds)?;
+        tracing::info!(node = state.id(), page = %format_args!("http://{}/", serving.local_addr), others, "the admin API listens");
+        Ok(serving)
     }
 }
 
@@ -124,12 +145,12 @@ pub struct AdminServing {
 }
 
 impl AdminServing {
-    /// Binds `address` and serves `router` on the control runtime; closes `feed` when it ends.
+    /// Binds `address` and serves `router` on the control runtime; closes `feeds` when it ends.
     pub fn start(
         control: &Handle,
         address: SocketAddr,
         router: Router,
-        feed: Option<Arc<Feed>>,
+        feeds: Vec<Arc<Feed>>,
     ) -> Result<Self, AdminError> {
         let failed = |source| ListenError::new(address, Transport::Tcp, source);
         // No SO_REUSEPORT: the admin port is one process's.
@@ -144,11 +165,9 @@ impl AdminServing {
         let stop_asked = async move {
             // An error means that the AdminServing is gone: stop as well.
             drop(stopped.wait_for(|stop| *stop).await);
-            if let Some(feed) = feed {
-                feed.close();
-            }
+            feeds.iter().for_each(|feed| feed.close());
         };
-        let server = axum::serve(listener, router).with_graceful_shutdown(stop_asked);
+        let server = axum::serve(listener::Bounded::new(listener), router).with_graceful_shutdown(stop_asked);
         let task = control.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the admin API ended");
@@ -183,9 +202,15 @@ pub fn json_response(status: StatusCode, value: &Value) -> Response {
     response
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    match shared.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+/// In OpenMetrics for who names it (Prometheus does), else in the older text that everything reads.
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let is_asked = |value: &HeaderValue| value.as_bytes().windows(OPEN_METRICS.len()).any(|part| part == OPEN_METRICS);
+    let (media_type, encoded) = match headers.get_all(header::ACCEPT).iter().any(is_asked) {
+        true => (CONTENT_TYPE, shared.metrics.encode()),
+        false => (CONTENT_TYPE_PLAIN, shared.metrics.encode_plain()),
+    };
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, media_type), (header::VARY, "Accept")], text).into_response(),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "metrics", &error.to_string()),
     }
 }

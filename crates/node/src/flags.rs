@@ -1,10 +1,10 @@
 //! The flags that all servers share, each an environment variable `PERIGEE_…` too.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
-use crate::{listen, log::LogFormat};
+use crate::{listen, log::LogFormat, page::PageOptions};
 
 /// The flags that all servers share; flatten it into a binary's own.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +17,14 @@ pub struct ServerFlags {
     #[arg(long, value_name = "ADDRESS|off", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
     pub admin: AdminAddress,
 
+    /// Admin listener of another node that this node's page shows beside its own; repeat it for several
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_PAGE_NODE", value_delimiter = ',')]
+    pub page_node: Vec<SocketAddr>,
+
+    /// A name with dots by which browsers may reach the admin API, say that of a proxy before it; repeat it for several
+    #[arg(long, value_name = "NAME", env = "PERIGEE_ADMIN_NAME", value_delimiter = ',')]
+    pub admin_name: Vec<String>,
+
     /// Threads that serve clients [default: the cores of this machine]
     #[arg(long, value_name = "N", env = "PERIGEE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -24,6 +32,10 @@ pub struct ServerFlags {
     /// Where one JSON line of each request goes: a file (reopened on SIGHUP), stdout or off
     #[arg(long, value_name = "PATH|stdout|off", env = "PERIGEE_ACCESS_LOG", default_value = "off")]
     pub access_log: AccessLogTarget,
+
+    /// Of how many requests one gets its line, chosen by chance: 100 logs about 1 %
+    #[arg(long, value_name = "N", env = "PERIGEE_ACCESS_LOG_ONE_IN", default_value = "1")]
+    pub access_log_one_in: NonZeroU32,
 
     /// What is logged to stderr: a level (error, warn, info, debug, trace) or target=level pairs with commas
     #[arg(long, value_name = "FILTER", env = "PERIGEE_LOG", default_value = "info")]
@@ -42,6 +54,11 @@ impl ServerFlags {
     /// `--listen`, or `port` on every address of this machine.
     pub fn listen_addresses(&self, port: u16) -> Vec<SocketAddr> {
         if self.listen.is_empty() { listen::default_addresses(port) } else { self.listen.clone() }
+    }
+
+    /// `--page-node` and `--admin-name`
+    pub fn page(&self) -> PageOptions {
+        PageOptions { nodes: self.page_node.clone(), names: self.admin_name.clone() }
     }
 
     /// `--threads`, or the cores that this process may use.
@@ -142,7 +159,7 @@ mod tests {
     fn defaults() {
         let flags = parse(&[]).unwrap();
         assert_eq!(flags.admin, AdminAddress(Some(SocketAddr::from(([127, 0, 0, 1], 9100)))));
-        assert_eq!(flags.access_log, AccessLogTarget::Off);
+        assert_eq!((flags.access_log.clone(), flags.access_log_one_in.get()), (AccessLogTarget::Off, 1));
         assert_eq!((flags.log.as_str(), flags.log_format, flags.probe), ("info", LogFormat::Text, false));
         assert!(flags.threads() >= 1);
         assert_eq!(flags.listen_addresses(80)[0], SocketAddr::from(([0, 0, 0, 0], 80)));
@@ -150,14 +167,19 @@ mod tests {
 
     #[test]
     fn values() {
-        let all =
-            "--listen 127.0.0.1:1 --listen [::1]:2 --admin off --threads 3 --access-log /a --log-format json --probe";
-        let flags = parse(&all.split(' ').collect::<Vec<_>>()).unwrap();
+        let all = "--listen 127.0.0.1:1 --listen [::1]:2 --admin off --threads 3 --access-log /a --access-log-one-in 100 \
+                   --log-format json --probe --page-node 127.0.0.1:3,[::1]:4 --admin-name admin.example.com";
+        let flags = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(flags.listen_addresses(80), ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!((flags.admin, flags.threads()), (AdminAddress(None), 3));
-        assert_eq!(flags.access_log, AccessLogTarget::File("/a".into()));
+        assert_eq!((flags.access_log.clone(), flags.access_log_one_in.get()), (AccessLogTarget::File("/a".into()), 100));
+        let page = flags.page();
+        assert_eq!(page.nodes, ["127.0.0.1:3".parse().unwrap(), "[::1]:4".parse().unwrap()]);
+        assert_eq!(page.names, ["admin.example.com"]);
         assert!(flags.probe && flags.log_format == LogFormat::Json);
-        for bad in ["--listen 80", "--admin on", "--threads 0", "--threads 1025", "--access-log="] {
+        for bad in
+            ["--listen 80", "--admin on", "--threads 0", "--threads 1025", "--access-log=", "--access-log-one-in 0"]
+        {
             assert!(parse(&bad.split(' ').collect::<Vec<_>>()).is_err(), "{bad}");
         }
     }

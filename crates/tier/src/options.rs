@@ -1,9 +1,12 @@
 //! What one tier is told.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use perigee_node::{flags::AccessLogTarget, sizes::DiskSpec};
-use perigee_protocol::model::{CachePolicy, Document, Url};
+use perigee_node::{flags::AccessLogTarget, page::PageOptions, sizes::DiskSpec};
+use perigee_protocol::{
+    id::PopId,
+    model::{CachePolicy, Document, Url},
+};
 
 use crate::{assemble::Role, doors::DoorOptions};
 
@@ -38,6 +41,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Of an edge with a document.
+    pub(crate) fn pop(&self) -> Option<PopId> {
+        match self {
+            Self::File { role: Role::Edge(pop), .. } | Self::Given { role: Role::Edge(pop), .. } => Some(pop.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// What one tier is told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,12 +62,16 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/status` are; None: nowhere.
     pub admin: Option<SocketAddr>,
+    /// What the admin API's page shows beside this node.
+    pub page: PageOptions,
     /// Of everything the tier keeps in memory, in bytes.
     pub memory_bytes: u64,
     /// Where it caches on disk.
     pub disk: Option<DiskSpec>,
     /// Where each request's line goes.
     pub access_log: AccessLogTarget,
+    /// Of how many requests one gets its line.
+    pub access_log_one_in: NonZeroU32,
     /// Connections served at once.
     pub connections_max: usize,
     /// TLS, the PROXY protocol, time-outs.
@@ -71,9 +88,11 @@ impl Options {
             name: None,
             listen,
             admin: None,
+            page: PageOptions::default(),
             memory_bytes: MEMORY_BYTES_DEFAULT,
             disk: None,
             access_log: AccessLogTarget::Off,
+            access_log_one_in: NonZeroU32::MIN,
             connections_max: 10_000,
             doors: DoorOptions::default(),
             drain_notice: Duration::ZERO,

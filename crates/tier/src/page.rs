@@ -10,6 +10,7 @@ use perigee_node::{
     page::{Count, History, Map, Samples, Sketch, Source, of_node},
     state::NodeState,
 };
+use perigee_protocol::id::PopId;
 use serde_json::{Value, json};
 
 /// URLs that are told apart.
@@ -82,6 +83,7 @@ pub(crate) struct TierPage {
     state: Arc<NodeState>,
     metrics: Arc<NodeMetrics>,
     map: Map,
+    pop: Option<PopId>,
     samples: Arc<Samples<Sample>>,
     history: History,
     urls: Sketch<String, Seen>,
@@ -94,7 +96,7 @@ impl TierPage {
         engine: &Arc<Engine>,
         state: &Arc<NodeState>,
         metrics: &Arc<NodeMetrics>,
-        map: Map,
+        (map, pop): (Map, Option<PopId>),
         samples: Arc<Samples<Sample>>,
     ) -> Self {
         Self {
@@ -102,6 +104,7 @@ impl TierPage {
             state: Arc::clone(state),
             metrics: Arc::clone(metrics),
             map,
+            pop,
             samples,
             history: History::default(),
             urls: Sketch::new(URLS_MAX),
@@ -161,6 +164,7 @@ impl Source for TierPage {
         let store = self.engine.store().stats();
         let generation = self.engine.snapshot().generation;
         let told = json!({
+            "pop": self.pop.as_ref().map(PopId::as_str),
             "world": self.map.told(),
             "total": { "requests": requests, "hits": hits, "bytes": bytes },
             "active": active,

@@ -73,9 +73,11 @@ fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, Ports
         let options = Options {
             name: flags.name.clone(),
             admin: flags.server.admin.0,
+            page: flags.server.page(),
             memory_bytes: flags.memory.0,
             disk: flags.disk.clone(),
             access_log: flags.server.access_log.clone(),
+            access_log_one_in: flags.server.access_log_one_in,
             connections_max: limits::connections_max(open_files).min(budget::connections_max(flags.memory.0)),
             drain_notice: flags.drain_notice,
             doors: flags.doors.options(ports.https)?,

@@ -17,7 +17,7 @@ use perigee_node::{
     document::{self, DocumentWatcher, FIRST_GENERATION, Loaded},
     http::{Serving, serve},
     metrics::NodeMetrics,
-    page::{Feed, Map, Samples},
+    page::{Feed, Map, PageOptions, Samples},
     runtimes::Runtimes,
     secret,
     state::{NodeKind, NodeState, tier},
@@ -110,7 +110,8 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     let state = NodeState::new(place.kind, place.name.clone());
     let metrics = Arc::new(NodeMetrics::new(&state));
     let tls = Tls::start(&options.doors, &pairs, &metrics, runtimes)?;
-    let access_log = AccessLog::open(&options.access_log, metrics.register(AccessLogMetrics::register))?;
+    let access_log = AccessLog::open(&options.access_log, metrics.register(AccessLogMetrics::register))?
+        .sampled(options.access_log_one_in);
     let store = open_store(&options, &place, runtimes, &metrics).await?;
 
     let context = FleetContext {
@@ -144,14 +145,14 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     engine.show_keys_to(move |token| readers.permits(token, Scope::Read));
     let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
     let map = map(&options.source, loaded.as_ref());
-    let view = TierPage::new(&engine, &state, &metrics, map.clone(), samples);
+    let view = TierPage::new(&engine, &state, &metrics, (map.clone(), options.source.pop()), samples);
     let feed = Feed::start(&runtimes.control, view);
     let watcher = loaded.as_ref().map(|loaded| {
         follow(loaded, &options, assembler, (&engine, &authorizer, certificates, &map), &metrics, runtimes)
     });
 
     let admin = match options.admin {
-        Some(address) => Some(admin(address, &state, &metrics, authorizer, (&engine, &feed), runtimes)?),
+        Some(address) => Some(admin((address, &options.page), &state, &metrics, authorizer, (&engine, &feed), runtimes)?),
         None => None,
     };
     load::watch(runtimes, &engine, &state, &metrics, options.connections_max);
@@ -348,7 +349,7 @@ fn follow(
 }
 
 fn admin(
-    address: SocketAddr,
+    (address, page): (SocketAddr, &PageOptions),
     state: &Arc<NodeState>,
     metrics: &Arc<NodeMetrics>,
     authorizer: Authorizer,
@@ -361,7 +362,7 @@ fn admin(
     let builder = AdminBuilder::new(Arc::clone(state), Arc::clone(metrics), authorizer)
         .routes(explaining)
         .routes(purging)
-        .page(Arc::clone(feed));
+        .page(Arc::clone(feed), page.clone());
     let builder = builder.status(move |fields| {
         let Totals { requests, hits, bytes, active } = engine.metrics().totals();
         let store = engine.store().stats();

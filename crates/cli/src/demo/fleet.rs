@@ -2,7 +2,8 @@
 
 use std::{
     error::Error as _,
-    net::IpAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,7 +21,7 @@ use super::{
     options::DemoArgs,
 };
 use crate::{
-    distance::{Relay, behind, place},
+    distance::{Relay, Road, place},
     origin::Origin,
 };
 
@@ -34,13 +35,15 @@ pub(crate) struct Fleet {
     shields: Vec<(Server, perigee_tier::Running)>,
     edges: Vec<EdgeNode>,
     nameservers: Vec<perigee_geodns::Running>,
-    /// With --distance: what holds back everything that goes to edges, shields and origin.
+    /// What holds back everything that goes to shields, origin and nameservers.
     _relays: Vec<Relay>,
 }
 
 #[derive(Debug)]
 struct EdgeNode {
     edge: Edge,
+    /// What holds back everything that goes to it; ends when the edge does, so that its port is closed.
+    relay: Mutex<Option<Relay>>,
     /// None once it was drained through its admin API.
     running: Mutex<Option<perigee_tier::Running>>,
     last: Mutex<TierStats>,
@@ -85,16 +88,39 @@ pub(crate) struct View {
     pub(crate) origin_requests: u64,
 }
 
-/// One in front of every node that clients or other nodes dial.
-async fn relays(layout: &Layout, runtimes: &Runtimes) -> anyhow::Result<Vec<Relay>> {
-    let edges = layout.edges.iter().map(|edge| (edge.city.id, edge.listen));
-    let shields = layout.shields.iter().map(|server| (&*server.id, server.listen));
-    let all = edges.chain(shields).chain([("origin", layout.origin)]);
-    let start = |(name, listen)| async move {
-        let relay = Relay::start(listen, place(name), &runtimes.control).await;
-        relay.with_context(|| format!("cannot listen at {listen} for the distance of {name}"))
+/// A relay at a node's address, where there is distance; `flag` moves the address.
+async fn relay(
+    layout: &Layout,
+    name: &str,
+    listen: SocketAddr,
+    flag: &str,
+    runtimes: &Runtimes,
+) -> anyhow::Result<Option<Relay>> {
+    let Some(road) = road(layout, name, listen) else { return Ok(None) };
+    let relay = Relay::connections(listen, road, &runtimes.control).await;
+    relay.map(Some).map_err(|error| cannot_relay(name, flag, listen, &error))
+}
+
+/// As [`relay`], and one for questions in datagrams.
+async fn dns_relays(layout: &Layout, server: &Server, runtimes: &Runtimes) -> anyhow::Result<Vec<Relay>> {
+    let Some(road) = road(layout, &server.id, server.listen) else { return Ok(Vec::new()) };
+    let explain = |error| cannot_relay(&server.id, "--dns-port", server.listen, &error);
+    let datagrams = Relay::datagrams(server.listen, road, &runtimes.control).await.map_err(explain)?;
+    let connections = Relay::connections(server.listen, road, &runtimes.control).await.map_err(explain)?;
+    Ok(vec![datagrams, connections])
+}
+
+fn road(layout: &Layout, name: &str, listen: SocketAddr) -> Option<Road> {
+    let own = layout.own(listen);
+    (own != listen).then(|| Road::in_demo(own, place(name)))
+}
+
+fn cannot_relay(name: &str, flag: &str, listen: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => "--one-address".to_owned(),
+        _ => format!("another {flag}"),
     };
-    try_join_all(all.map(start)).await
+    anyhow!("{name} cannot start; try {remedy}: cannot listen at {listen}: {error}")
 }
 
 impl Fleet {
@@ -106,8 +132,15 @@ impl Fleet {
         runtimes: &Runtimes,
     ) -> anyhow::Result<Self> {
         let document = folder.join(DOCUMENT_FILE);
-        let own = |listen| if args.distance { behind(listen) } else { listen };
-        let relays = if args.distance { relays(layout, runtimes).await? } else { Vec::new() };
+        let own = |listen| layout.own(listen);
+        let mut relays = Vec::new();
+        relays.extend(relay(layout, "origin", layout.origin, "--origin-port", runtimes).await?);
+        for server in &layout.shields {
+            relays.extend(relay(layout, &server.id, server.listen, "--shield-port", runtimes).await?);
+        }
+        for server in &layout.nameservers {
+            relays.extend(dns_relays(layout, server, runtimes).await?);
+        }
         let origin = Origin::start(&[own(layout.origin)], runtimes)
             .map_err(|error| explain("the origin", "--origin-port", error.into()))?;
         let tier = |id: &str, role: Role, listen, admin| {
@@ -128,25 +161,24 @@ impl Fleet {
         }));
         let edges = try_join_all(layout.edges.iter().map(async |edge| {
             let id = edge.city.id;
+            let relay = relay(layout, id, edge.listen, "--edge-port", runtimes).await?;
             let running = tier(id, Role::Edge(id.parse().context("a PoP's id")?), edge.listen, edge.admin).await;
             let running = running.map_err(|error| explain(&format!("edge {id}"), "--edge-port", error))?;
-            Ok::<_, anyhow::Error>(EdgeNode { edge: *edge, last: Mutex::default(), running: Mutex::new(Some(running)) })
+            let (last, relay, running) = (Mutex::default(), Mutex::new(relay), Mutex::new(Some(running)));
+            Ok::<_, anyhow::Error>(EdgeNode { edge: *edge, relay, last, running })
         }));
         let (shields, edges) = (shields.await?, edges.await?);
-        let mut probe_at = layout.probe_at();
-        if args.distance {
-            // Their time-outs are of machines that stand side by side.
-            probe_at.extend(layout.edges.iter().map(|edge| (edge.advertised, behind(edge.listen))));
-        }
         let nameservers = try_join_all(layout.nameservers.iter().map(async |server| {
             let options = perigee_geodns::Options {
                 name: Some(server.id.clone()),
                 document: perigee_geodns::DocumentSource::File(document.clone()),
-                listen: vec![server.listen],
+                listen: vec![own(server.listen)],
                 admin: Some(server.admin),
+                page: Default::default(),
                 query_log: AccessLogTarget::Off,
+                query_log_one_in: std::num::NonZeroU32::MIN,
                 encrypted: perigee_geodns::EncryptedListen::default(),
-                probe_at: probe_at.clone(),
+                probe_at: layout.probe_at(),
                 state: None,
                 keys_look: perigee_geodns::KEYS_LOOK,
             };
@@ -197,6 +229,7 @@ impl Fleet {
     pub(crate) async fn end_drained(&self) {
         join_all(self.edges.iter().map(|node| async {
             if let Some(running) = node.take_if_draining() {
+                drop(node.relay.lock().unwrap_or_else(PoisonError::into_inner).take());
                 running.drain(DRAIN_BOUND).await;
             }
         }))

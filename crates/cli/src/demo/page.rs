@@ -4,16 +4,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Path, RawQuery, State},
-    http::{HeaderMap, Method, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use perigee_node::{
-    admin::{AdminServing, problem},
+    admin::{AdminServing, guard::guarded},
     page::{self, Feed, Source, Told},
     runtimes::Runtimes,
 };
@@ -21,7 +13,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::layout::Layout;
-use crate::status::{client, read};
 
 /// The demo's page at work.
 #[derive(Debug)]
@@ -35,16 +26,11 @@ impl Page {
         origin: impl Fn() -> u64 + Send + 'static,
         runtimes: &Runtimes,
     ) -> anyhow::Result<Self> {
-        let heard = feeds.iter().map(|(_, feed)| Heard { feed: feed.listen(), last: String::new() }).collect();
+        let heard = |(id, feed): &(String, Arc<Feed>)| Heard { id: id.clone(), feed: feed.listen(), last: String::new() };
+        let heard = feeds.iter().map(heard).collect();
         let feed = Feed::start(&runtimes.control, FleetPage { heard, origin });
-        let passing = Passing { nodes: Arc::new(admins(layout)), client: client().context("an HTTP client")? };
-        let routes = Router::new()
-            .route("/v1/at/{node}/explain/http", get(pass))
-            .route("/v1/at/{node}/explain/dns", get(pass))
-            .route("/v1/at/{node}/purge", axum::routing::post(pass))
-            .with_state(passing)
-            .merge(page::routes(Arc::clone(&feed)));
-        let serving = AdminServing::start(&runtimes.control, layout.page, routes, Some(feed))
+        let routes = page::passing(Arc::new(admins(layout))).merge(page::routes(Arc::clone(&feed)));
+        let serving = AdminServing::start(&runtimes.control, layout.page, guarded(routes, &[]), vec![feed])
             .with_context(|| format!("the page cannot be served at {}; try another --page-port", layout.page))?;
         Ok(Self(serving))
     }
@@ -63,6 +49,7 @@ fn admins(layout: &Layout) -> BTreeMap<String, SocketAddr> {
 }
 
 struct Heard {
+    id: String,
     feed: watch::Receiver<Told>,
     last: String,
 }
@@ -72,15 +59,21 @@ impl Heard {
     fn told(&mut self) -> &str {
         match &*self.feed.borrow_and_update() {
             Told::Quiet => {}
-            Told::Figures(line) => self.last = line.to_string(),
-            Told::Closed => {
-                if let Ok(Value::Object(mut last)) = serde_json::from_str(&self.last) {
-                    last.insert("ended".into(), true.into());
-                    self.last = Value::Object(last).to_string();
-                }
-            }
+            Told::Figures(line) => self.last = with(line, "at", json!(self.id)),
+            Told::Closed => self.last = with(&self.last, "ended", json!(true)),
         }
         &self.last
+    }
+}
+
+/// The JSON object with one member more; anything else as it is.
+fn with(line: &str, name: &str, value: Value) -> String {
+    match serde_json::from_str(line) {
+        Ok(Value::Object(mut object)) => {
+            object.insert(name.to_owned(), value);
+            Value::Object(object).to_string()
+        }
+        _ => line.to_owned(),
     }
 }
 
@@ -98,42 +91,6 @@ impl<F: Fn() -> u64 + Send + 'static> Source for FleetPage<F> {
         let nodes = self.heard.iter_mut().map(|heard| heard.told().to_owned());
         let told: Vec<String> = nodes.filter(|line| !line.is_empty()).chain([origin]).collect();
         format!("[{}]", told.join(","))
-    }
-}
-
-#[derive(Clone)]
-struct Passing {
-    nodes: Arc<BTreeMap<String, SocketAddr>>,
-    client: reqwest::Client,
-}
-
-/// Hands a question, or a purge with its token, to the admin API of a node of the demo, and its answer back.
-async fn pass(
-    State(passing): State<Passing>,
-    Path(node): Path<String>,
-    method: Method,
-    uri: axum::http::Uri,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let Some(admin) = passing.nodes.get(&node) else {
-        return problem(StatusCode::NOT_FOUND, "unknown-node", &format!("the demo has no node {node:?}"));
-    };
-    // One of the three routes' ends, and nothing else of the path.
-    let asked = uri.path().splitn(5, '/').nth(4).unwrap_or_default();
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("http://{admin}/v1/{asked}{query}");
-    let mut request = passing.client.request(method, &url).body(body);
-    for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
-        if let Some(value) = headers.get(&name) {
-            request = request.header(name, value);
-        }
-    }
-    let answered = async { read(&url, request.send().await?).await };
-    match answered.await {
-        Ok((status, body)) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(error) => problem(StatusCode::BAD_GATEWAY, "node-away", &format!("{node} does not answer: {error:#}")),
     }
 }
 
@@ -156,7 +113,7 @@ mod tests {
     #[test]
     fn what_a_node_told_last_stays_when_it_has_ended() {
         let (told, feed) = watch::channel(Told::Quiet);
-        let mut fleet = FleetPage { heard: vec![Heard { feed, last: String::new() }], origin: || 7 };
+        let mut fleet = FleetPage { heard: vec![Heard { id: "a".into(), feed, last: String::new() }], origin: || 7 };
         let mut check = |expected: Value| {
             let found: Value = serde_json::from_str(&fleet.tell(0)).unwrap();
             assert_eq!(found, expected);
@@ -164,9 +121,9 @@ mod tests {
         let origin = json!({ "node": "origin", "tier": "origin", "total": { "requests": 7 } });
         check(json!([origin]));
         told.send_replace(Told::Figures("{\"node\":\"a\"}".into()));
-        check(json!([{ "node": "a" }, origin]));
+        check(json!([{ "node": "a", "at": "a" }, origin]));
         told.send_replace(Told::Closed);
-        check(json!([{ "node": "a", "ended": true }, origin]));
-        check(json!([{ "node": "a", "ended": true }, origin]));
+        check(json!([{ "node": "a", "at": "a", "ended": true }, origin]));
+        check(json!([{ "node": "a", "at": "a", "ended": true }, origin]));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt, iter,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,11 +13,15 @@ use ::http::{HeaderValue, StatusCode, header};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::State,
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
 };
 use futures_util::stream;
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -53,8 +60,19 @@ pub enum Told {
 /// The figures of a node, once a second. Ends when dropped.
 pub struct Feed {
     told: watch::Sender<Told>,
+    /// Of what was told last; changes with it.
+    number: AtomicU64,
     clients: Arc<Semaphore>,
+    metrics: FeedMetrics,
     task: OnceLock<AbortHandle>,
+}
+
+/// Who looks.
+#[derive(Clone, Debug, Default)]
+struct FeedMetrics {
+    viewers: Gauge,
+    refused: Counter,
+    missed: Counter,
 }
 
 impl Drop for Feed {
@@ -72,8 +90,19 @@ impl fmt::Debug for Feed {
 impl Feed {
     /// Asks `source` from now on.
     pub fn start(control: &Handle, source: impl Source) -> Arc<Self> {
+        Self::start_counting(control, source, FeedMetrics::default())
+    }
+
+    /// The same, whose viewers count as this one's.
+    pub(super) fn start_beside(&self, control: &Handle, source: impl Source) -> Arc<Self> {
+        Self::start_counting(control, source, self.metrics.clone())
+    }
+
+    fn start_counting(control: &Handle, source: impl Source, metrics: FeedMetrics) -> Arc<Self> {
         let feed = Arc::new(Self {
             told: watch::channel(Told::Quiet).0,
+            number: AtomicU64::new(0),
+            metrics,
             clients: Arc::new(Semaphore::new(CLIENTS_MAX)),
             task: OnceLock::new(),
         });
@@ -87,12 +116,35 @@ impl Feed {
         self.told.subscribe()
     }
 
+    /// Registers `perigee_page_*`.
+    pub fn register(&self, registry: &mut Registry) {
+        let FeedMetrics { viewers, refused, missed } = self.metrics.clone();
+        registry.register("perigee_page_viewers", "Streams of the page's figures that are open", viewers);
+        let help = "Streams of the page's figures that were refused, since as many as may be were open";
+        registry.register("perigee_page_viewers_refused", help, refused);
+        let help = "Figures that a viewer of the page did not get, since it read too slowly";
+        registry.register("perigee_page_events_missed", help, missed);
+    }
+
     /// Ends every stream, so that nobody's open page holds up an end, and lets the source go.
     pub fn close(&self) {
         self.told.send_replace(Told::Closed);
         if let Some(task) = self.task.get() {
             task.abort();
         }
+    }
+
+    /// Viewers, refusals, figures that were missed.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (i64, u64, u64) {
+        let FeedMetrics { viewers, refused, missed } = &self.metrics;
+        (viewers.get(), refused.get(), missed.get())
+    }
+
+    #[cfg(test)]
+    pub(super) fn listening(self: &Arc<Self>) -> Listening {
+        let permit = Arc::clone(&self.clients).try_acquire_owned().unwrap();
+        Listening::new(self, permit)
     }
 
     #[cfg(test)]
@@ -107,6 +159,10 @@ impl Feed {
         self.told.send_if_modified(|last| {
             let is_open = !matches!(last, Told::Closed);
             if is_open {
+                if matches!(told, Told::Figures(_)) {
+                    // Read and written under the channel's lock.
+                    self.number.fetch_add(1, Ordering::Relaxed);
+                }
                 *last = told;
             }
             is_open
@@ -126,23 +182,32 @@ async fn run(feed: Weak<Feed>, mut source: impl Source) {
     }
 }
 
-pub(super) fn routes(feed: Arc<Feed>) -> Router {
-    Router::new().route("/v1/live", get(live)).with_state(feed)
+/// `GET /v1/live` tells `shown`; with `only=self` the node's `own` figures, which is how pages of other nodes ask.
+pub(super) fn routes(shown: Arc<Feed>, own: Arc<Feed>) -> Router {
+    Router::new().route("/v1/live", get(live)).with_state(Feeds { shown, own })
 }
 
-/// Each event is a JSON list of nodes, here of one.
-async fn live(State(feed): State<Arc<Feed>>) -> Response {
+#[derive(Clone)]
+struct Feeds {
+    shown: Arc<Feed>,
+    own: Arc<Feed>,
+}
+
+/// Each event is a JSON list of nodes.
+async fn live(State(feeds): State<Feeds>, RawQuery(query): RawQuery) -> Response {
+    let feed = if query.as_deref() == Some("only=self") { feeds.own } else { feeds.shown };
     let Ok(permit) = Arc::clone(&feed.clients).try_acquire_owned() else {
+        feed.metrics.refused.inc();
         let message = "64 pages are open already; close one, or try again later";
         let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too-many-pages", message);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
         return response;
     };
-    let mut listener = feed.listen();
+    let mut listening = Listening::new(&feed, permit);
     // What was told last may be a second old: better than an empty page.
-    listener.mark_changed();
+    listening.told.mark_changed();
     let first = stream::iter(iter::once(Ok::<_, std::convert::Infallible>(Bytes::from_static(b"retry: 2000\n\n"))));
-    let events = stream::unfold((listener, permit), next);
+    let events = stream::unfold(listening, next);
     let mut response = Body::from_stream(futures_util::StreamExt::chain(first, events)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -151,17 +216,55 @@ async fn live(State(feed): State<Arc<Feed>>) -> Response {
     response
 }
 
-type Listening = (watch::Receiver<Told>, OwnedSemaphorePermit);
+/// One open page.
+pub(super) struct Listening {
+    told: watch::Receiver<Told>,
+    feed: Weak<Feed>,
+    /// The number of what it was sent last; none before the first.
+    last: Option<u64>,
+    metrics: FeedMetrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Listening {
+    fn new(feed: &Arc<Feed>, permit: OwnedSemaphorePermit) -> Self {
+        feed.metrics.viewers.inc();
+        let metrics = feed.metrics.clone();
+        Self { told: feed.listen(), feed: Arc::downgrade(feed), last: None, metrics, _permit: permit }
+    }
+
+    /// What is told now, and what was missed since the last.
+    fn take(&mut self) -> Told {
+        let told = self.told.borrow_and_update();
+        if let (Told::Figures(_), Some(feed)) = (&*told, self.feed.upgrade()) {
+            let number = feed.number.load(Ordering::Relaxed);
+            let missed = self.last.map_or(0, |last| number.saturating_sub(last + 1));
+            self.metrics.missed.inc_by(missed);
+            self.last = Some(number);
+        }
+        told.clone()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.metrics.viewers.dec();
+    }
+}
+
+async fn next(mut listening: Listening) -> Option<(Result<Bytes, std::convert::Infallible>, Listening)> {
+    let line = next_line(&mut listening).await?;
+    Some((Ok(event(&line)), listening))
+}
 
 /// A listener that is slow misses figures and is never owed more than the last.
-async fn next((mut listener, permit): Listening) -> Option<(Result<Bytes, std::convert::Infallible>, Listening)> {
+pub(super) async fn next_line(listening: &mut Listening) -> Option<Arc<str>> {
     loop {
-        listener.changed().await.ok()?;
-        let told = listener.borrow_and_update().clone();
-        match told {
+        listening.told.changed().await.ok()?;
+        match listening.take() {
             Told::Quiet => {}
             Told::Closed => return None,
-            Told::Figures(line) => return Some((Ok(event(&line)), (listener, permit))),
+            Told::Figures(line) => return Some(line),
         }
     }
 }

@@ -1,3 +1,5 @@
+mod nodes;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use perigee_testkit::client::get;
@@ -31,7 +33,8 @@ fn serve() -> (AdminServing, Arc<Feed>) {
     let state = NodeState::new(NodeKind::Edge, "e1");
     let metrics = Arc::new(NodeMetrics::new(&state));
     let feed = Feed::start(&Handle::current(), Counting(0));
-    let builder = AdminBuilder::new(state, metrics, Authorizer::new(Default::default())).page(Arc::clone(&feed));
+    let builder = AdminBuilder::new(state, metrics, Authorizer::new(Default::default()))
+        .page(Arc::clone(&feed), PageOptions::default());
     (builder.serve(&Handle::current(), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(), feed)
 }
 
@@ -110,9 +113,24 @@ async fn so_many_pages_and_no_more() {
     }
     let refused = get(admin.local_addr(), "a", "/v1/live").await;
     assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    assert_eq!(feed.counted(), (CLIENTS_MAX as i64, 1, 0));
     drop(streams.pop());
     perigee_testkit::wait_until("a place is free", || feed.clients_free() == 1).await;
     read_until(&mut open(admin.local_addr()).await, "data: ").await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_slow_is_owed_the_last_alone() {
+    let (_admin, feed) = serve();
+    let mut slow = feed.listening();
+    assert!(feed::next_line(&mut slow).await.is_some_and(|line| line.contains("ticks")));
+    let mut quick = feed.listen();
+    for _ in 0..3 {
+        quick.changed().await.unwrap();
+    }
+    assert!(feed::next_line(&mut slow).await.is_some_and(|line| line.contains("ticks")));
+    let (_, _, missed) = feed.counted();
+    assert!(missed >= 2, "{missed} missed");
 }
 
 #[tokio::test]

@@ -1,29 +1,33 @@
-// Questions to nodes, and purges. In a fleet's page they go through its server, which knows where nodes are.
+// Questions to nodes, and purges. What is for another node goes through the page's server, which knows where it is.
 
-let fleet = false;
 let purgeOrder = [];
 
-const at = (node, path) => fleet ? `/v1/at/${encodeURIComponent(node)}/${path}` : `/v1/${path}`;
+// A node without an `at` is the server itself.
+const at = (where, path) => where ? `/v1/at/${encodeURIComponent(where)}/${path}` : `/v1/${path}`;
 
 export function know(nodes) {
-  fleet = nodes.length > 1;
-  const http = nodes.filter((node) => (node.tier === "edge" || node.tier === "shield") && !node.ended).map((node) => node.node);
-  const dns = nodes.filter((node) => node.tier === "geodns" && !node.ended).map((node) => node.node);
-  // Shields first: else an edge may fetch from one again what it was just told to forget.
-  purgeOrder = [...nodes].filter((node) => !node.ended && (node.tier === "edge" || node.tier === "shield"))
-    .sort((a, b) => (b.tier === "shield") - (a.tier === "shield")).map((node) => node.node);
-  fill(".http-nodes", http);
-  fill(".dns-nodes", dns);
+  const there = nodes.filter((node) => !node.ended && node.tier !== "origin");
+  const of = (...tiers) => there.filter((node) => tiers.includes(node.tier));
+  // Shields first: else an edge may fetch from one again what it was just told to forget. One that is not reached is asked
+  // too, so that it is said which did not purge.
+  purgeOrder = [...of("shield"), ...of("edge"), ...of("unknown")];
+  const [http, dns] = [of("edge", "shield").filter((node) => !node.away), of("geodns").filter((node) => !node.away)];
+  fill(".http-nodes", http, nodes);
+  fill(".dns-nodes", dns, nodes);
   document.querySelector("#ask-http").hidden = !http.length;
   document.querySelector("#ask-dns").hidden = !dns.length;
   document.querySelector("#purge").closest("section").hidden = !http.length;
 }
 
-function fill(selector, names) {
+// Nodes of one name are told apart by where they are.
+const name = (node, nodes) => nodes.filter((other) => other.node === node.node).length > 1 && node.at ? `${node.node} (${node.at})` : node.node;
+
+function fill(selector, list, nodes) {
+  const wanted = list.map((node) => [name(node, nodes), node.at ?? ""]);
   for (const select of document.querySelectorAll(selector)) {
-    if ([...select.options].map((option) => option.value).join() === names.join()) continue;
+    if (JSON.stringify([...select.options].map((option) => [option.text, option.value])) === JSON.stringify(wanted)) continue;
     const chosen = select.value;
-    select.replaceChildren(...names.map((name) => new Option(name, name, false, name === chosen)));
+    select.replaceChildren(...wanted.map(([text, value]) => new Option(text, value, false, value === chosen)));
   }
 }
 
@@ -61,12 +65,18 @@ export async function explainDns(name, client, node) {
 async function purge(url, soft, token) {
   const lines = [];
   for (const node of purgeOrder) {
+    const said = name(node, purgeOrder);
+    if (node.tier === "unknown") {
+      // It may be no node at all: no token for it.
+      lines.push(`${said}: not asked, since it was never heard: ${node.away?.why ?? ""}`);
+      continue;
+    }
     const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
     try {
-      const told = await json(at(node, "purge"), { method: "POST", headers, body: JSON.stringify({ url, soft }) });
-      lines.push(`${node}: purged, number ${told.seq}`);
+      const told = await json(at(node.at, "purge"), { method: "POST", headers, body: JSON.stringify({ url, soft }) });
+      lines.push(`${said}: purged, number ${told.seq}`);
     } catch (error) {
-      lines.push(`${node}: ${error.message}`);
+      lines.push(`${said}: ${error.message}`);
     }
   }
   return lines.join("\n");

@@ -13,6 +13,13 @@ export const bytes = (n) => {
 
 const of = (nodes, ...tiers) => nodes.filter((node) => tiers.includes(node.tier));
 const sum = (list, pick) => list.reduce((all, one) => all + (pick(one) ?? 0), 0);
+// A PoP may have several nodes.
+const place = (node) => node.pop ?? node.node;
+const clock = (ms) => new Date(ms).toLocaleTimeString();
+
+// What a node that is not heard, or has ended, told last is no news: what it counted stays, what was so then goes.
+export const heard = (nodes) => nodes.map((node) => node.away || node.ended
+  ? { ...node, traffic: node.traffic && { hour: node.traffic.hour }, pops: {}, arcs: [] } : node);
 
 // What is shown at the top: of the edges, or of whatever this node is.
 export function totals(nodes) {
@@ -48,8 +55,12 @@ export function minutes(nodes) {
 
 // How a PoP is: what nameservers say of its addresses, else what the node there says of itself.
 export function states(nodes) {
-  const states = new Map();
-  for (const node of of(nodes, "edge")) states.set(node.node, own(node));
+  const [states, places] = [new Map(), new Map()];
+  for (const node of of(nodes, "edge")) places.set(place(node), [...places.get(place(node)) ?? [], own(node)]);
+  for (const [pop, all] of places) {
+    const up = all.filter(([kind]) => kind === "up").length;
+    states.set(pop, up === 0 || up === all.length ? all[0] : ["warn", `${up} of ${all.length} nodes up`]);
+  }
   for (const server of of(nodes, "geodns")) {
     for (const [id, pop] of Object.entries(server.pops ?? {})) {
       const addresses = Object.values(pop.addresses ?? {});
@@ -67,10 +78,12 @@ export function states(nodes) {
 }
 
 export function own(node) {
+  if (node.away) return ["unknown", node.away.since_ms ? `not reached since ${clock(node.away.since_ms)}: ${node.away.why}` : node.away.why];
   if (node.ended) return ["down", "ended"];
   if (node.draining) return ["warn", "draining"];
   if (node.reasons && Object.keys(node.reasons).length) return ["warn", "not ready"];
-  return ["up", "up"];
+  const skew = Math.round((node.skew_ms ?? 0) / 1000);
+  return ["up", Math.abs(skew) > 5 ? `up, its clock ${Math.abs(skew)} s ${skew > 0 ? "ahead" : "behind"}` : "up"];
 }
 
 export function arcs(nodes) {
@@ -103,25 +116,35 @@ export function urls(nodes) {
 // The last purges: those of one kind within five seconds are one, at so many nodes.
 export function purges(nodes) {
   const groups = [];
-  const all = nodes.flatMap((node) => (node.purges ?? []).map((purge) => ({ ...purge, node: node.node }))).sort((a, b) => b.at_ms - a.at_ms);
+  const all = nodes.flatMap((node) => (node.purges ?? []).map((purge) => ({ ...purge, at_ms: purge.at_ms - (node.skew_ms ?? 0), node: node.node }))).sort((a, b) => b.at_ms - a.at_ms);
   for (const { at_ms, kind, node } of all) {
     const last = groups.at(-1);
     if (last && last.kind === kind && last.at_ms - at_ms < 5000) last.nodes.add(node);
     else groups.push({ at_ms, kind, nodes: new Set([node]) });
   }
   return groups.slice(0, 5).map(({ at_ms, kind, nodes }) =>
-    `${new Date(at_ms).toLocaleTimeString()} ${kind} at ${nodes.size === 1 ? [...nodes][0] : `${nodes.size} nodes`}`);
+    `${clock(at_ms)} ${kind} at ${nodes.size === 1 ? [...nodes][0] : `${nodes.size} nodes`}`);
 }
 
 // What each PoP does for clients now, and its share of it.
 export function traffic(nodes) {
-  const edges = of(nodes, "edge").filter((node) => node.traffic?.now);
-  const all = sum(edges, (node) => node.traffic.now.requests);
-  return new Map(edges.map(({ node, traffic: { now } }) => [node,
-    { share: all ? now.requests / all : 0, told: `${rate(now.requests_per_s)} a second, ${percent(now.hits, now.requests)} hits` }]));
+  const pops = new Map();
+  for (const node of of(nodes, "edge").filter((node) => node.traffic?.now)) pops.set(place(node), [...pops.get(place(node)) ?? [], node]);
+  const of_pop = (all, field) => sum(all, (node) => node.traffic.now[field]);
+  const whole = sum([...pops.values()], (all) => of_pop(all, "requests"));
+  return new Map([...pops].map(([pop, all]) => [pop, {
+    share: whole ? of_pop(all, "requests") / whole : 0,
+    told: `${rate(of_pop(all, "requests_per_s"))} a second, ${percent(of_pop(all, "hits"), of_pop(all, "requests"))} hits`,
+  }]));
 }
 
-export const sentTo = (nodes, pop) => {
-  const servers = of(nodes, "geodns");
-  return servers.length ? sum(servers, (node) => node.answers_by_pop?.[pop]) : null;
+// Of a node's row: its own word, and where that is good, what is known of its PoP.
+export function state(node, pops) {
+  const mine = own(node);
+  return node.tier === "edge" && mine[0] === "up" && mine[1] === "up" ? pops.get(place(node)) ?? mine : mine;
+}
+
+export const sentTo = (nodes, node) => {
+  const servers = of(nodes, "geodns").filter((server) => server.answers_by_pop);
+  return servers.length ? sum(servers, (server) => server.answers_by_pop[place(node)]) : null;
 };

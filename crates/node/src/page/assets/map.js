@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1800;
+const NAMED_MAX = 40;
 const x = (longitude) => (longitude + 180) * 5;
 const y = (latitude) => (90 - latitude) * 5;
 
@@ -52,6 +53,9 @@ export function draw(world, states, ways, traffic) {
     for (const shift of new Set([0, -turn])) bow(arcs, [ax + shift, ay], [x(to.longitude) + turn + shift, by], way, most);
     add(arcs, "circle", { cx: ax, cy: ay, r: 6 });
   }
+  // Where there are many, those are named that something is to be said of, and the busiest.
+  const busy = [...traffic].sort(([, a], [, b]) => b.share - a.share).slice(0, NAMED_MAX / 2).map(([id]) => id);
+  const named = (id) => places.size <= NAMED_MAX || busy.includes(id) || ["down", "warn"].includes(states.get(id)?.[0]);
   const pops = document.querySelector("#pops");
   pops.replaceChildren();
   for (const pop of places.values()) {
@@ -59,12 +63,13 @@ export function draw(world, states, ways, traffic) {
     const here = traffic.get(pop.id);
     const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: 12 + 10 * Math.sqrt(here?.share ?? 0), class: state });
     add(dot, "title", {}, `${pop.city || pop.id}: ${said}${here ? `, ${here.told}` : ""}`);
+    if (!named(pop.id)) continue;
     const toTheLeft = x(pop.longitude) > 1600 || hasRightNeighbour(pop, places);
     add(pops, "text", { x: x(pop.longitude) + (toTheLeft ? -20 : 20), y: y(pop.latitude) + 9, "text-anchor": toTheLeft ? "end" : "start" }, pop.id);
   }
   const down = [...places.keys()].filter((id) => states.get(id)?.[0] === "down");
   const busiest = ways.slice(0, 3).map((way) => `${way.country ?? "somewhere"} to ${way.pop}`);
-  const told = `${places.size} PoPs, ${down.length ? `${down.join(", ")} down` : "none known to be down"}.` +
+  const told = `${places.size} PoP${places.size === 1 ? "" : "s"}, ${down.length ? `${down.join(", ")} down` : "none known to be down"}.` +
     (busiest.length ? ` Most asked lately: ${busiest.join(", ")}.` : ways.length ? "" : " No steered answers lately.");
   const line = document.querySelector("#map-told");
   if (line.textContent !== told) line.textContent = told;

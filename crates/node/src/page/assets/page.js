@@ -1,6 +1,6 @@
-// The page to watch a node, or a demo's fleet, by: figures come each second over /v1/live.
+// The page to watch a node, or a fleet, by: figures come each second over /v1/live.
 
-import { arcs, bytes, minutes, number, own, percent, purges, rate, sentTo, states, totals, traffic, urls } from "./figures.js";
+import { arcs, bytes, heard, minutes, number, own, percent, purges, rate, sentTo, state as stateOf, states, totals, traffic, urls } from "./figures.js";
 import { bars, draw, outline } from "./map.js";
 import { know, listen } from "./ask.js";
 
@@ -51,10 +51,10 @@ function nodeRow(nodes, pops) {
   return (node) => {
     const { now, hour } = node.traffic ?? {};
     const caches = node.tier === "edge" || node.tier === "shield";
-    const sent = node.tier === "edge" ? sentTo(nodes, node.node) : null;
-    return [node.node, node.tier === "geodns" ? "nameserver" : node.tier, state(node.tier === "edge" ? pops.get(node.node) : own(node)),
+    const sent = node.tier === "edge" ? sentTo(nodes, node) : null;
+    return [node.node, node.tier === "geodns" ? "nameserver" : node.tier, state(stateOf(node, pops)),
       sent === null ? "" : number(sent), now ? rate(now.requests_per_s ?? 0) : "", caches && now ? percent(now.hits, now.requests) : "",
-      hour ? number(hour.requests) : number(node.total?.requests ?? 0), caches && hour ? percent(hour.hits, hour.requests) : "",
+      hour ? number(hour.requests) : node.total ? number(node.total.requests) : "", caches && hour ? percent(hour.hits, hour.requests) : "",
       node.memory ? `${bytes(node.memory.used)} of ${bytes(node.memory.capacity)}` : ""];
   };
 }
@@ -84,16 +84,17 @@ function upstreams(world, nodes) {
   list.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
 }
 
-function show(nodes) {
+function show(told) {
+  const nodes = heard(told);
   const world = nodes.find((node) => node.world)?.world;
   const pops = states(nodes);
   $("#cdn").textContent = world ? `${world.cdn}, ${world.zone}` : nodes[0]?.node ?? "";
-  document.title = nodes.length === 1 ? `${nodes[0].node} – Perigee` : `${world?.cdn ?? ""} – Perigee`;
+  document.title = `${nodes.length === 1 ? nodes[0].node : world?.cdn ?? `${nodes.length} nodes`} – Perigee`;
   figures(totals(nodes));
   $(".map").hidden = !world;
   draw(world, pops, arcs(nodes), traffic(nodes));
   bars(minutes(nodes));
-  const order = ["edge", "shield", "geodns", "origin"];
+  const order = ["edge", "shield", "geodns", "origin", "unknown"];
   rows("#nodes", [...nodes].sort((a, b) => order.indexOf(a.tier) - order.indexOf(b.tier)).map(nodeRow(nodes, pops)));
   rows("#urls", urls(nodes).map(urlRow));
   upstreams(world, nodes);
@@ -110,19 +111,61 @@ function link(text, lost) {
   if (line.textContent !== text) line.textContent = text;
 }
 
-function follow() {
-  const live = new EventSource("/v1/live");
-  live.onmessage = (event) => {
+// A stream that is silent for so long is as good as lost; a page that nobody sees for so long needs none.
+const [SILENCE_MS, UNSEEN_MS] = [10000, 30000];
+let live = null;
+let last = null;
+let heardAt = 0;
+
+function present() {
+  if (document.hidden || !last) return;
+  try {
+    show(JSON.parse(last));
     link("live");
-    show(JSON.parse(event.data));
+  } catch (error) {
+    link(`figures came that this page cannot read: ${error.message}`, true);
+  }
+}
+
+function follow() {
+  const stream = new EventSource("/v1/live");
+  live = stream;
+  heardAt = performance.now();
+  stream.onmessage = (event) => {
+    heardAt = performance.now();
+    last = event.data;
+    present();
   };
-  live.onerror = () => {
-    link("the node does not answer; trying again", true);
+  stream.onerror = () => {
+    link("the server of this page does not answer; trying again", true);
     // A refusal ends an EventSource for good; what was only cut goes on by itself.
-    if (live.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+    if (stream.readyState === EventSource.CLOSED) setTimeout(() => live === stream && follow(), 5000);
   };
 }
+
+function watch() {
+  if (!live || document.hidden || performance.now() - heardAt < SILENCE_MS) return;
+  link(`no figures for ${Math.round((performance.now() - heardAt) / 1000)} s`, true);
+}
+
+// Browsers open few streams to one server: pages in hidden tabs must not keep them all.
+let unseen = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(unseen);
+  if (document.hidden) {
+    unseen = setTimeout(() => {
+      live?.close();
+      live = null;
+    }, UNSEEN_MS);
+  } else if (live) {
+    present();
+  } else {
+    link("connecting");
+    follow();
+  }
+});
 
 listen();
 outline();
 follow();
+setInterval(watch, 2000);
