@@ -65,8 +65,16 @@ impl Metrics {
             "Bytes that the store lends to bodies under way",
             metrics.lent.clone(),
         );
-        registry.register("perigee_inflight_waits", "Fetches that waited for memory", metrics.waited.clone());
-        registry.register("perigee_inflight_refusals", "Fetches refused for want of memory", metrics.refused.clone());
+        registry.register(
+            "perigee_inflight_waits",
+            "Fetches that waited until there was memory for their bodies",
+            metrics.waited.clone(),
+        );
+        registry.register(
+            "perigee_inflight_refusals",
+            "Fetches refused with 503 because there was no memory for their bodies in time",
+            metrics.refused.clone(),
+        );
         metrics
     }
 }

@@ -50,7 +50,11 @@ impl Metrics {
             "Ranges fetched from upstream: of cold objects, and what is missing of stored ones",
             inner.ranges.clone(),
         );
-        registry.register("perigee_variants_dropped", "Variants dropped at vary_limit", inner.vary_dropped.clone());
+        registry.register(
+            "perigee_variants_dropped",
+            "Variants of URLs that were dropped because vary_limit was reached",
+            inner.vary_dropped.clone(),
+        );
         Self(Arc::new(inner))
     }
 

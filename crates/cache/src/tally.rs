@@ -150,13 +150,18 @@ impl Collector for Scrape {
         let mut counter = |name: &str, help: &str, value: u64| {
             ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
         };
-        counter("perigee_response_body_bytes", "Body bytes handed to connections", counts.bytes)?;
-        counter("perigee_responses_cut", "Responses that ended before their end", counts.cut)?;
+        counter("perigee_response_body_bytes", "Body bytes handed to client connections.", counts.bytes)?;
+        counter(
+            "perigee_responses_cut",
+            "Responses that broke off before their body's end, for whatever reason.",
+            counts.cut,
+        )?;
         let active = i64::try_from(began.saturating_sub(counts.ended)).unwrap_or(i64::MAX);
-        let (name, help) = ("perigee_requests_active", "Requests under way");
+        let (name, help) = ("perigee_requests_active", "Requests under way.");
         ConstGauge::new(active).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
 
-        let (name, help) = ("perigee_requests", "Requests by what the cache did and why");
+        let (name, help) =
+            ("perigee_requests", "Finished requests, by what the cache did, why, and the class of the status.");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (outcome, count) in &counts.outcomes {
             ConstCounter::new(*count).encode(family.encode_family(outcome)?)?;
@@ -164,7 +169,8 @@ impl Collector for Scrape {
         // The last bucket's bound is written as +Inf.
         let bounds = HEAD_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.heads).collect();
-        let (name, help) = ("perigee_response_head_seconds", "From a request's head to its response's head");
+        let (name, help) =
+            ("perigee_response_head_seconds", "How long it took from a request's head to its response's head.");
         let mut histogram = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         histogram.encode_histogram::<NoLabelSet>(counts.head_us as f64 / 1e6, counts.ended, &buckets, None)
     }

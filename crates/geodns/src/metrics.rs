@@ -89,13 +89,17 @@ impl DnsMetrics {
         let metrics = Self::default();
         registry.register(
             "perigee_dns_queries",
-            "Messages received, by how they ended and why",
+            "DNS messages received, by transport, the rcode answered (dropped: none) and why",
             metrics.queries.clone(),
         );
-        registry.register("perigee_dns_steered", "Steered answers by the PoP that came first", metrics.steered.clone());
+        registry.register(
+            "perigee_dns_steered",
+            "Answers to steered names, by the PoP whose addresses came first",
+            metrics.steered.clone(),
+        );
         registry.register(
             "perigee_dns_clients",
-            "Steered answers by the client's country (none: not known) and by what told its place",
+            "Answers to steered names, by the client's country (none: not known) and what told its place",
             metrics.origins.clone(),
         );
         registry.register(
@@ -103,7 +107,11 @@ impl DnsMetrics {
             "Whether an edge's address is up by this nameserver's probes",
             metrics.up.clone(),
         );
-        registry.register("perigee_dns_probes", "Health probes", metrics.probes.clone());
+        registry.register(
+            "perigee_dns_probes",
+            "Health probes of the edges' addresses, by how they went",
+            metrics.probes.clone(),
+        );
         registry.register(
             "perigee_dns_isolated",
             "Whether no edge answers this nameserver's probes, so that its last known view of them stays",
@@ -141,18 +149,22 @@ impl DnsMetrics {
         );
         registry.register(
             "perigee_dns_scope_left_out",
-            "Kinds of sites and address families whose answers took too much memory to be made ahead",
+            "Kinds of sites and address families whose answers would take too much memory to be made ahead",
             metrics.scope_left_out.clone(),
         );
         registry.register(
             "perigee_dns_scope_merge_seconds",
-            "How long the last making of them took",
+            "How long it took to make answers ahead the last time",
             metrics.scope_seconds.clone(),
         );
-        registry.register("perigee_dns_unsent", "Replies that the system did not take", metrics.unsent.clone());
+        registry.register(
+            "perigee_dns_unsent",
+            "Replies that the operating system did not take",
+            metrics.unsent.clone(),
+        );
         registry.register(
             "perigee_dns_tcp_refused",
-            "TCP connections closed unanswered for want of room",
+            "TCP, TLS and QUIC connections closed unanswered for want of room, of all or of one client",
             metrics.refused_connections.clone(),
         );
         registry.register(

@@ -43,7 +43,7 @@ impl Room {
         let room = Self::default();
         registry.register(
             "perigee_dns_connections",
-            "Connections open, of the transports that share one room",
+            "DNS connections that are open now, by transport; they share one limit",
             room.open.clone(),
         );
         for transport in [Transport::Tcp, Transport::Tls, Transport::Quic] {

@@ -268,7 +268,10 @@ impl World {
             Ok(Some((zone, snapshot)))
         });
         match read {
-            Ok(None) => current.zone_refusal = None,
+            Ok(None) => {
+                self.node_metrics.reloads.set_failing(Reloaded::ZoneFiles, false);
+                current.zone_refusal = None;
+            }
             Ok(Some((zone, snapshot))) => {
                 let (records, serial) = (zone.files.records.len(), zone.serial);
                 tracing::info!(node = self.shared.name, records, serial, "the zone files serve");
@@ -326,7 +329,9 @@ impl World {
             tracing::error!(node = self.shared.name, error, "the old DNSSEC keys go on");
         };
         let keys = match keys::active(&current.document, &self.place.folder, clock::now_ms() / 1_000) {
-            Ok(keys) if keys == current.keys => return,
+            Ok(keys) if keys == current.keys => {
+                return self.node_metrics.reloads.set_failing(Reloaded::Keys, false);
+            }
             Ok(keys) => keys,
             Err(error) => return refuse(error.to_string()),
         };

@@ -200,6 +200,7 @@ impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
         self.seen = Some(text.clone());
         if cause == Cause::Changed && self.serving == text {
             tracing::info!(path = %self.path.display(), "the document is what serves again");
+            self.metrics.set_failing(Reloaded::Document, false);
             self.set_refusal(None);
             return;
         }
@@ -304,11 +305,12 @@ mod tests {
         let path = folder.path().join("perigee.toml");
         let tried = std::cell::RefCell::new(Vec::new());
         let shared = Arc::new(Shared { generation: AtomicU64::new(FIRST_GENERATION), refusal: Mutex::default() });
+        let metrics = ReloadMetrics::default();
         let mut reload = Reload {
             path: path.clone(),
             serving: "good".to_owned(),
             seen: Some("good".to_owned()),
-            metrics: ReloadMetrics::default(),
+            metrics: metrics.clone(),
             shared: Arc::clone(&shared),
             apply: |text: &str, generation: u64| {
                 tried.borrow_mut().push((text.to_owned(), generation));
@@ -318,7 +320,9 @@ mod tests {
         let mut write_and_run = |text: &str, cause| {
             fs::write(&path, text).unwrap();
             reload.run(cause);
-            shared.refusal.lock().unwrap().clone()
+            let refusal = shared.refusal.lock().unwrap().clone();
+            assert_eq!(metrics.is_failing(Reloaded::Document), refusal.is_some());
+            refusal
         };
         assert_eq!(write_and_run("good", Cause::Changed), None);
         assert_eq!(write_and_run("bad", Cause::Changed).as_deref(), Some("no"));

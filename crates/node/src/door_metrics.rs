@@ -102,12 +102,12 @@ impl DoorMetrics {
         let metrics = Self::default();
         registry.register(
             "perigee_connections_ended",
-            "Client connections refused or ended by a limit or a mistake",
+            "Client connections that a limit or a mistake ended, or kept out, by reason",
             metrics.ended.clone(),
         );
         registry.register(
             "perigee_connections_by_protocol",
-            "Client connections that came to speak HTTP",
+            "Client connections that came to speak HTTP, by its version and whether over TLS",
             metrics.protocols.clone(),
         );
         registry.register(
@@ -115,7 +115,11 @@ impl DoorMetrics {
             "Client connections that are idle and kept with little memory",
             metrics.parked.clone(),
         );
-        registry.register("perigee_tls_handshakes", "TLS handshakes that went well", metrics.handshakes.clone());
+        registry.register(
+            "perigee_tls_handshakes",
+            "TLS handshakes that went well, in full or resumed by a ticket",
+            metrics.handshakes.clone(),
+        );
         // All reasons exist from the start, so that an alert can look at the rate of a rare one.
         for &reason in Ended::ALL {
             drop(metrics.ended.get_or_create(&EndedLabels { reason }));

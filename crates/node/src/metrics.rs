@@ -1,14 +1,23 @@
 //! A node's metrics: its registry, and what every node counts. Engines register theirs through
 //! [`NodeMetrics::register`]; nothing here is process-global, so that the nodes of a `demo` keep their own.
 
+mod plain;
+
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        info::Info,
+    },
     registry::Registry,
 };
 
@@ -19,6 +28,8 @@ use crate::{
 
 /// The media type of [`NodeMetrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The media type of [`NodeMetrics::encode_plain`].
+pub const CONTENT_TYPE_PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A node's registry, and the metrics that every node has. Every sample carries `node` and `tier` labels.
 #[derive(Debug)]
@@ -32,10 +43,11 @@ pub struct NodeMetrics {
 
 impl NodeMetrics {
     /// The registry of that node, with `perigee_build_info`, the process's figures, connections and reloads in it.
-    pub fn new(state: &NodeState) -> Self {
+    pub fn new(state: &Arc<NodeState>) -> Self {
         let labels = [("node", state.id().to_owned()), ("tier", tier(state.kind()).to_owned())];
         let mut registry = Registry::with_labels(labels.into_iter().map(|(name, value)| (name.into(), value.into())));
-        registry.register("perigee_build", "What is running", Info::new(vec![("version", VERSION)]));
+        registry.register("perigee_build", "The version that is running", Info::new(vec![("version", VERSION)]));
+        registry.register_collector(Box::new(Readiness(Arc::clone(state))));
         registry.register_collector(Box::new(ProcessCollector));
         let connections = ConnectionMetrics::register(&mut registry);
         let reloads = ReloadMetrics::register(&mut registry);
@@ -55,7 +67,12 @@ impl NodeMetrics {
         opened
     }
 
-    /// All metrics in the text that Prometheus reads.
+    /// As [`NodeMetrics::encode`], in the older text for who does not ask for OpenMetrics.
+    pub fn encode_plain(&self) -> Result<String, fmt::Error> {
+        self.encode().map(|text| plain::of_open_metrics(&text))
+    }
+
+    /// All metrics in the text that Prometheus asks for: OpenMetrics.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.lock())?;
@@ -64,6 +81,22 @@ impl NodeMetrics {
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `/readyz` says, read when somebody scrapes.
+#[derive(Debug)]
+struct Readiness(Arc<NodeState>);
+
+impl Collector for Readiness {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut gauge = |name: &str, help: &str, value: bool| {
+            let gauge = ConstGauge::new(i64::from(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        let help = "Whether new clients may be sent to the node, as /readyz tells: 1 or 0; not while it drains.";
+        gauge("perigee_ready", help, self.0.is_ready())?;
+        gauge("perigee_draining", "Whether the node was told to end and drains: 1 or 0.", self.0.is_draining())
     }
 }
 
@@ -80,14 +113,18 @@ impl ConnectionMetrics {
     /// Registers `perigee_connections_*`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("perigee_connections_open", "Client connections open", metrics.open.clone());
-        registry.register("perigee_connections", "Client connections accepted", metrics.total.clone());
+        registry.register("perigee_connections_open", "Client connections that are open now", metrics.open.clone());
+        registry.register("perigee_connections", "Client connections accepted since the start", metrics.total.clone());
         registry.register(
             "perigee_connections_at_limit",
-            "Client connections that waited for room under the limit",
+            "Client connections that waited for room under --connections-max",
             metrics.at_limit.clone(),
         );
-        registry.register("perigee_accept_errors", "Accepts that failed", metrics.accept_errors.clone());
+        registry.register(
+            "perigee_accept_errors",
+            "Times that the system refused to hand over a connection, say for want of file descriptors",
+            metrics.accept_errors.clone(),
+        );
         metrics
     }
 
@@ -170,6 +207,11 @@ label_value!(Reloaded {
 label_value!(ReloadResult { Applied => "applied", Refused => "refused" });
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailingLabels {
+    what: Reloaded,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     what: Reloaded,
     result: ReloadResult,
@@ -180,10 +222,11 @@ struct ReloadLabels {
 pub struct ReloadMetrics {
     generation: Gauge<u64, AtomicU64>,
     total: Family<ReloadLabels, Counter>,
+    failing: Family<FailingLabels, Gauge>,
 }
 
 impl ReloadMetrics {
-    /// Registers `perigee_document_generation` and `perigee_reloads_total`.
+    /// Registers `perigee_document_generation`, `perigee_reloads_total` and `perigee_reload_failing`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -191,7 +234,17 @@ impl ReloadMetrics {
             "Generation of the document that serves; 1 at the start, 0 without a document",
             metrics.generation.clone(),
         );
-        registry.register("perigee_reloads", "Reloads", metrics.total.clone());
+        registry.register(
+            "perigee_reloads",
+            "Files that were read again after they had changed, by what they are and how it went",
+            metrics.total.clone(),
+        );
+        registry.register(
+            "perigee_reload_failing",
+            "Whether a file as it is now is refused, so that what was read before goes on: 1 or 0",
+            metrics.failing.clone(),
+        );
+        metrics.set_failing(Reloaded::Document, false);
         // From the start both outcomes exist, so that an alert can look at the rate of the rare one.
         for result in [ReloadResult::Applied, ReloadResult::Refused] {
             drop(metrics.total.get_or_create(&ReloadLabels { what: Reloaded::Document, result }));
@@ -209,8 +262,19 @@ impl ReloadMetrics {
         self.generation.set(generation);
     }
 
+    /// Says whether what lies in the files now is refused; [`ReloadMetrics::count`] says it too.
+    pub fn set_failing(&self, what: Reloaded, is_failing: bool) {
+        self.failing.get_or_create(&FailingLabels { what }).set(i64::from(is_failing));
+    }
+
+    /// Whether what lies in the files now is refused.
+    pub fn is_failing(&self, what: Reloaded) -> bool {
+        self.failing.get_or_create(&FailingLabels { what }).get() == 1
+    }
+
     /// Counts a reload.
     pub fn count(&self, what: Reloaded, result: ReloadResult) {
+        self.set_failing(what, result == ReloadResult::Refused);
         self.total.get_or_create(&ReloadLabels { what, result }).inc();
     }
 
@@ -245,6 +309,9 @@ mod tests {
             r#"perigee_document_generation{node="fra",tier="edge"} 7"#,
             r#"perigee_reloads_total{what="document",result="refused",node="fra",tier="edge"} 1"#,
             r#"perigee_reloads_total{what="document",result="applied",node="fra",tier="edge"} 0"#,
+            r#"perigee_reload_failing{what="document",node="fra",tier="edge"} 1"#,
+            r#"perigee_ready{node="fra",tier="edge"} 1"#,
+            r#"perigee_draining{node="fra",tier="edge"} 0"#,
             r#"perigee_extra_total{node="fra",tier="edge"} 1"#,
         ] {
             assert!(text.lines().any(|l| same_sample(l, line)), "{line} is not in\n{text}");
@@ -262,6 +329,40 @@ mod tests {
             Some((name.to_owned(), labels, value.to_owned()))
         };
         parts(a).is_some() && parts(a) == parts(b)
+    }
+
+    #[test]
+    fn readiness_is_told_as_it_is() {
+        let state = NodeState::new(NodeKind::Shield, "eu");
+        let metrics = NodeMetrics::new(&state);
+        let check = |ready: u8, draining: u8| {
+            let text = metrics.encode().unwrap();
+            for (name, value) in [("perigee_ready", ready), ("perigee_draining", draining)] {
+                let line = format!("{name}{{node=\"eu\",tier=\"shield\"}} {value}");
+                assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+            }
+        };
+        check(1, 0);
+        state.set_not_ready("geo", "no database");
+        check(0, 0);
+        state.set_ready("geo");
+        check(1, 0);
+        state.request_drain();
+        check(0, 1);
+    }
+
+    #[test]
+    fn a_reload_fails_until_another_does_not() {
+        let metrics = ReloadMetrics::default();
+        metrics.count(Reloaded::Keys, ReloadResult::Refused);
+        metrics.count(Reloaded::ZoneFiles, ReloadResult::Applied);
+        assert_eq!([Reloaded::Keys, Reloaded::ZoneFiles].map(|what| metrics.is_failing(what)), [true, false]);
+        metrics.count(Reloaded::Keys, ReloadResult::Applied);
+        assert!(!metrics.is_failing(Reloaded::Keys));
+        // What serves lies there again, and is not read anew.
+        metrics.count(Reloaded::Document, ReloadResult::Refused);
+        metrics.set_failing(Reloaded::Document, false);
+        assert!(!metrics.is_failing(Reloaded::Document));
     }
 
     #[test]

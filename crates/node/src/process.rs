@@ -19,16 +19,25 @@ impl Collector for ProcessCollector {
             Some(value) => write_metric(&mut encoder, name, help, &ConstGauge::new(value)),
             None => Ok(()),
         };
-        gauge("process_resident_memory_bytes", "Resident memory", resident_bytes())?;
-        gauge("process_resident_memory_anonymous_bytes", "Resident memory that no file backs", anonymous_bytes())?;
-        gauge("process_open_fds", "Open file descriptors", open_files())?;
-        gauge("process_max_fds", "The limit of open file descriptors", open_files_max())?;
+        gauge("process_resident_memory_bytes", "Resident memory of the process.", resident_bytes())?;
+        gauge("process_resident_memory_anonymous_bytes", "Resident memory that no file backs.", anonymous_bytes())?;
+        gauge("process_open_fds", "File descriptors that are open.", open_files())?;
+        gauge("process_max_fds", "File descriptors that may be open.", open_files_max())?;
         let stat = Stat::read();
-        gauge("process_threads", "Threads", stat.as_ref().map(|stat| stat.threads))?;
-        gauge("process_start_time_seconds", "Start, in seconds since the Unix epoch", start_time(stat.as_ref()))?;
+        gauge("process_threads", "Threads of the process.", stat.as_ref().map(|stat| stat.threads))?;
+        gauge(
+            "process_start_time_seconds",
+            "When the process started, in seconds since the Unix epoch.",
+            start_time(stat.as_ref()),
+        )?;
         if let Some(stat) = &stat {
             let cpu = ConstCounter::new(stat.cpu_seconds);
-            write_metric(&mut encoder, "process_cpu_seconds", "Processor time, user and system", &cpu)?;
+            write_metric(
+                &mut encoder,
+                "process_cpu_seconds",
+                "Processor time that the process used, user and system.",
+                &cpu,
+            )?;
         }
         Ok(())
     }

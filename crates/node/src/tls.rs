@@ -69,6 +69,8 @@ struct Served {
     tried: Files,
     /// Of the files at the last look.
     seen: Files,
+    /// Whether what was last tried does not serve.
+    is_refused: bool,
 }
 
 type Files = [Option<Fingerprint>; 2];
@@ -83,7 +85,8 @@ impl Served {
         let tried = files(pair);
         let loaded = pair::load(pair, provider)?;
         loaded.tell(pair);
-        Ok(Self { pair: pair.clone(), key: loaded.key, not_after: loaded.not_after, tried, seen: tried })
+        let (key, not_after) = (loaded.key, loaded.not_after);
+        Ok(Self { pair: pair.clone(), key, not_after, tried, seen: tried, is_refused: false })
     }
 }
 
@@ -167,7 +170,7 @@ impl Certificates {
                 (Ok(good), _) => served.push(good),
                 (Err(error), Some(old)) => {
                     self.refused(&error);
-                    served.push(Served { pair: pair.clone(), tried: files(pair), ..old.clone() });
+                    served.push(Served { pair: pair.clone(), tried: files(pair), is_refused: true, ..old.clone() });
                 }
                 (Err(error), None) => errors.push(error),
             }
@@ -177,6 +180,7 @@ impl Certificates {
 
     /// Serves what was prepared.
     pub fn apply(&self, prepared: Prepared) {
+        self.tell_failing(&prepared.0);
         self.publish(&mut self.lock(), prepared.0);
     }
 
@@ -201,7 +205,7 @@ impl Certificates {
     pub(crate) fn look(&self) {
         let mut served = self.lock();
         let mut next = served.clone();
-        let mut changed = false;
+        let (mut changed, mut changed_failing) = (false, false);
         for entry in &mut next {
             let now = files(&entry.pair);
             let still = now == entry.seen;
@@ -215,18 +219,29 @@ impl Certificates {
                     self.reloads.count(Reloaded::Certificate, ReloadResult::Applied);
                     *entry = good;
                     changed = true;
+                    changed_failing = true;
                 }
                 Err(error) => {
                     entry.tried = now;
+                    entry.is_refused = true;
+                    changed_failing = true;
                     self.refused(&error);
                 }
             }
+        }
+        if changed_failing {
+            self.tell_failing(&next);
         }
         if changed {
             self.publish(&mut served, next);
         } else {
             *served = next;
         }
+    }
+
+    /// Of many pairs, one that is refused is enough.
+    fn tell_failing(&self, served: &[Served]) {
+        self.reloads.set_failing(Reloaded::Certificate, served.iter().any(|served| served.is_refused));
     }
 
     fn refused(&self, error: &PairError) {

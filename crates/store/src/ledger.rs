@@ -110,7 +110,11 @@ impl LedgerMetrics {
             "Entries of the purge ledger that stand for their whole site by now",
             metrics.folds.clone(),
         );
-        registry.register("perigee_purge_ledger_seq", "Number of the last purge", metrics.seq.clone());
+        registry.register(
+            "perigee_purge_ledger_seq",
+            "Number of the last purge, which tells whether nodes with one log are at the same",
+            metrics.seq.clone(),
+        );
         registry.register(
             "perigee_purge_ledger_write_errors",
             "Purges that could not be written to disk: they hold until the node restarts",

@@ -72,12 +72,20 @@ impl Metrics {
             displaced: Counter::default(),
             removed: Counter::default(),
         };
-        registry.register("perigee_store_lookups", "Lookups by kind of entry and where it was found", lookups);
-        registry.register("perigee_store_writes", "Writes by kind of entry and where it went", writes);
+        registry.register(
+            "perigee_store_lookups",
+            "Lookups in the store, by kind of entry and where it was found",
+            lookups,
+        );
+        registry.register(
+            "perigee_store_writes",
+            "Entries that were to be written, by kind of entry and what became of it",
+            writes,
+        );
         metrics.disk.register(registry);
         registry.register(
             "perigee_store_write_waits",
-            "Segments that waited for the disk",
+            "Segments that waited until the disk took them",
             metrics.write_waits.clone(),
         );
         registry.register(
@@ -85,7 +93,11 @@ impl Metrics {
             "Entries in memory that made room for others of a site above its share",
             metrics.displaced.clone(),
         );
-        registry.register("perigee_store_removed", "Keys removed", metrics.removed.clone());
+        registry.register(
+            "perigee_store_removed",
+            "Keys removed from the store, say by a purge of one URL",
+            metrics.removed.clone(),
+        );
         metrics
     }
 }
@@ -118,16 +130,32 @@ impl DiskCounts {
             drop(self.faults.get_or_create(&[("reason", reason)]));
         }
         let counters = [
-            ("perigee_store_read_errors", "Reads that the disk failed", &self.read_errors),
-            ("perigee_store_read_timeouts", "Reads that the disk did not answer in time", &self.read_timeouts),
-            ("perigee_store_lost", "Entries handed to the disk that did not arrive", &self.lost),
+            ("perigee_store_read_errors", "Reads of the disk that failed; each is a miss", &self.read_errors),
+            (
+                "perigee_store_read_timeouts",
+                "Reads of the disk that took too long; each is a miss",
+                &self.read_timeouts,
+            ),
+            (
+                "perigee_store_lost",
+                "Entries handed to the disk that were not there when it said that all was written",
+                &self.lost,
+            ),
             ("perigee_store_disk_kept", "Entries written anew at the disk's end, because they were hit", &self.kept),
             ("perigee_store_disk_expired", "Entries that left the disk at its end", &self.expired),
-            ("perigee_store_disk_probes", "Probes that the disk passed", &self.probed),
+            (
+                "perigee_store_disk_probes",
+                "Probes of the disk, entries written and read back, that went well",
+                &self.probed,
+            ),
             ("perigee_store_disk_reopened", "Times that a failed disk was opened again", &self.reopened),
         ];
         counters.into_iter().for_each(|(name, help, counter)| registry.register(name, help, counter.clone()));
-        registry.register("perigee_store_disk_faults", "Times that the disk failed, by reason", self.faults.clone());
+        registry.register(
+            "perigee_store_disk_faults",
+            "Times that the disk was given up because it failed, by reason",
+            self.faults.clone(),
+        );
     }
 }
 
@@ -147,18 +175,22 @@ impl Collector for Sizes {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        gauge("perigee_store_memory_bytes", "Bytes of entries in memory", stats.memory_used)?;
-        gauge("perigee_store_memory_capacity_bytes", "Bytes that entries may take in memory", stats.memory_capacity)?;
-        gauge("perigee_store_memory_entries", "Entries in memory", stats.memory_entries)?;
+        gauge("perigee_store_memory_bytes", "Bytes of entries in memory.", stats.memory_used)?;
+        gauge("perigee_store_memory_capacity_bytes", "Bytes that entries may take in memory.", stats.memory_capacity)?;
+        gauge("perigee_store_memory_entries", "Entries in memory.", stats.memory_entries)?;
         let Some(disk) = stats.disk else { return Ok(()) };
-        gauge("perigee_store_disk_up", "1: the disk works; 0: it failed, and memory serves alone", disk.up.into())?;
-        gauge("perigee_store_disk_capacity_bytes", "Bytes of the disk cache", disk.capacity)?;
-        gauge("perigee_store_disk_outstanding_bytes", "Bytes on their way to the disk", disk.outstanding)?;
+        gauge(
+            "perigee_store_disk_up",
+            "Whether the disk cache works: 1, or 0 after it failed, when memory serves alone; nothing without a disk.",
+            disk.up.into(),
+        )?;
+        gauge("perigee_store_disk_capacity_bytes", "Bytes that the disk cache may take.", disk.capacity)?;
+        gauge("perigee_store_disk_outstanding_bytes", "Bytes on their way to the disk.", disk.outstanding)?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
-        counter("perigee_store_disk_written_bytes", "Bytes written to the disk", disk.written)?;
-        counter("perigee_store_disk_read_bytes", "Bytes read from the disk", disk.read)
+        counter("perigee_store_disk_written_bytes", "Bytes written to the disk cache.", disk.written)?;
+        counter("perigee_store_disk_read_bytes", "Bytes read from the disk cache.", disk.read)
     }
 }

@@ -1,5 +1,6 @@
 //! What is counted of fetches. One per node, passed in; servers take their series once, so that a fetch hashes nothing.
 
+use http::StatusCode;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -26,6 +27,16 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResponseLabels {
+    site: String,
+    peer: String,
+    status: &'static str,
+}
+
+/// Classes of a status, by its first digit from 2 on; what is left goes with the last.
+const STATUSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "other"];
+
 /// 1 ms to 16 s and above.
 #[derive(Clone, Debug)]
 struct FirstByteBuckets;
@@ -40,6 +51,7 @@ impl MetricConstructor<Histogram> for FirstByteBuckets {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     fetches: Family<OutcomeLabels, Counter>,
+    responses: Family<ResponseLabels, Counter>,
     bodies_failed: Family<OutcomeLabels, Counter>,
     retries: Family<ServerLabels, Counter>,
     connections_opened: Family<ServerLabels, Counter>,
@@ -52,6 +64,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             fetches: Family::default(),
+            responses: Family::default(),
             bodies_failed: Family::default(),
             retries: Family::default(),
             connections_opened: Family::default(),
@@ -66,18 +79,53 @@ impl Metrics {
     /// Makes them and registers them under `perigee_upstream_…`.
     pub fn register(registry: &mut Registry) -> Self {
         let ours = Self::default();
-        let registry = registry.sub_registry_with_prefix("perigee_upstream");
-        let mut add = |name: &str, help: &str, family: &Family<OutcomeLabels, Counter>| {
-            registry.register(name, help, family.clone());
-        };
-        add("fetches", "Attempts at upstreams, by how the response's head came", &ours.fetches);
-        add("bodies_failed", "Response bodies that broke off", &ours.bodies_failed);
-        registry.register("retries", "Attempts after the first of a fetch", ours.retries.clone());
-        registry.register("connections_opened", "Connections made", ours.connections_opened.clone());
-        registry.register("connections_open", "Connections, busy and idle", ours.connections_open.clone());
-        registry.register("connections_idle", "Connections kept for reuse", ours.connections_idle.clone());
-        let help = "From the start of an attempt to the response's head";
-        registry.register_with_unit("first_byte", help, Unit::Seconds, ours.first_byte.clone());
+        let outcomes = [
+            (
+                "perigee_upstream_fetches",
+                "Attempts at shields and origins, by whether a response's head came (ok, whatever its status) or why not",
+                &ours.fetches,
+            ),
+            (
+                "perigee_upstream_bodies_failed",
+                "Response bodies of shields and origins that broke off, by why",
+                &ours.bodies_failed,
+            ),
+        ];
+        outcomes.into_iter().for_each(|(name, help, family)| registry.register(name, help, family.clone()));
+        registry.register(
+            "perigee_upstream_responses",
+            "Responses of shields and origins, by the class of their status",
+            ours.responses.clone(),
+        );
+        let servers = [
+            (
+                "perigee_upstream_retries",
+                "Attempts after the first of a fetch, counted for who was asked again",
+                &ours.retries,
+            ),
+            (
+                "perigee_upstream_connections_opened",
+                "Connections made to a shield or an origin",
+                &ours.connections_opened,
+            ),
+        ];
+        servers.into_iter().for_each(|(name, help, family)| registry.register(name, help, family.clone()));
+        registry.register(
+            "perigee_upstream_connections_open",
+            "Connections to a shield or an origin that are open now, busy and idle",
+            ours.connections_open.clone(),
+        );
+        registry.register(
+            "perigee_upstream_connections_idle",
+            "Connections to a shield or an origin that are kept open for the next fetch",
+            ours.connections_idle.clone(),
+        );
+        registry.register_with_unit(
+            "perigee_upstream_first_byte",
+            "How long attempts took that went well, from their start to the response's head",
+            Unit::Seconds,
+            ours.first_byte.clone(),
+        );
         ours
     }
 
@@ -85,6 +133,7 @@ impl Metrics {
         let labels = ServerLabels { site: site.into(), peer: peer.to_string() };
         ServerMetrics {
             ok: self.fetches.get_or_create_owned(&labels.outcome("ok")),
+            responses: STATUSES.map(|status| self.responses.get_or_create_owned(&labels.status(status))),
             retries: self.retries.get_or_create_owned(&labels),
             opened: self.connections_opened.get_or_create_owned(&labels),
             open: self.connections_open.get_or_create_owned(&labels),
@@ -100,12 +149,18 @@ impl ServerLabels {
     fn outcome(&self, outcome: &'static str) -> OutcomeLabels {
         OutcomeLabels { site: self.site.clone(), peer: self.peer.clone(), outcome }
     }
+
+    fn status(&self, status: &'static str) -> ResponseLabels {
+        ResponseLabels { site: self.site.clone(), peer: self.peer.clone(), status }
+    }
 }
 
 /// One server's series.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerMetrics {
     pub(crate) ok: Counter,
+    /// By [`STATUSES`].
+    responses: [Counter; STATUSES.len()],
     pub(crate) retries: Counter,
     pub(crate) opened: Counter,
     pub(crate) open: Gauge,
@@ -116,6 +171,15 @@ pub(crate) struct ServerMetrics {
 }
 
 impl ServerMetrics {
+    /// Counts a response's head.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.ok.inc();
+        let class = usize::from(status.as_u16() / 100).wrapping_sub(2).min(STATUSES.len() - 1);
+        if let Some(class) = self.responses.get(class) {
+            class.inc();
+        }
+    }
+
     pub(crate) fn failed(&self, kind: FetchErrorKind) {
         self.families.fetches.get_or_create(&self.labels.outcome(kind.as_str())).inc();
     }
@@ -151,7 +215,9 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let server = metrics.server("www", &Peer::Origin("http://o".into()));
-        server.ok.inc();
+        for status in [200, 206, 304, 404, 500, 599, 600, 999] {
+            server.answered(StatusCode::from_u16(status).unwrap());
+        }
         server.failed(FetchErrorKind::Connect);
         server.body_failed(FetchErrorKind::PrematureClose);
         server.first_byte.observe(0.2);
@@ -159,7 +225,12 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            r#"perigee_upstream_fetches_total{site="www",peer="origin http://o",outcome="ok"} 1"#,
+            r#"perigee_upstream_fetches_total{site="www",peer="origin http://o",outcome="ok"} 8"#,
+            r#"perigee_upstream_responses_total{site="www",peer="origin http://o",status="2xx"} 2"#,
+            r#"perigee_upstream_responses_total{site="www",peer="origin http://o",status="3xx"} 1"#,
+            r#"perigee_upstream_responses_total{site="www",peer="origin http://o",status="4xx"} 1"#,
+            r#"perigee_upstream_responses_total{site="www",peer="origin http://o",status="5xx"} 2"#,
+            r#"perigee_upstream_responses_total{site="www",peer="origin http://o",status="other"} 2"#,
             r#"perigee_upstream_fetches_total{site="www",peer="origin http://o",outcome="connect"} 1"#,
             r#"perigee_upstream_bodies_failed_total{site="www",peer="origin http://o",outcome="premature-close"} 1"#,
             r#"perigee_upstream_connections_open{site="www",peer="origin http://o"} 1"#,

@@ -87,8 +87,8 @@ impl Server {
         let began = Instant::now();
         let result = self.exchange(request).await;
         match &result {
-            Ok(_) => {
-                self.metrics.ok.inc();
+            Ok(response) => {
+                self.metrics.answered(response.status);
                 self.metrics.first_byte.observe(began.elapsed().as_secs_f64());
                 if self.with_breaker(|breaker, _| breaker.succeeded()) {
                     tracing::info!(peer = %self.peer, "upstream answers again");

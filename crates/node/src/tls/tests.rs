@@ -53,6 +53,10 @@ impl Bench {
         self.reloads.total(Reloaded::Certificate, result)
     }
 
+    fn is_failing(&self) -> bool {
+        self.reloads.is_failing(Reloaded::Certificate)
+    }
+
     fn expiry(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
@@ -154,7 +158,7 @@ fn changed_files_serve_and_bad_ones_do_not() {
     let bench = Bench::new();
     let (www, first) = bench.issue("www", &["www.example"]);
     let (shop, of_shop) = bench.issue("shop", &["shop.example"]);
-    let certificates = bench.load(&[www.clone(), shop]).unwrap();
+    let certificates = bench.load(&[www.clone(), shop.clone()]).unwrap();
     let serving = || chosen(&certificates, Some("www.example")).unwrap();
     look(&certificates);
     assert_eq!((bench.counted(ReloadResult::Applied), bench.counted(ReloadResult::Refused)), (0, 0));
@@ -175,10 +179,14 @@ fn changed_files_serve_and_bad_ones_do_not() {
     look(&certificates);
     assert_eq!(serving(), der(&second));
     assert_eq!((bench.counted(ReloadResult::Applied), bench.counted(ReloadResult::Refused)), (1, 1), "told once");
+    // Another pair that is well does not hide it.
+    fs::write(&shop.certificate, &of_shop.certificate).unwrap();
+    look(&certificates);
+    assert!(bench.counted(ReloadResult::Applied) == 2 && bench.is_failing());
 
     fs::write(&www.key, &second.key).unwrap();
     look(&certificates);
-    assert_eq!(bench.counted(ReloadResult::Applied), 2);
+    assert!(bench.counted(ReloadResult::Applied) == 3 && !bench.is_failing());
     fs::remove_file(&www.certificate).unwrap();
     look(&certificates);
     assert_eq!((serving(), bench.counted(ReloadResult::Refused)), (der(&second), 2));
@@ -205,15 +213,16 @@ fn a_new_document_keeps_what_it_can() {
     let renamed = Pair { names: vec!["new.example".into()], ..www.clone() };
     let (shop, of_shop) = bench.issue("shop", &["shop.example"]);
     apply(&[renamed, shop.clone()]);
-    assert_eq!(bench.counted(ReloadResult::Refused), 1);
+    assert!(bench.counted(ReloadResult::Refused) == 1 && bench.is_failing());
     assert_eq!(chosen(&certificates, Some("new.example")), Some(der(&first)));
     assert_eq!(chosen(&certificates, Some("www.example")), None);
     assert_eq!(chosen(&certificates, Some("shop.example")), Some(der(&of_shop)));
     look(&certificates);
     assert_eq!(bench.counted(ReloadResult::Refused), 1, "told once");
 
-    // What the document no longer has is gone, metric included.
+    // What the document no longer has is gone, metrics included.
     apply(&[shop]);
+    assert!(!bench.is_failing());
     assert_eq!(chosen(&certificates, Some("new.example")), None);
     assert_eq!(chosen(&certificates, None), Some(der(&of_shop)));
     assert!(bench.expiry().contains("site=\"shop\"") && !bench.expiry().contains("www"), "{}", bench.expiry());
