@@ -10,11 +10,14 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
     let port = from.listen.port();
     let dig = |edge: &Edge| dig(layout, edge, &site);
     let curl = |edge: &Edge, path: &str, flags: &str| {
-        format!("curl {flags}--connect-to {site}:{port}:{} http://{site}:{port}{path}", edge.listen)
+        // As a client of that country: all of the demo's clients are at this machine, and some are far from the others.
+        let client =
+            if layout.has_distance { format!("--interface 127.{}.0.1 ", edge.city.code) } else { String::new() };
+        format!("curl {flags}{client}--connect-to {site}:{port}:{} http://{site}:{port}{path}", edge.listen)
     };
     format!(
         "Watch all of it in a browser: http://{}/ (its token is {ADMIN_TOKEN:?})\n\
-         A client's address tells its country by telephone code: 127.49.x.x is Germany, 127.81.x.x Japan.\n\
+         A client's address tells its country by telephone code: 127.49.x.x is Germany, 127.81.x.x Japan.\n{}\
          Which edge is nearest?\n  {}\n  {}\n\
          Fetch through it, twice: first a miss at edge and shield, then a hit.\n  {}\n\
          A range, a slow page, the whole site:\n  {}\n  {}\n  {}\n\
@@ -23,6 +26,7 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
          {}Take Tokyo away and ask again in a few seconds:\n  curl -X POST -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{}/v1/drain\n\
          Change the CDN: edit {folder}/{DOCUMENT_FILE}\n",
         layout.page,
+        distance(layout),
         dig(tokyo),
         dig(from),
         curl(tokyo, "/pictures/tyo-640.png", "-sD- -o /dev/null "),
@@ -37,11 +41,19 @@ pub(crate) fn guide(layout: &Layout, folder: &str) -> String {
     )
 }
 
+fn distance(layout: &Layout) -> &'static str {
+    if layout.has_distance {
+        "Everybody else is in Frankfurt, as the origin is; what is far takes as long as light in fibre (not so: --no-distance).\n"
+    } else {
+        ""
+    }
+}
+
 /// Nothing where all is on one address: a client there is sent to addresses where nobody listens.
 fn measure(layout: &Layout, site: &str, port: u16) -> String {
     let Some(server) = layout.nameservers.first().filter(|_| !layout.one_address) else { return String::new() };
     format!(
-        "What does it gain? More to see with `perigee demo --distance`.\n  perigee measure --direct http://{}/ --cdn http://{site}:{port} \
+        "What does it gain?\n  perigee measure --direct http://{}/ --cdn http://{site}:{port} \
          --nameserver {} --from Tokyo=127.81.0.1,London=127.44.0.1 --crawl\n",
         layout.origin, server.listen
     )
@@ -66,7 +78,8 @@ mod tests {
         for line in [
             "Watch all of it in a browser: http://127.0.0.1:9000/",
             "dig -b 127.81.0.1 @127.0.0.53 -p 5353 www.x.test +short    # Tokyo: 127.81.0.80",
-            "curl -sD- -o /dev/null --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
+            "takes as long as light",
+            "curl -sD- -o /dev/null --interface 127.81.0.1 --connect-to www.x.test:8080:127.81.0.80:8080 http://www.x.test:8080/pictures/tyo-640.png",
             "curl http://127.0.0.90:8000/.origin/stats",
             "perigee explain http http://www.x.test:8080/ --node 127.81.0.80:9100",
             "perigee measure --direct http://127.0.0.90:8000/ --cdn http://www.x.test:8080 --nameserver 127.0.0.53:5353 ",
@@ -74,6 +87,12 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn without_distance_nobody_is_told_of_it() {
+        let text = guide(&layout(&["--no-distance"]), "/f");
+        assert!(!text.contains("fibre") && !text.contains("--interface"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
 use perigee_protocol::document::keys::SCHEMA_FILE;
 
 use super::options::DemoArgs;
-use crate::cities::{CITIES, City, SHIELDS};
+use crate::{
+    cities::{CITIES, City, SHIELDS},
+    distance::behind,
+};
 
 /// The file of the document, in the demo's folder.
 pub(crate) const DOCUMENT_FILE: &str = "perigee.toml";
@@ -51,6 +54,8 @@ pub(crate) struct Server {
 pub(crate) struct Layout {
     pub(crate) zone: String,
     pub(crate) one_address: bool,
+    /// Whether relays have the addresses of nodes, which then listen [`crate::distance::behind`] them.
+    pub(crate) has_distance: bool,
     /// Where the page is, for a browser on this machine.
     pub(crate) page: SocketAddr,
     pub(crate) origin: SocketAddr,
@@ -98,6 +103,7 @@ impl Layout {
         Self {
             zone: args.zone.trim_end_matches('.').to_ascii_lowercase(),
             one_address: one,
+            has_distance: args.has_distance(),
             page: SocketAddr::new(LOCALHOST, args.page_port),
             origin: place(IpAddr::from([127, 0, 0, 90]), args.origin_port, 0),
             shields: SHIELDS.iter().enumerate().map(shield).collect(),
@@ -111,9 +117,16 @@ impl Layout {
         format!("www.{}", self.zone)
     }
 
-    /// Where the nameservers find edges whose advertised addresses are names only.
+    /// Where a node listens whose address is that: behind the relay, where it has one.
+    pub(crate) fn own(&self, address: SocketAddr) -> SocketAddr {
+        behind(address).filter(|_| self.has_distance).unwrap_or(address)
+    }
+
+    /// Where the nameservers find edges whose advertised addresses are names only, or a relay's: probes have time-outs of
+    /// machines that stand side by side.
     pub(crate) fn probe_at(&self) -> BTreeMap<IpAddr, SocketAddr> {
-        self.edges.iter().filter(|_| self.one_address).map(|edge| (edge.advertised, edge.listen)).collect()
+        let elsewhere = self.edges.iter().filter(|_| self.one_address || self.has_distance);
+        elsewhere.map(|edge| (edge.advertised, self.own(edge.listen))).collect()
     }
 
     /// The CDN document of this world.
@@ -205,6 +218,19 @@ pub(super) mod tests {
             assert!(all.iter().all(|address| address.ip().is_loopback()));
             assert!(!flags.contains(&"--one-address") || all.iter().all(|address| address.ip() == LOCALHOST));
         }
+    }
+
+    #[test]
+    fn probes_ask_the_edges_and_not_their_relays() {
+        let check = |flags: &[&str], expected: Option<&str>| {
+            let at = layout(flags).probe_at();
+            let tokyo = at.get(&IpAddr::from([127, 81, 0, 80])).map(ToString::to_string);
+            assert_eq!(tokyo.as_deref(), expected, "{flags:?}");
+        };
+        check(&[], Some("127.81.1.80:8080"));
+        check(&["--distance"], Some("127.81.1.80:8080"));
+        check(&["--no-distance"], None);
+        check(&["--one-address"], Some("127.0.0.1:8086"));
     }
 
     #[test]

@@ -12,9 +12,12 @@ Starts an origin, 2 shields, 8 edges in 8 cities and 2 nameservers in this proce
 address tells its country by telephone code: 127.49.0.0/16 is Germany, 127.81.0.0/16 Japan, 127.1.0.0/16 the USA. \
 Everybody else is in Frankfurt. Every node reads FOLDER/perigee.toml and follows it when it is edited.
 
+What clients and nodes send each other takes as long as light in fibre: 200 km a millisecond over the great circle, half as far \
+again, and half a millisecond for every way. Origin, shield-west and ns1 are in Frankfurt, shield-east and ns2 in Singapore. \
+Health probes, admin listeners and the page are near.
+
 Examples:
   perigee demo
-  perigee demo --distance           # for `perigee measure`
   perigee demo --edge-port 8888 --dns-port 5353
   perigee demo --one-address        # where only 127.0.0.1 exists, as on macOS
   perigee demo --folder /tmp/cdn --disk 1GiB --memory 256MiB")]
@@ -55,11 +58,13 @@ pub(crate) struct DemoArgs {
     /// Threads that serve; default: the cores
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// Let every connection take as long as its great-circle distance in fibre: from clients to edges and to the origin, from edges to
-    /// shields, from shields to the origin, which is in Frankfurt
-    #[arg(long, conflicts_with = "one_address")]
+    /// Put no distance between clients and nodes
+    #[arg(long)]
+    pub(crate) no_distance: bool,
+    /// As without it; there when it was not the default
+    #[arg(long, hide = true, conflicts_with_all = ["no_distance", "one_address"])]
     pub(crate) distance: bool,
-    /// Put everything on 127.0.0.1, each node with a port of its own
+    /// Put everything on 127.0.0.1, each node with a port of its own; without distance, since all clients have one address
     #[arg(long)]
     pub(crate) one_address: bool,
     /// Print lines instead of the live table, as without a terminal
@@ -68,4 +73,11 @@ pub(crate) struct DemoArgs {
     /// Which log lines to keep; beside the table they go to FOLDER/demo.log
     #[arg(long, value_name = "FILTER", env = "PERIGEE_LOG", default_value = "warn")]
     pub(crate) log: String,
+}
+
+impl DemoArgs {
+    /// Whether relays hold back what passes.
+    pub(crate) fn has_distance(&self) -> bool {
+        !self.no_distance && !self.one_address
+    }
 }

@@ -173,7 +173,7 @@ async fn every_country_has_its_edge_and_every_edge_the_site() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_of_one_shield_cost_the_origin_one_request() {
-    let (_process, ports, _folder) = demo(&["--memory", "32MiB"]).await;
+    let (_process, ports, _folder) = demo(&["--memory", "32MiB", "--no-distance"]).await;
     // Frankfurt, London, New York, São Paulo and Johannesburg have one shield, the other three the other.
     for code in [49, 44, 1, 55, 27, 65, 81, 61] {
         let edge = SocketAddr::from(([127, code, 0, 80], ports.edge));
@@ -199,6 +199,9 @@ async fn an_edge_that_is_drained_leaves_the_answers() {
     wait_until("Tokyo's clients to be sent on", || edge_for(81, nameserver, SITE) == Ipv4Addr::new(127, 65, 0, 80))
         .await;
     assert_eq!(edge_for(49, nameserver, SITE), Ipv4Addr::new(127, 49, 0, 80));
+    // Nobody listens there any more, no relay either.
+    let edge = SocketAddr::from(([127, 81, 0, 80], ports.edge));
+    wait_until("Tokyo's port to be closed", || std::net::TcpStream::connect(edge).is_err()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

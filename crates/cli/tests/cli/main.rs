@@ -5,6 +5,7 @@
 mod check;
 mod configure;
 mod demo;
+mod distance;
 mod explain;
 mod geo;
 mod geo_diff;

@@ -190,8 +190,8 @@ async fn what_cannot_be_measured_is_said() {
 
 /// Relays only ever hold back, so that what is asserted are times that cannot be undercut.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_with_distance_is_far_from_sydney_but_for_its_edge() {
-    let (_process, ports, _folder) = demo(&["--distance"]).await;
+async fn the_demo_is_far_from_sydney_but_for_its_edge() {
+    let (_process, ports, _folder) = demo(&[]).await;
     let direct = format!("http://127.0.0.90:{}/", ports.origin);
     let (cdn, server) = (format!("http://{SITE}:{}", ports.edge), format!("127.0.0.53:{}", ports.dns));
     let from = "Frankfurt=127.49.0.1,Sydney=127.61.0.1";
@@ -211,4 +211,6 @@ async fn the_demo_with_distance_is_far_from_sydney_but_for_its_edge() {
     // Sydney's edge asks Singapore's shield, 6,300 km away, over a new connection or a kept one.
     assert!(total(&of("cdn_first", "fresh")) > 90.0, "{told}");
     assert_eq!(of("cdn_again", "kept")["served"]["by"], "cache");
+    // ns1 is in Frankfurt.
+    assert!(of("cdn_again", "fresh")["dns_ms"].as_f64().unwrap() > 245.0, "{told}");
 }
