@@ -26,6 +26,7 @@ pub mod status;
 pub mod storable;
 pub mod tags;
 pub mod time;
+pub mod trace;
 pub mod validate;
 pub mod vary;
 
