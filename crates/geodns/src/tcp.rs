@@ -6,12 +6,12 @@ use std::{io, net::SocketAddr, net::TcpListener as StdListener, sync::Arc, time:
 use perigee_dns::{Limiter, Memory, Transport, dnssec::Signatures};
 use perigee_node::{
     door_metrics::{DoorMetrics, Ended, HandshakeKind},
-    http::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX},
+    http::HANDSHAKE_TIMEOUT,
     metrics::NodeMetrics,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time,
 };
@@ -57,14 +57,14 @@ impl Door {
 pub(crate) enum Greeting {
     /// With the first query.
     Plain,
-    /// With a handshake, of which a core has so many at once.
-    Tls(TlsAcceptor, Arc<Semaphore>),
+    /// With a handshake.
+    Tls(TlsAcceptor),
 }
 
 impl Greeting {
     /// Of one core.
     pub(crate) fn tls(config: Arc<rustls::ServerConfig>) -> Self {
-        Self::Tls(TlsAcceptor::from(config), Arc::new(Semaphore::new(HANDSHAKES_MAX)))
+        Self::Tls(TlsAcceptor::from(config))
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn serve(listener: StdListener, greeting: Greeting, door: Door)
 fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, greeting: &Greeting, door: &Door) {
     let transport = match greeting {
         Greeting::Plain => Transport::Tcp,
-        Greeting::Tls(..) => Transport::Tls,
+        Greeting::Tls(_) => Transport::Tls,
     };
     let Some(place) = door.room.take(peer.ip(), transport) else { return door.at_limit() };
     let (door, greeting) = (door.clone(), greeting.clone());
@@ -109,7 +109,7 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, gre
         door.node_metrics.connections.opened();
         let ended = match greeting {
             Greeting::Plain => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
-            Greeting::Tls(acceptor, turns) => match shake_hands(&acceptor, &turns, stream, &door).await {
+            Greeting::Tls(acceptor) => match shake_hands(&acceptor, stream, &door).await {
                 Ok(stream) => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
                 Err(ended) => ended,
             },
@@ -126,12 +126,10 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, gre
 /// None: the client went away.
 async fn shake_hands(
     acceptor: &TlsAcceptor,
-    turns: &Semaphore,
     stream: TcpStream,
     door: &Door,
 ) -> Result<TlsStream<TcpStream>, Option<Ended>> {
     let shake = async {
-        let _turn = turns.acquire().await.map_err(|_| None)?;
         acceptor.accept(stream).await.map_err(|error| {
             let left = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
             (!left).then_some(Ended::Handshake)

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
-use tokio::{io::AsyncReadExt, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -27,8 +27,6 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) tls: Option<TlsAcceptor>,
-    /// Of the core.
-    pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) header_timeout: Duration,
     pub(crate) proxies: Arc<[IpNet]>,
@@ -48,12 +46,6 @@ struct Ready {
 type Refused = Option<Ended>;
 
 impl Door {
-    /// With room for so many handshakes at once.
-    pub(crate) fn for_a_core(&self, handshakes_max: usize) -> Self {
-        let handshakes = Arc::new(Semaphore::new(handshakes_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { handshakes, ..self.clone() }
-    }
-
     pub(crate) fn with_tls(&self, config: Option<Arc<ServerConfig>>) -> Self {
         Self { tls: config.map(TlsAcceptor::from), ..self.clone() }
     }
@@ -114,6 +106,8 @@ impl Door {
         Ok(Ready { stream, protocol, _place: place })
     }
 
+    /// Of handshakes there are as many at once as connections: one that waits for its client costs what an idle connection
+    /// costs, and were others to wait for it, those who say nothing would keep everybody out.
     async fn handshake(
         &self,
         acceptor: &TlsAcceptor,
@@ -121,7 +115,6 @@ impl Door {
         connection: &Connection,
     ) -> Result<(ClientStream, Protocol), Refused> {
         let shake = async {
-            let _turn = self.handshakes.acquire().await.map_err(|_| None)?;
             acceptor.accept(stream).await.map_err(|error| {
                 tracing::debug!(peer = %connection.peer(), %error, "a TLS handshake failed");
                 // A client that goes away in the middle has nothing against us.

@@ -13,7 +13,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -30,6 +30,7 @@ use crate::{
     },
     interim::WithInterims,
     linger::linger,
+    paced::{Paced, Streams},
     parked::{self, Woken},
     stalled::Stalling,
     stream::{ClientStream, Watched},
@@ -45,7 +46,7 @@ const LAST_WORD_BOUND: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<Streams>,
     header_timeout: Duration,
     idle_timeout: Duration,
     metrics: DoorMetrics,
@@ -65,7 +66,7 @@ impl Protocols {
             // Said only where it differs: any explicit number costs hyper's fast path.
             http1.max_headers(limits.headers_max);
         }
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(Streams::new(limits.write_timeout, metrics.clone()));
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_streams_max)
@@ -169,7 +170,10 @@ impl Protocols {
         connection: &Arc<Connection>,
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
-        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let answer = service_fn(move |request| {
+            let answering = answer(Arc::clone(&each), request);
+            async { answering.await.map(|response| response.map(Paced::new)) }
+        });
         let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
         let stream = Watched::new(stream, Arc::clone(connection));
         let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), answer));

@@ -52,14 +52,13 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection stays open between two requests. Longer than what clients and balancers usually allow, so that
 /// they end it first and no request meets a closing connection.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a client may take nothing of what it is sent: each byte that its socket takes begins the time anew.
+/// How long a client may take nothing of what it is sent: each byte that its socket takes begins the time anew. Of HTTP/2
+/// the same holds of each stream, which ends alone.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Beside a head, what one HTTP/1 connection may buffer of what it reads or writes.
 pub const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a TLS handshake, or a PROXY protocol header, may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// TLS handshakes of one core at once; further ones wait, and their time runs.
-pub const HANDSHAKES_MAX: usize = 256;
 /// Streams of one HTTP/2 connection at once (RFC 9113 §5.1.2).
 pub const H2_STREAMS_MAX: u32 = 100;
 /// Streams that a client has reset and that are not dealt with yet; one more ends the connection (CVE-2023-44487).
@@ -214,8 +213,6 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// See [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
-    /// See [`HANDSHAKES_MAX`].
-    pub handshakes_max: usize,
     /// Connections of one client (an IPv4 address, an IPv6 /64) at once, over all cores; further ones are closed as
     /// they come. None: no limit of its own.
     pub client_connections_max: Option<u32>,
@@ -233,7 +230,6 @@ impl Default for Limits {
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
-            handshakes_max: HANDSHAKES_MAX,
             client_connections_max: None,
             h2_streams_max: H2_STREAMS_MAX,
         }
@@ -305,7 +301,6 @@ pub fn serve<S: HttpService>(
     let mut accepting = Vec::new();
     let common = Door {
         tls: None,
-        handshakes: Arc::new(Semaphore::new(1)),
         handshake_timeout: limits.handshake_timeout,
         header_timeout: limits.header_timeout,
         proxies: proxies.into(),
@@ -313,13 +308,9 @@ pub fn serve<S: HttpService>(
         client_cap: limits.client_connections_max.map(|max| Arc::new(ClientCap::new(max))),
         protocols: Protocols::new(limits, door_metrics),
     };
-    // Both doors share the room of a core, and its handshakes are its own.
+    // Both doors share the room of a core.
     let per_core = (limits.connections_max / runtimes.threads()).clamp(1, Semaphore::MAX_PERMITS);
-    let rooms: Vec<_> = runtimes
-        .cores
-        .iter()
-        .map(|_| (Arc::new(Semaphore::new(per_core)), common.for_a_core(limits.handshakes_max)))
-        .collect();
+    let rooms: Vec<_> = runtimes.cores.iter().map(|_| (Arc::new(Semaphore::new(per_core)), common.clone())).collect();
     let mut open = |listeners: Listeners, config: Option<Arc<rustls::ServerConfig>>| {
         for (core, row) in listeners.into_cores().into_iter().enumerate() {
             let (Some(handle), Some((permits, door))) = (runtimes.cores.get(core), rooms.get(core)) else {

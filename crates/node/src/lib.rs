@@ -31,6 +31,7 @@ pub mod log;
 pub mod metrics;
 pub mod mmap;
 pub mod page;
+mod paced;
 mod parked;
 pub mod probe;
 mod process;

@@ -9,13 +9,17 @@ use perigee_node::{
     door_metrics::{DoorMetrics, Ended},
     http::{Doors, H2_RESETS_PENDING_MAX, H2_STREAMS_MAX, HEADER_BYTES_MAX, Limits},
 };
+use perigee_testkit::patiently;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
 };
 
-use crate::{doors::Secure, http::Bench};
+use crate::{
+    doors::Secure,
+    http::{BIG, Bench},
+};
 
 type Ending = JoinHandle<Result<(), h2::Error>>;
 
@@ -100,6 +104,65 @@ async fn a_cut_body_resets_its_stream_alone() {
         assert_eq!(before, "half");
     }
     assert_eq!(ok(&requests, "/after").await, "/after 127.0.0.1 3");
+}
+
+/// A client that opens its windows so far and no further.
+async fn reluctant(address: SocketAddr, window_bytes: u32) -> (SendRequest<Bytes>, Ending) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window_bytes);
+    let (requests, connection) = builder.handshake(stream).await.unwrap();
+    (requests, tokio::spawn(connection))
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_takes_nothing_is_reset_alone() {
+    let metrics = DoorMetrics::default();
+    for (done, window_bytes) in [0, 1_024].into_iter().enumerate() {
+        let counted = metrics.clone();
+        let limits = Limits { write_timeout: Duration::from_millis(50), ..Limits::default() };
+        let bench = Bench::with(1, limits, |plain| Doors { metrics: counted, ..plain.into() });
+        let (requests, _ending) = reluctant(bench.address, window_bytes).await;
+        let waiting = tokio::spawn(ask_for(requests.clone(), "/wait"));
+        bench.service.waiting.notified().await;
+        // What came before has not been given back to the window, and never is.
+        let (response, _) = requests.clone().ready().await.unwrap().send_request(get("/big"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut taken = 0;
+        let error = loop {
+            match patiently("the reset", body.data()).await.unwrap() {
+                Ok(piece) => taken += piece.len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_reset() && error.reason() == Some(Reason::CANCEL), "{error:?}");
+        assert_eq!(taken, window_bytes as usize);
+        assert_eq!(metrics.ended_total(Ended::WriteTimeout), done as u64 + 1);
+        bench.service.go.notify_one();
+        assert_eq!(patiently("the other stream", waiting).await.unwrap(), StatusCode::OK);
+    }
+}
+
+/// The status alone: the content has no window.
+async fn ask_for(requests: SendRequest<Bytes>, path: &str) -> StatusCode {
+    let (response, _) = requests.ready().await.unwrap().send_request(get(path), true).unwrap();
+    response.await.unwrap().status()
+}
+
+#[tokio::test]
+async fn who_takes_a_little_now_and_then_gets_all() {
+    let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let bench = Bench::new(1, limits);
+    let (requests, _ending) = reluctant(bench.address, 65_535).await;
+    let (response, _) = requests.clone().ready().await.unwrap().send_request(get("/big"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut taken = 0;
+    while let Some(piece) = patiently("a piece", body.data()).await {
+        let piece = piece.unwrap();
+        taken += piece.len();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(taken, BIG);
 }
 
 #[tokio::test]
