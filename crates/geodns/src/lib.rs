@@ -35,5 +35,5 @@ mod world;
 pub mod zones;
 
 pub use options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options};
-pub use process::main;
+pub use process::{command, main};
 pub use running::{Running, Stats, start};

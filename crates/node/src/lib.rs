@@ -47,6 +47,7 @@ pub mod sizes;
 mod stalled;
 pub mod state;
 mod stream;
+mod supervisor;
 mod timing;
 pub mod tls;
 pub mod watch;

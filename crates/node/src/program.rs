@@ -2,7 +2,9 @@
 
 use std::{error::Error, future::Future, process::ExitCode, time::Duration};
 
-use crate::{flags::ServerFlags, limits, log, probe, report, runtimes::Runtimes, signals::Signals};
+use crate::{
+    flags::ServerFlags, limits, log, probe, report, runtimes::Runtimes, signals::Signals, supervisor::Supervisor,
+};
 
 /// How long what is left on the runtimes may take to end.
 const RUNTIMES_BOUND: Duration = Duration::from_secs(5);
@@ -47,11 +49,15 @@ fn run<P: Program>(
     let runtimes = Runtimes::start(flags.threads())?;
     let handles = runtimes.handles().clone();
     let signals = Signals::install(&handles.control)?;
+    let supervisor = Supervisor::from_environment();
     let result = handles.control.block_on(async {
-        let program = start(&handles, open_files).await?;
+        let _alive = supervisor.live(&handles);
+        let program = supervisor.patiently(start(&handles, open_files)).await?;
+        supervisor.ready();
         until_told(&program, &signals).await;
         tracing::info!("draining");
-        program.drain().await;
+        supervisor.stopping();
+        supervisor.patiently(program.drain()).await;
         tracing::info!("stopped");
         Ok(())
     });
