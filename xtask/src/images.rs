@@ -17,8 +17,10 @@ use crate::{
     run::{cargo, output, root, succeed},
 };
 
-/// Packages whose binaries go into images; the binary of `perigee-cli` is `perigee`.
+/// Packages whose binaries go into images; the binaries of `perigee-cli` are `perigee` and `perigee-distance`.
 const PACKAGES: [&str; 4] = ["perigee-edge", "perigee-shield", "perigee-geodns", "perigee-cli"];
+/// Each has an image of its name.
+const BINARIES: [&str; 5] = ["perigee-edge", "perigee-shield", "perigee-geodns", "perigee", "perigee-distance"];
 /// What the clients' image is filled with, and the Debian package of it.
 const PROGRAMS: [(&str, &str); 7] = [
     ("dig", "bind9-dnsutils"),
@@ -55,9 +57,8 @@ pub(crate) fn build(profile: &str) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
     }
-    for (binary, cached) in
-        [("perigee-edge", true), ("perigee-shield", true), ("perigee-geodns", false), ("perigee", false)]
-    {
+    for binary in BINARIES {
+        let cached = ["perigee-edge", "perigee-shield"].contains(&binary);
         let folder = folder.join(binary);
         fs::create_dir_all(folder.join("cache"))?;
         strip(&binaries.join(binary), &folder.join(binary))?;
@@ -172,6 +173,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use perigee_geo::world::{DemoBase, demo_world};
 
     use super::*;
@@ -186,11 +189,38 @@ mod tests {
     fn compose_and_dockerfile_name_the_same_images() {
         let compose = fs::read_to_string(root().join("deploy/compose.yaml")).unwrap();
         let dockerfile = fs::read_to_string(root().join("deploy/Dockerfile")).unwrap();
-        for image in ["perigee-edge", "perigee-shield", "perigee-geodns", "perigee", "perigee-client"] {
+        for image in BINARIES.into_iter().chain(["perigee-client"]) {
             assert!(compose.contains(&format!("image: {image}:dev\n")), "{image}");
             assert!(compose.contains(&format!("target: {image} }}\n")), "{image}");
             assert!(dockerfile.contains(&format!(" AS {image}\n")), "{image}");
         }
+    }
+
+    /// Edges, shields and the origin live behind the relay that has their addresses and stands where they do.
+    #[test]
+    fn every_node_has_its_relay() {
+        let compose = fs::read_to_string(root().join("deploy/compose.yaml")).unwrap();
+        let text = fs::read_to_string(root().join("deploy/cdn.toml")).unwrap();
+        let document = perigee_protocol::document::load("deploy/cdn.toml", &text).unwrap();
+        let service = |name: &str| {
+            let (_, rest) = compose.split_once(&format!("\n  {name}:\n")).unwrap_or_else(|| panic!("no {name}"));
+            rest.split_once("\n\n").map_or(rest, |(service, _)| service)
+        };
+        let check = |node: &str, place: &str, told: &str| {
+            let own = service(node);
+            assert!(own.contains(&format!("network_mode: \"service:distance-{place}\"")), "{node}: {own}");
+            assert!(!own.contains("networks:") && own.contains("PERIGEE_LISTEN: \"127.0.0.1:8100\""), "{node}: {own}");
+            let relay = service(&format!("distance-{place}"));
+            let flags = format!("\"--to\", \"127.0.0.1:8100\", \"--place\", \"{place}\"{told}]");
+            assert!(relay.contains(&flags) && relay.contains("networks:"), "{node}: {relay}");
+        };
+        for pop in &document.pops {
+            check(&format!("edge-{}", pop.id), pop.id.as_str(), ", \"--proxy-protocol\"");
+        }
+        for shield in &document.shields {
+            check(shield.id.as_str(), shield.id.as_str(), ", \"--proxy-protocol\"");
+        }
+        check("origin", "origin", "");
     }
 
     /// Every address that the document tells is a container's, and every PoP has an edge and a client.
@@ -204,6 +234,11 @@ mod tests {
             has(format!("\n  edge-{}:\n", pop.id));
             has(format!("\n  client-{}:\n", pop.id));
             pop.addresses().for_each(|address| has(format!("ipv4_address: {address} }}")));
+            // What a relay knows an edge by that dials a shield: 198.18.0.(100 + N).
+            for address in pop.addresses() {
+                let IpAddr::V4(address) = address else { panic!("{address}") };
+                has(format!("backbone: {{ ipv4_address: 198.18.0.{} }}", 100 + address.octets()[2]));
+            }
         }
         for nameserver in &document.cdn.nameservers {
             nameserver.addresses.iter().for_each(|address| has(format!("ipv4_address: {address} }}")));

@@ -28,13 +28,15 @@ cargo xtask CHORE [ARGUMENTS]
   reference          writes docs/configuration.md and docs/perigee.schema.json from the table of the document's keys
   geo                fetches the real GeoLite2-City of 2018 into .geo/ (57 MB, from PyPI, needs python3 with pip)
   images             builds every image of deploy/compose.yaml here, without pulling any (needs Docker)
-  up                 images, then the world of deploy/compose.yaml: eight regions to dig and curl in
+  up                 images, then the world of deploy/compose.yaml: eight regions to dig and curl in, as far from each other as
+                     light takes (--no-distance: all side by side)
   down [--volumes]   ends that world, and its caches
   smoke              brings that world up, shows from every region that it works, and takes it down again
-                     (--keep or KEEP=1: leaves it; --no-images: those that are there; --skip-if-absent: without Docker,
-                     and outside of CI, says so and succeeds)
+                     (--keep or KEEP=1: leaves it; --no-images: those that are there; --no-distance: as for up;
+                     --skip-if-absent: without Docker, and outside of CI, says so and succeeds)
   deb                packs the four binaries, units, manual pages and completions into target/deb (--binaries FOLDER: those
-                     that are there instead of building them; needs dpkg-deb)
+                     that are there instead of building them; needs dpkg-deb); with --check instead: installs, starts, upgrades
+                     and removes the package on a machine made by debootstrap and systemd-nspawn (as root)
   bench http         our edge and HAProxy, nginx, Varnish and Traffic Server on the same work, in turns: CPU a request and
                      its ratio (--scenario NAME, --quick, --json and more; needs wrk and two cores; peers that are not
                      there are installed by apt as root, else skipped)

@@ -32,6 +32,7 @@ struct Flags {
     keep: bool,
     skip_if_absent: bool,
     images: bool,
+    distance: bool,
     profile: String,
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     // What an earlier run left would be hits where misses must be.
     up::stop(true)?;
-    let result = up::start().and_then(|()| show(&world));
+    let result = up::start(flags.distance).and_then(|()| show(&world, flags.distance));
     if flags.keep {
         println!("kept: see deploy/; cargo xtask down --volumes ends it");
         return result;
@@ -62,15 +63,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 fn flags(arguments: &[String]) -> Result<Flags> {
     let keep = std::env::var("KEEP").is_ok_and(|value| !value.is_empty() && value != "0");
-    let mut flags = Flags { keep, skip_if_absent: false, images: true, profile: "release".into() };
+    let mut flags = Flags {
+        keep,
+        skip_if_absent: false,
+        images: true,
+        distance: up::distance_by_environment(),
+        profile: "release".into(),
+    };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--keep" => flags.keep = true,
             "--skip-if-absent" => flags.skip_if_absent = true,
             "--no-images" => flags.images = false,
+            up::NO_DISTANCE => flags.distance = false,
             "--profile" => flags.profile = rest.next().context("--profile takes a name")?.clone(),
-            other => bail!("takes --keep, --skip-if-absent, --no-images, --profile NAME; not {other:?}"),
+            other => bail!("takes --keep, --skip-if-absent, --no-images, --no-distance, --profile NAME; not {other:?}"),
         }
     }
     Ok(flags)
@@ -89,12 +97,13 @@ impl Findings {
     }
 }
 
-fn show(world: &World) -> Result<()> {
+fn show(world: &World, distance: bool) -> Result<()> {
     let mut findings = Findings::default();
     names(world, &mut findings)?;
     once_per_shield(world, &mut findings)?;
     let hash = miss_then_hit(world, &mut findings)?;
     from_outside(world, &hash, &mut findings)?;
+    how_far(world, distance, &mut findings)?;
     fail_over(world, &hash, &mut findings)?;
     ensure!(findings.failed == 0, "{} checks failed", findings.failed);
     println!("\nsmoke: every check passed");
@@ -204,6 +213,34 @@ fn from_outside(world: &World, hash: &str, findings: &mut Findings) -> Result<()
     let line = format!("curl -sSf -H '{host}' {url} | sha256sum");
     let got = output(Command::new("sh").args(["-c", &line]))?;
     findings.check(got.split_whitespace().next() == Some(hash), format_args!("curl {url}"));
+    Ok(())
+}
+
+/// From the last region to the first one's edge, which is told who asks, and takes as long as light does.
+fn how_far(world: &World, distance: bool, findings: &mut Findings) -> Result<()> {
+    let (Some(near), Some(far)) = (world.regions.first(), world.regions.last()) else { return Ok(()) };
+    println!("\ndistance: {} asks {}'s edge over a new connection", far.client, near.pop);
+    let url = format!("http://{}{PICTURE}?from={}", near.edge, far.pop);
+    let line = format!("curl -sSf -o /dev/null -w '%{{time_total}}' -H 'Host: {}' '{url}'", world.site);
+    let took: f64 = docker::shell(&far.client, &line)?.trim().parse().context("curl's time")?;
+    if distance {
+        // The handshake and the request, 16,500 km away.
+        findings.check(took >= 0.49, format_args!("it took {took:.3} s; light in fibre takes 0.495 s"));
+    } else {
+        println!("        it took {took:.3} s");
+    }
+    let edge = docker::id(&format!("edge-{}", near.pop))?;
+    let (client, from) = (format!("\"{}20\"", far.prefix), Instant::now());
+    let told = loop {
+        // Lines are written within half a second.
+        let logs = output(Command::new("docker").args(["logs", "--tail", "50", &edge]))?;
+        let told = logs.lines().any(|line| line.contains(&format!("?from={}", far.pop)) && line.contains(&client));
+        if told || from.elapsed() > START_BOUND {
+            break told;
+        }
+        thread::sleep(POLL);
+    };
+    findings.check(told, format_args!("its access log names the client: {client}"));
     Ok(())
 }
 

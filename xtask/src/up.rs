@@ -16,6 +16,9 @@ use crate::{
 /// How long all containers together may take until they are healthy.
 const READY_BOUND: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(500);
+/// The flag of `up` and of `smoke`.
+pub(crate) const NO_DISTANCE: &str = "--no-distance";
+const DISTANCE: &str = "PERIGEE_DISTANCE";
 
 const TRY: &str = r#"
 The world is up: eight regions, each with an edge, two nameservers and a client. In deploy/:
@@ -23,6 +26,8 @@ The world is up: eight regions, each with an edge, two nameservers and a client.
   docker-compose exec client-tyo dig +short www.cdn.example          # 198.18.81.10, Tokyo's edge
   docker-compose exec client-fra dig +short www.cdn.example          # 198.18.49.10, Frankfurt's
   docker-compose exec client-tyo curl -so /dev/null -D- http://www.cdn.example/    # ask twice, and see Cache-Status
+  docker-compose exec client-syd curl -so /dev/null -w '%{time_total} s\n' -H 'Host: www.cdn.example' http://198.18.49.10/
+                                                                     # Frankfurt is as far as light in fibre takes
   docker-compose stop edge-tyo                                       # ... and Tokyo's clients move to Singapore
 
 From this machine, which is in Frankfurt to ns1:
@@ -35,8 +40,10 @@ deploy/cdn.toml is what all nodes read: edit it, save it, and they follow. The e
 "#;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    images::run(arguments)?;
-    start()?;
+    let near = arguments.iter().any(|argument| argument == NO_DISTANCE);
+    let rest: Vec<String> = arguments.iter().filter(|argument| *argument != NO_DISTANCE).cloned().collect();
+    images::run(&rest)?;
+    start(!near && distance_by_environment())?;
     println!("{TRY}");
     Ok(())
 }
@@ -49,11 +56,18 @@ pub(crate) fn down(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// Starts every container and waits until all are healthy.
-pub(crate) fn start() -> Result<()> {
+/// What compose.yaml asks the environment, too.
+pub(crate) fn distance_by_environment() -> bool {
+    std::env::var(DISTANCE).map_or(true, |value| value != "0")
+}
+
+/// Starts every container, with or without distance between them, and waits until all are healthy.
+pub(crate) fn start(distance: bool) -> Result<()> {
     docker::require()?;
     let from = Instant::now();
-    succeed(compose()?.args(["up", "--detach", "--no-build", "--remove-orphans"]))?;
+    let mut command = compose()?;
+    command.env(DISTANCE, if distance { "1" } else { "0" });
+    succeed(command.args(["up", "--detach", "--no-build", "--remove-orphans"]))?;
     loop {
         let all = containers()?;
         let ill: Vec<_> = all.iter().filter(|container| !container.is_well()).collect();
