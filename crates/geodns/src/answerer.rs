@@ -126,7 +126,7 @@ impl Turn<'_> {
                 pop: pop.clone(),
             });
         }
-        if self.shared.query_log.is_on() {
+        if self.shared.query_log.takes_next() {
             log(self.shared, &arrival, peer, message, out, &outcome);
         }
         outcome.rcode.is_some()

@@ -7,7 +7,10 @@
 mod writer;
 
 use std::{
+    cell::Cell,
+    hash::{BuildHasher, RandomState},
     io,
+    num::NonZeroU32,
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -84,7 +87,10 @@ impl AccessLogMetrics {
 
 /// A node's access log. Cheap to clone; its thread ends, after the last lines, when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<Arc<Handle>>);
+pub struct AccessLog {
+    handle: Option<Arc<Handle>>,
+    one_in: NonZeroU32,
+}
 
 /// Ends the thread when the last clone of the log goes.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ impl Drop for Handle {
 impl AccessLog {
     /// No log: [`AccessLog::write`] does nothing.
     pub fn off() -> Self {
-        Self(None)
+        Self { handle: None, one_in: NonZeroU32::MIN }
     }
 
     /// Opens the file, made when it is missing and appended to when it is there, or the standard output.
@@ -121,24 +127,29 @@ impl AccessLog {
         });
         let writer = Writer::new(Arc::clone(&shared), sink);
         thread::Builder::new().name("access-log".to_owned()).spawn(|| writer.run()).map_err(AccessLogError::Thread)?;
-        Ok(Self(Some(Arc::new(Handle(shared)))))
+        Ok(Self { handle: Some(Arc::new(Handle(shared))), one_in: NonZeroU32::MIN })
     }
 
-    /// Whether lines go anywhere; false lets a caller skip making them.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+    /// The same log of one event in `one_in`, chosen by chance: by count, traffic with a rhythm would be seen wrongly.
+    pub fn sampled(self, one_in: NonZeroU32) -> Self {
+        Self { one_in, ..self }
+    }
+
+    /// Whether the next event gets a line: to be asked before each one is made.
+    pub fn takes_next(&self) -> bool {
+        self.handle.is_some() && (self.one_in.get() == 1 || chance().is_multiple_of(u64::from(self.one_in.get())))
     }
 
     /// Adds a line. Never waits for the disk; drops and counts the line when the buffer is full.
     pub fn write(&self, record: &impl Serialize) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.handle {
             handle.0.add(record);
         }
     }
 
     /// As [`AccessLog::write`], for those who write their JSON themselves: `line` appends one value, without a line's end.
     pub fn write_line(&self, line: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.handle {
             handle.0.append(|buffer| {
                 line(buffer);
                 Ok(())
@@ -148,7 +159,7 @@ impl AccessLog {
 
     /// Opens the file anew, say after it was renamed; one that cannot be opened leaves the old one in use.
     pub fn reopen(&self) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.handle {
             handle.0.order(|orders| orders.reopen = true);
         }
     }
@@ -156,7 +167,7 @@ impl AccessLog {
     /// Returns when every line written before has been handed to the system (or lost, and counted). A standard output
     /// that nobody reads can hold it forever: give it a bound.
     pub async fn flush(&self) {
-        let Some(handle) = &self.0 else { return };
+        let Some(handle) = &self.handle else { return };
         let (done, flushed) = oneshot::channel();
         handle.0.order(|orders| orders.flushes.push(done));
         // An error means that the thread has ended, and then there is nothing to wait for.
@@ -220,6 +231,19 @@ impl Shared {
     }
 }
 
+/// Numbers that look random, of a thread's own (SplitMix64).
+fn chance() -> u64 {
+    thread_local! {
+        // A map's seed is the one thing random that needs no system call of ours.
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -249,6 +273,18 @@ mod tests {
         let metrics = AccessLogMetrics::default();
         let log = AccessLog::open(&AccessLogTarget::File(path.into()), metrics.clone()).unwrap();
         (log, metrics)
+    }
+
+    #[test]
+    fn one_event_in_so_many_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = open(&folder.path().join("access.log"));
+        let taken = |log: &AccessLog| (0..100_000).filter(|_| log.takes_next()).count();
+        assert_eq!(taken(&log), 100_000);
+        let sampled = log.clone().sampled(NonZeroU32::new(100).unwrap());
+        // 1,000 by chance: seven standard deviations (31.5) to each side.
+        assert!((780..=1_220).contains(&taken(&sampled)), "{}", taken(&sampled));
+        assert_eq!(taken(&AccessLog::off().sampled(NonZeroU32::MIN)), 0);
     }
 
     #[tokio::test]
@@ -290,7 +326,7 @@ mod tests {
         let said = AccessLog::open(&target, AccessLogMetrics::default()).unwrap_err().to_string();
         assert!(said.contains("/nonexistent/access.log cannot be opened"), "{said}");
         let off = AccessLog::open(&AccessLogTarget::Off, AccessLogMetrics::default()).unwrap();
-        assert!(!off.is_on());
+        assert!(!off.takes_next());
         off.write(&1);
     }
 

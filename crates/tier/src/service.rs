@@ -39,7 +39,9 @@ pub(crate) struct Logged {
 
 impl Recorder for Logged {
     fn record(&self, record: &Record) {
-        self.log.write_line(|line| record.write_json(line));
+        if self.log.takes_next() {
+            self.log.write_line(|line| record.write_json(line));
+        }
         self.samples.offer(|| Sample::of(record));
     }
 }
