@@ -345,6 +345,9 @@ impl Ask {
         fields::append_via(&mut headers, self.version, name);
         fields::append_cdn_loop(&mut headers, loop_id);
         let from_peer = self.peer_proof.is_some();
+        if !from_peer && matches!(method, Method::GET | Method::HEAD) {
+            fields::strip_misleading(&mut headers, |name| self.rule().is_some_and(|rule| vouches(rule, name)));
+        }
         fields::append_forwarded(&mut headers, self.client.ip(), &self.authority, self.scheme, from_peer);
         FetchRequest {
             method,
@@ -363,6 +366,12 @@ impl Ask {
             interim: self.interim.clone(),
         }
     }
+}
+
+/// Whether what a request says in a field is its site's own doing, or can mislead nobody else.
+fn vouches(rule: &Rule, name: &HeaderName) -> bool {
+    let HeaderRules { set, add, .. } = &rule.request_headers;
+    rule.cache.pass || rule.cache.key.headers.contains(name) || set.iter().chain(add).any(|(said, _)| said == name)
 }
 
 struct PeerClaims {

@@ -24,25 +24,22 @@ const SECRET_FILE_BYTES_MAX: u64 = 4_096;
 
 /// Reads the zone files that a document names, relative to `folder`. Fails with every mistake.
 pub fn load(document: &Document, folder: &Path) -> Result<ZoneFiles, Mistakes> {
-    zone_file::load(document, &mut |path: &Path| {
-        let mut bytes = Vec::new();
-        regular::open(&folder.join(path))
-            .and_then(|file| file.take(zone_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|error| error.to_string())?;
-        Ok(bytes)
-    })
+    zone_file::load(document, &mut |path: &Path| read_some(&folder.join(path), zone_file::BYTES_MAX))
+}
+
+/// A file that something stands in: an empty one is more often half-written, or what a full disk left, than meant.
+fn read_some(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    match regular::read(path, bytes_max as u64) {
+        Ok(bytes) if bytes.is_empty() => Err("it is empty; one that is to say nothing has a comment".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads the files of prefixes that overrides name, relative to `folder`: of each override, in their order. Fails with every
 /// mistake.
 pub fn load_prefixes(document: &Document, folder: &Path) -> Result<Vec<Vec<IpNet>>, Mistakes> {
-    prefix_file::load(document, &mut |path: &Path| {
-        let mut bytes = Vec::new();
-        regular::open(&folder.join(path))
-            .and_then(|file| file.take(prefix_file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|error| error.to_string())?;
-        Ok(bytes)
-    })
+    prefix_file::load(document, &mut |path: &Path| read_some(&folder.join(path), prefix_file::BYTES_MAX))
 }
 
 /// The document with what [`load_prefixes`] read, as if its overrides said it themselves.
@@ -229,6 +226,25 @@ mod tests {
             let place = Place { folder: self.0.path().into(), document: Some(self.0.path().join("perigee.toml")) };
             ZoneData::read(&document, &place, before).unwrap()
         }
+    }
+
+    #[test]
+    fn an_empty_file_is_a_mistake_and_a_comment_is_not() {
+        let bench = Bench::new();
+        let more = "[[geo.override]]\nprefixes_file = \"a.prefixes\"\npop = \"fra\"\n";
+        let document = document::load("perigee.toml", &format!("{DOCUMENT}{more}")).unwrap();
+        let check = |zone: &str, prefixes: &str, expected: &[&str]| {
+            bench.write("a.zone", zone, 0);
+            bench.write("a.prefixes", prefixes, 0);
+            let said = [load(&document, bench.0.path()).map(drop), load_prefixes(&document, bench.0.path()).map(drop)];
+            let said: Vec<_> = said.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            assert_eq!(said.len(), expected.len(), "{said:?}");
+            for (said, expected) in said.iter().zip(expected) {
+                assert!(said.contains(expected) && said.contains("is empty"), "{said}");
+            }
+        };
+        check("", "", &["a.zone cannot be read", "a.prefixes:1"]);
+        check("; nothing\n", "# nothing\n", &[]);
     }
 
     #[test]

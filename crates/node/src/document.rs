@@ -2,7 +2,6 @@
 //! a bad one is refused and the old generation goes on.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{
@@ -19,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     metrics::{ReloadMetrics, ReloadResult, Reloaded},
+    regular,
     watch::{Cause, FileWatcher},
 };
 
@@ -92,7 +92,7 @@ fn parse(path: &Path, text: &str) -> Result<Document, DocumentError> {
 fn read_text(path: &Path) -> Result<String, DocumentError> {
     let unreadable = |source| DocumentError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = regular::open(path).map_err(unreadable)?;
     file.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(DocumentError::TooLarge { path: path.to_owned() });
@@ -234,6 +234,7 @@ impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
 mod tests {
     use std::fs;
 
+    use nix::{sys::stat::Mode, unistd::mkfifo};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -288,6 +289,10 @@ mod tests {
         assert_eq!(bench.applied.recv().await, Some(("good 3".to_owned(), 3)));
         fs::remove_file(bench.folder.path().join("perigee.toml")).unwrap();
         bench.until_refused(2).await;
+        // Nobody writes to it, and nobody waits for that.
+        mkfifo(&bench.folder.path().join("perigee.toml"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        bench.watcher.reload();
+        bench.until_refused(3).await;
         bench.replace("good 4");
         assert_eq!(bench.applied.recv().await, Some(("good 4".to_owned(), 4)));
     }

@@ -1,6 +1,11 @@
 //! Files that a document names, opened without waiting for anybody.
 
-use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use nix::fcntl::OFlag;
 
@@ -14,10 +19,24 @@ pub fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
+/// Reads a regular file that has at most so many bytes. A longer one is an error of the kind `FileTooLarge`, and is not read.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let mut bytes = Vec::new();
+    let length = file.metadata()?.len();
+    if length <= bytes_max {
+        // It may be growing.
+        file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    if length.max(bytes.len() as u64) > bytes_max {
+        let why = format!("it is longer than {bytes_max} bytes: is it the right file?");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use nix::{sys::stat::Mode, unistd::mkfifo};
 
     use super::*;
@@ -35,5 +54,17 @@ mod tests {
             assert_eq!(open(other).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", other.display());
         }
         assert_eq!(open(&folder.path().join("absent")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        // Were it read, it would have to fit into memory.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read(&path, (1 << 40) - 1).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -135,9 +135,41 @@ pub fn via(version: Version, pseudonym: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{version} {pseudonym}")).ok()
 }
 
+/// Whether a field would tell an origin another URL, host, scheme or method than those that the client asked for. Some
+/// origins believe such fields, and keys do not have them.
+fn misleads(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "front-end-https"
+            | "x-forwarded-path"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-protocol"
+            | "x-forwarded-scheme"
+            | "x-forwarded-server"
+            | "x-forwarded-ssl"
+            | "x-host"
+            | "x-http-host-override"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-host"
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-url-scheme"
+    )
+}
+
+/// Removes a client's fields that could make an origin answer something else than what is asked for: it would be stored
+/// for everybody. `keeps`: those that are the site's own doing, or part of the key.
+pub fn strip_misleading(headers: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> bool) {
+    remove_where(headers, |name| misleads(name) && !keeps(name));
+}
+
 /// Appends the client to X-Forwarded-For and Forwarded (RFC 7239), and says X-Forwarded-Proto and X-Forwarded-Host.
 ///
-/// `trusted`: the sender is a peer of the fleet, so that what it said of scheme and host stands; else it is replaced.
+/// `trusted`: the sender is a peer of the fleet, so that what it said of scheme and host stands; else it is replaced, and
+/// all of Forwarded with it, of which some origins believe the first element (RFC 7239 §8.1: it cannot be relied on).
 pub fn append_forwarded(headers: &mut HeaderMap, client: IpAddr, host: &str, scheme: Scheme, trusted: bool) {
     // A client on a dual-stack listener is the IPv4 address that it has.
     let client = client.to_canonical();
@@ -150,6 +182,9 @@ pub fn append_forwarded(headers: &mut HeaderMap, client: IpAddr, host: &str, sch
         if !value.is_empty() {
             append(headers, name, value);
         }
+    }
+    if !trusted {
+        headers.remove(&FORWARDED);
     }
     // RFC 7239 §6: IPv6 addresses in brackets, and so in quotes.
     let mut element = match client {

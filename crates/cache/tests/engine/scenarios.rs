@@ -215,6 +215,29 @@ async fn internal_fields_of_clients_and_hop_by_hop_fields_go_no_further() {
 }
 
 #[tokio::test]
+async fn what_would_mislead_an_origin_goes_no_further() {
+    let world = World::edge().await;
+    let misleading =
+        "x-original-url: /admin ; x-http-method-override: DELETE ; x-forwarded-port: 1 ; forwarded: host=evil";
+    let script = format!(
+        "
+        reply /a 200 ; cache-control: max-age=60 | v1
+        GET /a ; {misleading} ; x-stays: 1 => 200 v1
+    "
+    );
+    play(&world, &script).await;
+    let sent = world.origin.last();
+    for absent in ["x-original-url", "x-http-method-override", "x-forwarded-port"] {
+        assert!(!sent.contains_key(absent), "{absent}: {sent:?}");
+    }
+    assert!(!sent["forwarded"].to_str().unwrap().contains("evil"), "{sent:?}");
+    assert_eq!(sent["x-stays"], "1");
+    let script = format!("reply /b 200 ; cache-control: no-store | v2\nPOST /b ; {misleading} => 200 v2");
+    play(&world, &script).await;
+    assert_eq!(world.origin.last()["x-http-method-override"], "DELETE", "nothing of it is stored");
+}
+
+#[tokio::test]
 async fn rules_pass_set_ttl_ignore_queries_and_change_headers() {
     let rule = |path: &str, cache: RuleCache, headers: HeaderRules| {
         let when = RuleMatch { path: vec![PathPattern(path.into())], ..RuleMatch::default() };

@@ -115,7 +115,7 @@ async fn a_bad_file_is_no_start() {
 async fn a_bad_key_is_no_start() {
     for (secret, expected) in [("c2hvcnQ=", "at least 16"), ("not base 64", "is not base 64")] {
         let folder = folder(&document(""), super::bench::WORLD);
-        std::fs::write(folder.path().join("main.zone"), "").unwrap();
+        std::fs::write(folder.path().join("main.zone"), "; nothing\n").unwrap();
         std::fs::write(folder.path().join("transfer.key"), secret).unwrap();
         let runtimes = perigee_node::runtimes::Runtimes::start(1).unwrap();
         let error = perigee_geodns::start(options(&folder), runtimes.handles()).await.unwrap_err();

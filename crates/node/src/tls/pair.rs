@@ -10,7 +10,10 @@ use rustls::{
     Error, InconsistentKeys,
     client::verify_server_name,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
@@ -72,8 +75,8 @@ pub(super) fn load(pair: &Pair, provider: &CryptoProvider) -> Result<Loaded, Pai
     let pem = read(&pair.key).map_err(in_key)?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
         in_key(match error {
-            rustls::pki_types::pem::Error::NoItemsFound => Reason::NoKey,
-            other => Reason::Pem(other.to_string()),
+            pem::Error::NoItemsFound => Reason::NoKey,
+            other => Reason::Pem(told(&other)),
         })
     })?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| in_key(Reason::BadKey(error)))?;
@@ -95,7 +98,20 @@ fn read(path: &Path) -> Result<Vec<u8>, Reason> {
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Reason> {
-    CertificateDer::pem_slice_iter(pem).map(|item| item.map_err(|error| Reason::Pem(error.to_string()))).collect()
+    CertificateDer::pem_slice_iter(pem).map(|item| item.map_err(|error| Reason::Pem(told(&error)))).collect()
+}
+
+/// The library tells labels as numbers.
+fn told(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("it ends before -----END {}-----", String::from_utf8_lossy(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a section begins badly: {}", String::from_utf8_lossy(line))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// RFC 5280 §4.1.2.5

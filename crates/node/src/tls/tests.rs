@@ -121,7 +121,10 @@ fn bad_pairs_are_refused_with_file_and_reason() {
     let junk = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
     check(&put("www.pem", junk("CERTIFICATE")), &["www.pem: holds a certificate that cannot be read"]);
     check(&put("www.key", junk("PRIVATE KEY")), &["www.key: holds a key that cannot be used"]);
-    check(&put("www.pem", "-----BEGIN CERTIFICATE-----\n*".into()), &["www.pem: is no PEM file"]);
+    check(
+        &put("www.pem", "-----BEGIN CERTIFICATE-----\n*".into()),
+        &["www.pem: is no PEM file: it ends before -----END CERTIFICATE-----"],
+    );
     let filled = |bytes: u64| " ".repeat(usize::try_from(bytes).unwrap());
     check(&put("www.pem", filled(PEM_BYTES_MAX)), &["holds no certificate"]);
     check(&put("www.pem", filled(PEM_BYTES_MAX + 1)), &["www.pem: is longer than 1048576 bytes"]);

@@ -130,6 +130,7 @@ fn forwarded() {
         "x-forwarded-for: 10.0.0.2",
         "x-forwarded-proto: https",
         "x-forwarded-host: evil",
+        "forwarded: for=10.0.0.1;host=evil;proto=https",
     ];
     check(
         &said,
@@ -152,7 +153,7 @@ fn forwarded() {
             "x-forwarded-for: 10.0.0.1, 10.0.0.2, 192.0.2.1",
             "x-forwarded-proto: https",
             "x-forwarded-host: evil",
-            "forwarded: for=192.0.2.1;host=a;proto=http",
+            "forwarded: for=10.0.0.1;host=evil;proto=https, for=192.0.2.1;host=a;proto=http",
         ],
     );
 }
