@@ -34,8 +34,9 @@ impl Helps {
     }
 
     fn mistake(&mut self, command: &str) -> Option<String> {
-        let words: Vec<_> = command.split_whitespace().skip_while(|word| !PROGRAMS.contains(word)).collect();
-        let mut asked = vec![*words.first()?];
+        let before = |word: &&str| ["$", "sudo", "exec", "env"].contains(word) || word.contains('=');
+        let words: Vec<_> = command.split_whitespace().skip_while(before).collect();
+        let mut asked = vec![*words.first().filter(|program| PROGRAMS.contains(program))?];
         let mut rest = words.get(1..).unwrap_or_default();
         while let Some((word, after)) = rest.split_first() {
             let commands = subcommands(self.help(&asked));
@@ -68,4 +69,32 @@ fn subcommands(help: &str) -> Vec<String> {
 fn flags_of(help: &str) -> Vec<String> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
     help.split(word).filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Helps;
+
+    #[test]
+    fn what_our_programs_do_not_have_is_found() {
+        let mut helps = Helps::of(crate::programs());
+        let cases = [
+            ("perigee check --explain KEY perigee.toml", None),
+            ("perigee geo fetch x.mmdb --every 3d # --never", None),
+            ("sudo perigee-edge --document cdn.toml --pop fra", None),
+            ("PERIGEE_POP=fra perigee-edge \\\n  --document cdn.toml", None),
+            ("journalctl -u perigee-edge --since yesterday", None),
+            ("perigee …", None),
+            ("perigee COMMAND --help", None),
+            ("perigee pop drain fra --node a,b | tee x --quiet", None),
+            ("perigee geo fetsh x.mmdb", Some("perigee geo has no command fetsh")),
+            ("perigee geo fetch x.mmdb --evry 3d", Some("perigee geo fetch has no --evry")),
+            ("true && perigee-edge --pops fra", Some("perigee-edge has no --pops")),
+            ("perigee-geodns \\\n  --stat x", Some("perigee-geodns has no --stat")),
+        ];
+        for (script, expected) in cases {
+            let found = helps.mistakes(script);
+            assert_eq!(found.first().map(String::as_str), expected, "{script}");
+        }
+    }
 }

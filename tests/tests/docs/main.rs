@@ -32,8 +32,19 @@ macro_rules! pages {
 pages! {
     readme "README.md"
     tutorial "docs/tutorial.md"
+    add_a_pop "docs/how-to/add-a-pop.md"
+    drain "docs/how-to/drain.md"
+    move_a_site_in "docs/how-to/move-a-site-in.md"
+    purge_on_deploy "docs/how-to/purge-on-deploy.md"
+    read_cache_status "docs/how-to/read-cache-status.md"
+    replace_the_geo_database "docs/how-to/replace-the-geo-database.md"
+    rotate_certificates "docs/how-to/rotate-certificates.md"
+    rotate_the_secret "docs/how-to/rotate-the-secret.md"
+    sign_the_zone "docs/how-to/sign-the-zone.md"
     dns_transports "docs/dns-transports.md"
     geo_data "docs/geo-data.md"
+    how_caching_decides "docs/how-caching-decides.md"
+    how_routing_decides "docs/how-routing-decides.md"
     measure "docs/measure.md"
     purge "docs/purge.md"
     steering "docs/steering.md"
@@ -53,6 +64,12 @@ fn every_block_is_run_or_says_why_not() {
             writeln!(skipped, "{path}:{line} {reason}").unwrap();
             wrong.extend(helps.mistakes(&script).into_iter().map(|what| (line, what)));
         }
+        wrong.extend(
+            page.links
+                .iter()
+                .filter(|(_, to)| !leads_somewhere(&path, to))
+                .map(|(line, to)| (*line, format!("leads nowhere: {to}"))),
+        );
         for (line, span) in page.inline {
             wrong.extend(helps.mistakes(&span).into_iter().map(|what| (line, what)));
         }
@@ -64,6 +81,7 @@ fn every_block_is_run_or_says_why_not() {
         }
     }
     println!("{run} steps of documentation are run; not run:\n{skipped}");
+    skip(&format!("{} blocks of the documentation, each with a reason beside it", skipped.lines().count()));
     assert!(mistakes.is_empty(), "\n{mistakes}");
 }
 
@@ -107,6 +125,19 @@ fn flat(path: &str, page: Page) -> Vec<(String, Step)> {
         all.extend(flat(other, before));
     }
     all
+}
+
+/// Whether a link of a page is to a file or folder that is there and, if it names one, to a heading of it. Other sites are not asked.
+fn leads_somewhere(page: &str, target: &str) -> bool {
+    if target.contains("://") {
+        return true;
+    }
+    let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let page = repository().join(page);
+    let file = if path.is_empty() { page } else { page.parent().unwrap().join(path) };
+    file.exists()
+        && (anchor.is_empty()
+            || parse::page(&fs::read_to_string(&file).unwrap()).anchors.iter().any(|known| known == anchor))
 }
 
 fn read(path: &str) -> Page {

@@ -22,6 +22,10 @@ pub(crate) struct Page {
     pub(crate) skipped: Vec<(usize, String, String)>,
     /// Programs beside the usual ones.
     pub(crate) needs: Vec<String>,
+    /// Where the prose leads: line and target.
+    pub(crate) links: Vec<(usize, String)>,
+    /// What a link can name in it, as Git forges make it of headings.
+    pub(crate) anchors: Vec<String>,
     /// What the prose has between backticks: line and text.
     pub(crate) inline: Vec<(usize, String)>,
     /// What is wrong with the page itself: line and text.
@@ -104,6 +108,7 @@ impl Reader {
         let text = line.trim_start();
         if let Some(heading) = text.strip_prefix('#') {
             self.heading = heading.trim_start_matches('#').trim().to_owned();
+            self.page.anchors.push(anchor(&self.heading));
         }
         if line.starts_with("    ") && after_blank && self.prose {
             self.mistake(number, "commands stand in a block between ``` lines, not indented");
@@ -114,6 +119,8 @@ impl Reader {
         }
         let spans = line.split('`').skip(1).step_by(2).map(|span| (number, span.to_owned()));
         self.page.inline.extend(spans);
+        let links = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        self.page.links.extend(links.map(|(target, _)| (number, target.to_owned())));
     }
 
     fn comment(&mut self, number: usize, said: &str) {
@@ -191,9 +198,15 @@ impl Reader {
     }
 }
 
+/// The name that a heading gets: lower case, `-` for spaces, no punctuation.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Page, Step, page};
+    use super::{Page, Step, anchor, page};
 
     fn run(line: usize, script: &str, expect: Option<&str>, retry: bool) -> Step {
         Step::Run { line, script: script.into(), expect: expect.map(Into::into), retry }
@@ -237,6 +250,14 @@ mod tests {
         assert_eq!(page.skipped, [(2, "ten machines".into(), "ls\n".into())]);
         assert_eq!(page.needs, ["kdig", "drill"]);
         assert_eq!(page.mistakes, []);
+    }
+
+    #[test]
+    fn links_and_what_they_may_name() {
+        let page = page("# A, `b` and C\n[x](a.md#b), [y](#c)\n```text\n[z](d)\n```\n");
+        assert_eq!(page.links, [(2, "a.md#b".into()), (2, "#c".into())]);
+        assert_eq!(page.anchors, ["a-b-and-c"]);
+        assert_eq!(anchor("`GET /v1/live`"), "get-v1live");
     }
 
     #[test]
