@@ -1,5 +1,10 @@
 //! `cargo xtask deb`: the four binaries as one Debian package, with units, manual pages and completions. The package starts
-//! nothing: which tier a machine is, its operator says by `systemctl enable --now perigee-edge`.
+//! nothing: which tier a machine is, its operator says by `systemctl enable --now perigee-edge`. With `--check` it lives its
+//! life on a machine of its own ([`check`]).
+
+mod check;
+mod machine;
+mod meta;
 
 use std::{
     fs,
@@ -10,7 +15,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{cargo, output, root, succeed};
+use crate::{
+    images,
+    run::{output, root},
+};
 
 /// Each binary of the package, and the crate that has it.
 const BINARIES: [(&str, &str); 4] = [
@@ -20,55 +28,79 @@ const BINARIES: [(&str, &str); 4] = [
     ("perigee-geodns", "perigee-geodns"),
 ];
 const TIERS: [&str; 3] = ["edge", "shield", "geodns"];
+/// Each shell, and where Debian has the completion of a program for it: `{}` is the program.
 const SHELLS: [(&str, &str); 3] = [
-    ("bash", "usr/share/bash-completion/completions/perigee"),
-    ("zsh", "usr/share/zsh/vendor-completions/_perigee"),
-    ("fish", "usr/share/fish/vendor_completions.d/perigee.fish"),
+    ("bash", "usr/share/bash-completion/completions/{}"),
+    ("zsh", "usr/share/zsh/vendor-completions/_{}"),
+    ("fish", "usr/share/fish/vendor_completions.d/{}.fish"),
 ];
-/// Kept when the package is upgraded or removed.
-const CONFFILES: [&str; 4] =
-    ["/etc/perigee/edge.env", "/etc/perigee/shield.env", "/etc/perigee/geodns.env", "/etc/logrotate.d/perigee"];
+/// Of Debian's own part of the version.
+const REVISION: u32 = 1;
 
-/// Builds the binaries, or takes those of `--binaries FOLDER`, and packs them into target/deb.
+/// Builds the binaries, or takes those of `--binaries FOLDER`, and packs them into target/deb; with `--check` they are
+/// packed for one quick use, installed and started.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let binaries = match arguments {
-        [] => {
-            let flags = BINARIES.iter().flat_map(|(_, package)| ["--package", package]);
-            succeed(cargo().args(["build", "--release", "--bins"]).args(flags))?;
-            root().join("target/release")
+    let mut binaries = None;
+    let mut check = false;
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--binaries" => binaries = Some(PathBuf::from(words.next().context("--binaries wants a folder")?)),
+            "--check" => check = true,
+            _ => bail!("takes --binaries FOLDER and --check"),
         }
-        [flag, folder] if flag == "--binaries" => PathBuf::from(folder),
-        _ => bail!("takes --binaries FOLDER or nothing"),
+    }
+    if check && !check::possible()? {
+        return Ok(());
+    }
+    let binaries = match binaries {
+        Some(folder) => folder,
+        None => images::static_binaries("release")?,
     };
     let folder = root().join("target/deb");
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let package = pack(&binaries, &folder)?;
-    println!("{}", package.display());
-    Ok(())
+    if !check {
+        let package = pack(&binaries, &folder, REVISION, "xz")?;
+        println!("{}", package.display());
+        return Ok(());
+    }
+    let folder = folder.join(format!("check-{}", std::process::id()));
+    let older = pack(&binaries, &folder, REVISION, "none")?;
+    let newer = pack(&binaries, &folder, REVISION + 1, "none")?;
+    let done = check::run(&folder, &file_name(&older), &file_name(&newer));
+    fs::remove_dir_all(&folder)?;
+    done
 }
 
-/// Makes the package of the binaries in one folder, in another; returns its path.
-fn pack(binaries: &Path, folder: &Path) -> Result<PathBuf> {
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Makes the package of the binaries in one folder, in another; returns its path. `pack` is how dpkg-deb is to pack it.
+fn pack(binaries: &Path, folder: &Path, revision: u32, pack: &str) -> Result<PathBuf> {
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
     let architecture = architecture.trim();
     let stage = folder.join("stage");
     if stage.exists() {
         fs::remove_dir_all(&stage)?;
     }
+    let mut dynamic = false;
     for (name, _) in BINARIES {
         let to = install(&stage, &format!("usr/bin/{name}"), &binaries.join(name), 0o755)?;
-        // What the debugger needs is most of the file.
-        output(Command::new("strip").arg("--strip-debug").arg(to)).or_else(|error| {
-            // A script of a test is nothing to strip.
-            if cfg!(test) { Ok(String::new()) } else { Err(error) }
-        })?;
+        // A script of a test is nothing to strip.
+        if !cfg!(test) {
+            // What the debugger needs is most of the file.
+            output(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&to))?;
+            dynamic |= output(Command::new("readelf").arg("--program-headers").arg(&to))?.contains("INTERP");
+        }
     }
     units(&stage)?;
     manual(&stage)?;
-    let version = env!("CARGO_PKG_VERSION");
-    control(&stage, version, architecture)?;
+    let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
+    meta::describe(&stage, &version, architecture, dynamic)?;
     let package = folder.join(format!("perigee_{version}_{architecture}.deb"));
-    output(Command::new("dpkg-deb").args(["--root-owner-group", "-Zxz", "--build"]).arg(&stage).arg(&package))?;
+    let mut build = Command::new("dpkg-deb");
+    build.env("SOURCE_DATE_EPOCH", meta::epoch());
+    output(build.args(["--root-owner-group", &format!("-Z{pack}"), "--build"]).arg(&stage).arg(&package))?;
     fs::remove_dir_all(&stage)?;
     Ok(package)
 }
@@ -110,33 +142,25 @@ fn units(stage: &Path) -> Result<()> {
 /// Manual pages and completions, as the staged binary writes them.
 fn manual(stage: &Path) -> Result<()> {
     let perigee = stage.join("usr/bin/perigee");
-    let pages = stage.join("usr/share/man/man1");
+    let pages = stage.join("usr/share/man");
     fs::create_dir_all(&pages)?;
-    output(Command::new(&perigee).arg("man").arg(&pages))?;
+    output(Command::new(&perigee).args(["man", "--sections"]).arg(&pages))?;
     let mut count = 0;
-    for page in fs::read_dir(&pages)? {
-        output(Command::new("gzip").args(["-9", "-n"]).arg(page?.path()))?;
-        count += 1;
+    for section in fs::read_dir(&pages)? {
+        for page in fs::read_dir(section?.path())? {
+            let page = page?.path();
+            fs::set_permissions(&page, fs::Permissions::from_mode(0o644))?;
+            output(Command::new("gzip").args(["-9", "-n"]).arg(page))?;
+            count += 1;
+        }
     }
     ensure!(count > 0, "{} man wrote nothing", perigee.display());
-    for (shell, to) in SHELLS {
-        let script = output(Command::new(&perigee).args(["completions", shell]))?;
-        write(stage, to, script.as_bytes(), 0o644)?;
+    for (program, _) in BINARIES {
+        for (shell, to) in SHELLS {
+            let script = output(Command::new(&perigee).args(["completions", shell, program]))?;
+            write(stage, &to.replace("{}", program), script.as_bytes(), 0o644)?;
+        }
     }
-    Ok(())
-}
-
-fn control(stage: &Path, version: &str, architecture: &str) -> Result<()> {
-    let text = format!(
-        "Package: perigee\nVersion: {version}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\
-         Maintainer: Perigee maintainers <perigee@localhost>\n\
-         Depends: libc6, libgcc-s1, systemd | systemd-standalone-sysusers\nRecommends: logrotate\n\
-         Description: content delivery network that anyone can own\n \
-         Caching edges, shields between them and the origins, nameservers that answer\n \
-         by distance, and the operator's command. One document describes the fleet.\n"
-    );
-    write(stage, "DEBIAN/control", text.as_bytes(), 0o644)?;
-    write(stage, "DEBIAN/conffiles", (CONFFILES.join("\n") + "\n").as_bytes(), 0o644)?;
     Ok(())
 }
 
@@ -157,10 +181,10 @@ mod tests {
         let folder = root().join(format!("target/deb-test-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         for (name, _) in BINARIES {
-            let script = "#!/bin/sh\ncase $1 in man) echo .TH >\"$2/perigee.1\";; completions) echo \"$2\";; esac\n";
+            let script = "#!/bin/sh\ncase $1 in man) mkdir \"$3/man8\"; echo .TH >\"$3/man8/perigee-edge.8\";; completions) echo \"$2\";; esac\n";
             write(&folder, name, script.as_bytes(), 0o755).unwrap();
         }
-        let package = pack(&folder, &folder).unwrap();
+        let package = pack(&folder, &folder, 1, "none").unwrap();
         let list = output(Command::new("dpkg-deb").arg("--contents").arg(&package)).unwrap();
         let control = output(Command::new("dpkg-deb").arg("--info").arg(&package)).unwrap();
         fs::remove_dir_all(&folder).unwrap();
@@ -170,17 +194,19 @@ mod tests {
             ("./usr/bin/perigee-geodns", "-rwxr-xr-x root/root"),
             ("./usr/lib/systemd/system/perigee-edge.service", "-rw-r--r-- root/root"),
             ("./etc/perigee/shield.env", "-rw-r----- root/root"),
-            ("./usr/share/man/man1/perigee.1.gz", "-rw-r--r-- root/root"),
-            ("./usr/share/zsh/vendor-completions/_perigee", "-rw-r--r-- root/root"),
+            ("./usr/share/man/man8/perigee-edge.8.gz", "-rw-r--r-- root/root"),
+            ("./usr/share/zsh/vendor-completions/_perigee-geodns", "-rw-r--r-- root/root"),
+            ("./usr/share/doc/perigee/copyright", "-rw-r--r-- root/root"),
+            ("./usr/share/doc/perigee/changelog.Debian.gz", "-rw-r--r-- root/root"),
         ] {
             assert!(line(path).starts_with(mode), "{}", line(path));
         }
-        for said in ["Package: perigee", "postinst", "conffiles"] {
+        for said in ["Package: perigee", "postinst", "conffiles", "md5sums", "Depends: systemd |"] {
             assert!(control.contains(said), "{said}: {control}");
         }
     }
 
-    /// Below 3, of which 10 is a process that may do everything.
+    /// Below 2, of which 10 is a process that may do everything.
     #[test]
     fn units_may_do_little() {
         if !has("systemd-analyze") && std::env::var_os("CI").is_none() {
@@ -188,7 +214,7 @@ mod tests {
         }
         for tier in TIERS {
             let unit = root().join(format!("deploy/package/perigee-{tier}.service"));
-            output(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=30"]).arg(&unit))
+            output(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&unit))
                 .unwrap();
         }
     }
@@ -201,6 +227,7 @@ mod tests {
             let unit = read(format!("perigee-{tier}.service"));
             assert!(unit.contains(&format!("ExecStart=/usr/bin/perigee-{tier}\n")));
             assert!(unit.contains(&format!("EnvironmentFile=/etc/perigee/{tier}.env\n")));
+            assert!(unit.contains("Type=notify\n") && unit.contains("WatchdogSec="));
             let variables = read(format!("{tier}.env"));
             assert!(variables.contains("PERIGEE_DOCUMENT=/etc/perigee/perigee.toml\n"));
         }
