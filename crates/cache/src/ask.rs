@@ -21,11 +21,12 @@ use perigee_semantics::{
     vary,
 };
 use perigee_store::FillId;
-use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, RequestBody};
+use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, Observer, RequestBody};
 
 use crate::{
     engine::{Config, Engine},
     snapshot::{Site, host_of},
+    trace::{Fetch, Trace, Untraced},
 };
 
 /// A request that may be served.
@@ -59,6 +60,10 @@ pub(crate) struct Ask {
     pub(crate) interim: Option<Interim>,
     /// Whether Cache-Status says the key.
     pub(crate) debug: bool,
+    /// Its part in a trace.
+    pub(crate) trace: Option<Arc<Trace>>,
+    /// Whether anything is traced here.
+    may_trace: bool,
 }
 
 /// A request that is answered at once, and why.
@@ -121,6 +126,9 @@ impl Ask {
             return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: "cdn-loop", site: Some(site) });
         }
 
+        let tracer = engine.tracer.get();
+        let trace =
+            tracer.and_then(|tracer| Trace::begin(tracer, (&parts.headers, client.ip(), scheme), peer.is_some()));
         let debug = seen.internal && engine.may_debug(&parts.headers);
         let Parts { method, mut headers, version, .. } = parts;
         if seen.hop_by_hop {
@@ -180,6 +188,8 @@ impl Ask {
             peer_proof: peer.map(|peer| peer.proof),
             interim,
             debug,
+            trace,
+            may_trace: tracer.is_some(),
             site,
         }))
     }
@@ -364,6 +374,15 @@ impl Ask {
                 rule: self.choice.claim(self.site.rules_fingerprint),
             }),
             interim: self.interim.clone(),
+            observer: self.observer(),
+        }
+    }
+
+    /// Who watches what is fetched for this request.
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
+        match &self.trace {
+            Some(trace) => Some(Arc::new(Fetch::new(trace))),
+            None => self.may_trace.then(|| Arc::new(Untraced) as Arc<dyn Observer>),
         }
     }
 }

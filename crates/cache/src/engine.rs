@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     record::{Record, Recorder, Recording, elapsed_us},
     snapshot::Snapshot,
+    trace::Tracer,
 };
 
 /// Where the data listener says that it serves.
@@ -66,6 +67,8 @@ pub struct Engine {
     pub(crate) debuggers: Debuggers,
     /// What the health path says of the node; without, that it serves.
     report: OnceLock<Box<dyn Fn() -> Report + Send + Sync>>,
+    /// Without, nothing is traced.
+    pub(crate) tracer: OnceLock<Arc<dyn Tracer>>,
     snapshot: ArcSwap<Snapshot>,
     clock: Clock,
     recorder: Arc<dyn Recorder>,
@@ -112,6 +115,7 @@ impl Engine {
             index_turns,
             debuggers: Debuggers::none(),
             report: OnceLock::new(),
+            tracer: OnceLock::new(),
             snapshot,
             clock,
             recorder,
@@ -150,6 +154,11 @@ impl Engine {
     pub fn report_by(&self, report: impl Fn() -> Report + Send + Sync + 'static) {
         // Whoever comes second has nothing to add.
         drop(self.report.set(Box::new(report)));
+    }
+
+    /// Who decides from now on which requests are traced, and takes their spans. The first caller's holds.
+    pub fn trace_by(&self, tracer: Arc<dyn Tracer>) {
+        drop(self.tracer.set(tracer));
     }
 
     /// The engine's counters.
@@ -218,6 +227,7 @@ impl Engine {
                 record.generation = ask.generation;
                 record.rule = ask.choice.index().and_then(|index| u16::try_from(index).ok());
                 record.key = Some(ask.key_hash);
+                record.trace = ask.trace.clone();
                 let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
                 self.drive(ask, body).await
             }
@@ -226,7 +236,10 @@ impl Engine {
         self.complete(answer, record, began)
     }
 
-    fn complete(&self, answer: Answer, mut record: Record, began: Instant) -> Response<Body> {
+    fn complete(&self, mut answer: Answer, mut record: Record, began: Instant) -> Response<Body> {
+        if let Some(trace) = &record.trace {
+            trace.tell(answer.response.headers_mut());
+        }
         record.status = answer.response.status().as_u16();
         record.cache = answer.cache;
         record.reason = answer.reason;
@@ -266,6 +279,7 @@ impl Engine {
             head_us: 0,
             total_us: 0,
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            trace: None,
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) use self::{
     leader::{Leader, Room},
     reader::{Piece, Reader},
 };
-use crate::{error::Failure, segments::Stretch};
+use crate::{error::Failure, segments::Stretch, trace::Trace};
 
 /// How far a leader runs ahead of its furthest reader, and how much a flight holds, in bytes.
 pub(crate) const WINDOW_BYTES: u64 = 1 << 20;
@@ -77,7 +77,7 @@ impl Flights {
         self: &Arc<Self>,
         key: &CacheKey,
         now: Timestamp,
-        fence: Seq,
+        (fence, trace): (Seq, Option<&Arc<Trace>>),
         is_closed: impl FnOnce(Seq, &Phase) -> bool,
     ) -> Joined {
         let mut shard = self.shard(key);
@@ -85,6 +85,9 @@ impl Flights {
             && !is_closed(flight.fence, &lock(&flight.state).phase)
         {
             let whole = lock(&flight.state).is_whole();
+            if let (Some(trace), Some(other)) = (trace, &flight.trace) {
+                trace.joins(other);
+            }
             return if whole { Joined::Follower(Reader::new(Arc::clone(flight))) } else { Joined::Missed };
         }
         match shard.private.get(key) {
@@ -94,7 +97,7 @@ impl Flights {
             }
             None => {}
         }
-        let flight = Arc::new(Flight { fence, ..Flight::default() });
+        let flight = Arc::new(Flight { fence, trace: trace.cloned(), ..Flight::default() });
         shard.live.insert(key.clone(), Arc::clone(&flight));
         let leader = Leader { flight: Arc::clone(&flight), listed: Some((Arc::clone(self), key.clone())) };
         Joined::Leader(leader, Reader::new(flight))

@@ -28,6 +28,7 @@ mod segments;
 mod serve;
 mod snapshot;
 mod tally;
+mod trace;
 mod wait;
 
 pub use body::{Body, BodyError};
@@ -36,3 +37,4 @@ pub use explain::{Explanation, PurgeSaid, RuleSaid, Stored, Verdict};
 pub use metrics::{Metrics, Totals};
 pub use record::{NoRecorder, Record, Recorder};
 pub use snapshot::{CountryOf, Site, Snapshot, host_of};
+pub use trace::{Arrival, Begun, FetchSpan, Trace, Tracer};

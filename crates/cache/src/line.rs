@@ -57,6 +57,10 @@ pub(crate) fn write(record: &Record, line: &mut Vec<u8>) {
     digits(line, record.total_us);
     put(line, ",\"user_agent\":");
     text(line, field(record.user_agent.as_ref()));
+    if let Some(trace) = &record.trace {
+        // A vector takes whatever is written.
+        write!(line, ",\"trace_id\":\"{}\"", trace.id()).unwrap_or_default();
+    }
     line.push(b'}');
 }
 

@@ -55,7 +55,8 @@ impl Engine {
     /// those on board travel on, and whoever asks from now on gets another.
     pub(crate) fn board(&self, ask: &Ask, key: &CacheKey) -> Joined {
         let fence = self.store.fence();
-        self.flights.join(key, ask.now, fence, |fence, phase| self.is_overtaken(ask, fence, phase))
+        self.flights
+            .join(key, ask.now, (fence, ask.trace.as_ref()), |fence, phase| self.is_overtaken(ask, fence, phase))
     }
 
     /// Whether a purge came after what a flight brings, as far as it is known by now.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use serde::{Serialize, Serializer};
 
-use crate::line;
+use crate::{line, trace::Trace};
 
 /// One line of the access log. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +57,9 @@ pub struct Record {
     /// As sent by the client, cut at 256 bytes.
     #[serde(serialize_with = "field")]
     pub user_agent: Option<HeaderValue>,
+    /// `trace_id`, hexadecimal, of a request that is traced; else absent.
+    #[serde(rename = "trace_id", serialize_with = "trace_id", skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Record {
@@ -85,6 +88,13 @@ fn hexadecimal<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::O
     match value {
         Some(hash) => serializer.collect_str(&format_args!("{hash:016x}")),
         None => serializer.serialize_str(""),
+    }
+}
+
+fn trace_id<S: Serializer>(value: &Option<Arc<Trace>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(trace) => serializer.collect_str(&trace.id()),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -118,6 +128,9 @@ impl Drop for Recording {
         self.record.total_us = elapsed_us(self.began);
         self.metrics.ended(&self.record);
         self.recorder.record(&self.record);
+        if let Some(trace) = &self.record.trace {
+            trace.served(&self.record);
+        }
     }
 }
 
@@ -153,6 +166,7 @@ pub(crate) mod tests {
             head_us: 12,
             total_us: 34,
             user_agent: None,
+            trace: None,
         }
     }
 }

@@ -13,6 +13,12 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Nanoseconds since the Unix epoch, for spans of traces; 0 on a clock that is set before it.
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The `Date` field of that moment (RFC 9110 §5.6.7), formatted at most once a second per thread.
 pub fn http_date(now_ms: u64) -> HeaderValue {
     thread_local! {

@@ -16,6 +16,8 @@ pub const KEY_AUTHORITY: HeaderName = HeaderName::from_static("perigee-key-autho
 pub const RULE: HeaderName = HeaderName::from_static("perigee-rule");
 /// Request: `http` or `https`, the scheme of the cache key: how the client asked the edge.
 pub const KEY_SCHEME: HeaderName = HeaderName::from_static("perigee-key-scheme");
+/// Request: `1` where the edge records the request in a trace, whose `traceparent` is then its own, `0` where it decided not to.
+pub const TRACED: HeaderName = HeaderName::from_static("perigee-traced");
 /// Response: the object's current age in milliseconds, where `Age` has only whole seconds.
 pub const AGE_MS: HeaderName = HeaderName::from_static("perigee-age-ms");
 

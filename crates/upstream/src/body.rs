@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{FetchError, FetchErrorKind, Peer, metrics::ServerMetrics, pool::Lease, server::kind_of};
+use crate::{Attempt, FetchError, FetchErrorKind, Peer, metrics::ServerMetrics, pool::Lease, server::kind_of};
 
 /// A response's content. Yields data frames only (trailers are dropped, RFC 9110 §6.5.1), then ends; a body that did not
 /// arrive whole is an `Err`, never a short body. Dropping it early closes its connection.
@@ -61,11 +61,22 @@ impl UpstreamBody {
             peer: peer.clone(),
             metrics: metrics.clone(),
             failed: false,
+            finished: false,
+            seen: None,
         };
         if network.incoming.is_end_stream() {
             network.finish();
         }
         Self { inner: Inner::Network(Box::new(network)) }
+    }
+
+    /// Lets go of `attempt` at the body's end, and tells it when it breaks off.
+    pub(crate) fn seen_by(&mut self, attempt: Box<dyn Attempt>) {
+        if let Inner::Network(network) = &mut self.inner
+            && !network.finished
+        {
+            network.seen = Some(attempt);
+        }
     }
 }
 
@@ -112,6 +123,8 @@ struct Network {
     peer: Peer,
     metrics: ServerMetrics,
     failed: bool,
+    finished: bool,
+    seen: Option<Box<dyn Attempt>>,
 }
 
 impl Network {
@@ -163,6 +176,8 @@ impl Network {
     }
 
     fn finish(&mut self) {
+        self.finished = true;
+        self.seen = None;
         if let Some(lease) = self.lease.take().filter(|_| self.reusable) {
             lease.release();
         }
@@ -171,6 +186,9 @@ impl Network {
     fn fail(&mut self, error: FetchError) -> FetchError {
         self.failed = true;
         self.lease = None;
+        if let Some(mut seen) = self.seen.take() {
+            seen.failed(error.kind());
+        }
         self.metrics.body_failed(error.kind());
         let error = error.at(&self.peer);
         tracing::debug!(error = &error as &dyn std::error::Error, "body broke off");

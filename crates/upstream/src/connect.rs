@@ -75,6 +75,10 @@ impl Connector {
         self
     }
 
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Resolves and connects within `limit`, trying the addresses in order, each with its share of the time left.
     pub(crate) async fn connect(&self, limit: Duration) -> Result<Socket, FetchError> {
         let deadline = Instant::now() + limit;

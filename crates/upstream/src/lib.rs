@@ -19,6 +19,7 @@ mod fleet;
 mod message;
 mod metrics;
 mod multiplex;
+mod observe;
 mod pool;
 mod resolve;
 mod select;
@@ -35,6 +36,7 @@ pub use error::{FetchError, FetchErrorKind, Side};
 pub use fleet::{Clock, Fleet, FleetContext};
 pub use message::{BodyFraming, Claims, FetchRequest, FetchResponse, Interim, Peer, RequestBody};
 pub use metrics::Metrics;
+pub use observe::{Attempt, Observer};
 pub use resolve::{Resolve, ResolveError, StaticResolver, SystemResolver};
 pub use tls::{Roots, RootsError, Trust};
 

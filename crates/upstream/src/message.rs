@@ -11,7 +11,7 @@ use perigee_protocol::{
     model::Scheme,
 };
 
-use crate::UpstreamBody;
+use crate::{UpstreamBody, observe::Observer};
 
 /// One request. Hop-by-hop fields, `Host`, lengths and internal fields among `headers` are not sent on: those that the
 /// hop needs are made anew.
@@ -33,6 +33,8 @@ pub struct FetchRequest {
     pub shield_claims: Option<Claims>,
     /// Hears interim responses. None: they are skipped.
     pub interim: Option<Interim>,
+    /// Hears of each attempt.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl FetchRequest {
@@ -47,6 +49,7 @@ impl FetchRequest {
             key_hash,
             shield_claims: None,
             interim: None,
+            observer: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use perigee_protocol::{model::UpstreamPolicy, proof::FleetSecret};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, RequestBody, UpstreamBody,
+    Attempt, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, RequestBody, UpstreamBody,
     breaker::Breaker,
     connect::Connector,
     fleet::Clock,
@@ -85,16 +85,27 @@ impl Server {
     /// One attempt. A body that was not touched is back in `request` after a failure.
     pub(crate) async fn attempt(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
         let began = Instant::now();
-        let result = self.exchange(request).await;
-        match &result {
+        let observer = request.observer.as_ref();
+        let mut seen = observer.map(|observer| observer.attempt(request, &self.peer, self.connector.url()));
+        let mut result = self.exchange(request, seen.as_deref()).await;
+        match &mut result {
             Ok(response) => {
+                if let Some(mut seen) = seen {
+                    seen.answered(response.status, response.version, response.connect_reused);
+                    response.body.seen_by(seen);
+                }
                 self.metrics.answered(response.status);
                 self.metrics.first_byte.observe(began.elapsed().as_secs_f64());
                 if self.with_breaker(|breaker, _| breaker.succeeded()) {
                     tracing::info!(peer = %self.peer, "upstream answers again");
                 }
             }
-            Err(failure) => self.note(failure),
+            Err(failure) => {
+                if let Some(seen) = &mut seen {
+                    seen.failed(failure.error.kind());
+                }
+                self.note(failure);
+            }
         }
         result
     }
@@ -115,13 +126,16 @@ impl Server {
         act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner), (self.clock)())
     }
 
-    async fn exchange(&self, request: &mut FetchRequest) -> Result<FetchResponse, Failure> {
+    async fn exchange(&self, request: &mut FetchRequest, seen: Option<&dyn Attempt>) -> Result<FetchResponse, Failure> {
         let secret = self.secret.as_ref().filter(|_| matches!(self.peer, Peer::Shield(_)));
         let has_content = request.body.is_some();
         let mut idle_max = if repeatable(request) && !has_content { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
         loop {
             let mut lease = self.connection(idle_max).await?;
             let mut headers = wire::request_headers(request);
+            if let Some(seen) = seen {
+                seen.fields(&mut headers);
+            }
             let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
             let (upload, watch) = Upload::new(request.body.take());
             let composed = if lease.is_h2() {

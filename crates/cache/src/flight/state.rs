@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use perigee_semantics::purge::Seq;
 use tokio::sync::Notify;
 
 use super::{Cut, Phase, WINDOW_BYTES};
+use crate::trace::Trace;
 
 /// More than a leader is ever ahead of a reader: it may go beyond the window by the piece that filled it.
 const HELD_BYTES: u64 = WINDOW_BYTES + (256 << 10);
@@ -20,6 +21,8 @@ const MERGED_BYTES_MAX: usize = 4096;
 pub(super) struct Flight {
     /// How far purges had been applied when it began, or less.
     pub(super) fence: Seq,
+    /// Of the request that it was begun for.
+    pub(super) trace: Option<Arc<Trace>>,
     pub(super) state: Mutex<State>,
     pub(super) grown: Notify,
     pub(super) drained: Notify,
@@ -54,6 +57,7 @@ impl Default for Flight {
     fn default() -> Self {
         Self {
             fence: Seq::ZERO,
+            trace: None,
             state: Mutex::new(State {
                 phase: Phase::Waiting,
                 window: VecDeque::new(),
