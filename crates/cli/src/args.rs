@@ -219,8 +219,8 @@ pub(crate) struct RetireArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The node's admin listener
-    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
+    /// The node's admin listener; of several with commas the first is asked
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100", value_parser = first_listener)]
     pub(crate) admin: SocketAddr,
     /// Print the node's JSON as it came
     #[arg(long)]
@@ -319,8 +319,8 @@ pub(crate) struct ExplainRequest {
 pub(crate) struct ExplainHttpArgs {
     #[command(flatten)]
     pub(crate) request: ExplainRequest,
-    /// The node's admin listener
-    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
+    /// The node's admin listener; of several with commas the first is asked
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100", value_parser = first_listener)]
     pub(crate) node: SocketAddr,
     /// The client's address, for rules that key by country
     #[arg(long, value_name = "ADDRESS")]
@@ -341,8 +341,8 @@ pub(crate) struct ExplainDnsArgs {
     /// What is asked for
     #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = ["A", "AAAA"], ignore_case = true)]
     pub(crate) kind: String,
-    /// The nameserver's admin listener
-    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100")]
+    /// The nameserver's admin listener; of several with commas the first is asked
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_ADMIN", default_value = "127.0.0.1:9100", value_parser = first_listener)]
     pub(crate) node: SocketAddr,
     /// Decide by this document instead, without any nameserver
     #[arg(long, value_name = "FILE")]
@@ -389,6 +389,11 @@ pub(crate) struct OriginArgs {
     pub(crate) probe: bool,
 }
 
+/// For commands that ask one node: PERIGEE_ADMIN may name all that `perigee purge` and `perigee pop` tell.
+fn first_listener(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
+    text.split(',').next().unwrap_or_default().trim().parse()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -398,5 +403,28 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn of_several_listeners_the_first_is_asked() {
+        let cases = [
+            ("127.0.0.1:9100", Some("127.0.0.1:9100")),
+            ("127.0.0.1:9100,127.0.0.2:9100", Some("127.0.0.1:9100")),
+            ("[::1]:9100, 127.0.0.2:9100", Some("[::1]:9100")),
+            (",127.0.0.2:9100", None),
+            ("ns1.example:9100", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(first_listener(text).ok(), expected.map(|address| address.parse().unwrap()), "{text}");
+            let commands = [
+                &["status", "--admin"][..],
+                &["explain", "http", "http://a/", "--node"],
+                &["explain", "dns", "a", "--client", "::1", "--node"],
+            ];
+            for command in commands {
+                let words = ["perigee"].iter().chain(command).chain(std::iter::once(&text));
+                assert_eq!(Cli::try_parse_from(words).is_ok(), expected.is_some(), "{command:?} {text}");
+            }
+        }
     }
 }
