@@ -4,22 +4,28 @@
 //! nameserver that watches the place never sees half of a file.
 
 use std::{
-    fs::{self, File},
-    io::{self, IsTerminal as _, Write},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+    fs,
+    io::{self, Write},
+    time::Duration,
 };
 
+use ::http::{HeaderMap, header};
 use anyhow::{Context, anyhow, bail, ensure};
 use perigee_node::{clock, report};
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod beside;
 mod http;
+mod progress;
 mod unpack;
 
-use http::{Client, Credentials};
+use self::{
+    beside::{Beside, Place},
+    http::{Client, Credentials, Later},
+    progress::Progress,
+};
 
 use super::{
     args::GeoFetchArgs,
@@ -27,17 +33,21 @@ use super::{
 };
 
 const ARCHIVE_BYTES_MAX: u64 = 2 << 30;
+/// Of a checksum, and of what is kept of a download.
 const CHECKSUM_BYTES_MAX: usize = 4096;
-/// After a failure, unless the next look comes sooner.
-const RETRY: Duration = Duration::from_secs(3600);
-const PROGRESS: Duration = Duration::from_millis(100);
+/// After the first failure, and after many, unless the next look comes sooner.
+const RETRY_FIRST: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(3600);
 
 /// Fetches once, or again and again until the process is told to end.
 pub(crate) async fn fetch(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        // What is half done is taken away by being dropped.
-        _ = terminate.recv() => bail!("told to end"),
+        // What is half done is taken away by being dropped. For whoever goes on and on, this is the way to end.
+        _ = terminate.recv() => match args.every {
+            Some(_) => Ok(()),
+            None => bail!("told to end"),
+        },
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             bail!("interrupted")
@@ -48,6 +58,7 @@ pub(crate) async fn fetch(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::
 
 async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let client = Client::new(args.ca.as_deref())?;
+    let mut failed_in_a_row = 0;
     loop {
         let done = once(&client, args).await;
         let Some(every) = args.every else { return Ok(writeln!(out, "{}", done?)?) };
@@ -55,10 +66,13 @@ async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::
             Ok(said) => {
                 writeln!(out, "{said}")?;
                 out.flush()?;
+                failed_in_a_row = 0;
                 every
             }
             Err(error) => {
-                let pause = every.min(RETRY);
+                failed_in_a_row += 1;
+                let wish = error.chain().find_map(|cause| cause.downcast_ref::<Later>()).map(|later| later.after);
+                let pause = pause(failed_in_a_row, every, wish);
                 let reason = report::line(error.as_ref());
                 writeln!(io::stderr(), "perigee: {reason}; trying again in {} s", pause.as_secs())?;
                 pause
@@ -68,11 +82,19 @@ async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::
     }
 }
 
+/// After so many failures in a row: longer and longer, and as long as the server wishes for.
+fn pause(failed_in_a_row: u32, every: Duration, wish: Option<Duration>) -> Duration {
+    let doubled = RETRY_FIRST.saturating_mul(1 << failed_in_a_row.saturating_sub(1).min(16));
+    doubled.min(RETRY_MAX).min(every).max(wish.unwrap_or_default())
+}
+
 /// What is to be asked for.
 struct Source {
     archive: Url,
     checksum: Option<Url>,
     credentials: Option<Credentials>,
+    /// MaxMind's name for it.
+    edition: Option<String>,
 }
 
 impl Source {
@@ -86,7 +108,7 @@ impl Source {
             };
             let checksum = args.checksum_url.as_ref().map(dated).transpose()?;
             // MaxMind's key is for MaxMind.
-            return Ok(Self { archive: dated(url)?, checksum, credentials: None });
+            return Ok(Self { archive: dated(url)?, checksum, credentials: None, edition: None });
         }
         let stem = args.database.file_stem().and_then(|stem| stem.to_str());
         let guessed = stem.filter(|stem| stem.starts_with("GeoLite2-") || stem.starts_with("GeoIP2-"));
@@ -103,7 +125,12 @@ impl Source {
         let base = parse(&args.server)?;
         let of = |suffix: &str| base.join(&format!("/geoip/databases/{edition}/download?suffix={suffix}"));
         let credentials = Some(Credentials { user, password });
-        Ok(Self { archive: of("tar.gz")?, checksum: Some(of("tar.gz.sha256")?), credentials })
+        Ok(Self {
+            archive: of("tar.gz")?,
+            checksum: Some(of("tar.gz.sha256")?),
+            credentials,
+            edition: Some(edition.to_owned()),
+        })
     }
 }
 
@@ -122,25 +149,36 @@ fn key(args: &GeoFetchArgs) -> anyhow::Result<String> {
 async fn once(client: &Client, args: &GeoFetchArgs) -> anyhow::Result<String> {
     let place = Place::of(&args.database)?;
     let source = Source::of(args)?;
-    let old = Known::open(&args.database).ok();
+    // These take away, too, what a process that was killed has left.
+    let archive = Beside::create(place.archive.clone())?;
+    let mut new = Beside::create(place.new.clone())?;
+    drop(Beside::create(place.note.clone())?);
+    let old = Known::open(&place.database).ok();
     let checksum = match &source.checksum {
         Some(url) => Some(checksum(client, url, source.credentials.as_ref()).await?),
         None => None,
     };
-    if let (Some(old), Some(checksum), false) = (&old, &checksum, args.force)
-        && fs::read_to_string(&place.checksum).is_ok_and(|kept| kept.trim() == checksum)
+    let there = |old| format!("{}: {} is there already", args.database.display(), described(old));
+    let is_wanted = args.force || old.is_none();
+    if let (Some(old), Some(checksum), false) = (&old, &checksum, is_wanted)
+        && place.kept(&place.checksum).is_some_and(|kept| kept.trim() == checksum)
     {
-        return Ok(format!("{}: {} is there already", args.database.display(), described(old)));
+        return Ok(there(old));
     }
-    let archive = Beside::create(place.archive.clone())?;
-    download(client, &source, &archive, checksum.as_deref()).await?;
-    let mut new = Beside::create(place.new.clone())?;
+    let origin = Origin::of(&source.archive);
+    let conditions = match place.kept(&place.origin) {
+        Some(kept) if !is_wanted && checksum.is_none() => origin.conditions(&kept),
+        _ => HeaderMap::new(),
+    };
+    let Some(validators) = download(client, &source, &conditions, &archive, checksum.as_deref()).await? else {
+        return old.as_ref().map(there).context("the server says that nothing changed, though nothing is there");
+    };
     unpack::unpack(&archive.path, &mut new.file)?;
     new.file.sync_all().context("the database cannot be written")?;
     let known = Known::open(&new.path).context("what was downloaded does not serve, the old database stays")?;
-    if let Some(old) = &old {
-        let (is, was) = (known.what(), old.what());
-        ensure!(is == was, "what was downloaded is a database of {is}, and {} one of {was}", args.database.display());
+    check_kind(args, &source, old.as_ref(), &known)?;
+    for warning in old.iter().flat_map(|old| losses(old, &known)) {
+        writeln!(io::stderr(), "perigee: {}: {warning}", args.database.display()).unwrap_or_default();
     }
     let said = format!(
         "{}: {}, {} bytes{}",
@@ -149,16 +187,69 @@ async fn once(client: &Client, args: &GeoFetchArgs) -> anyhow::Result<String> {
         new.file.metadata()?.len(),
         if checksum.is_some() { ", checksum verified" } else { "; no checksum was named" }
     );
-    // The old one's must not stand beside the new one, whatever happens in between.
-    fs::remove_file(&place.checksum).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    fs::rename(&new.path, &args.database).with_context(|| format!("cannot replace {}", args.database.display()))?;
-    if let Some(checksum) = checksum {
-        super::replace(&place.checksum, format!("{checksum}\n").as_bytes())?;
-    }
+    put(&place, &new, checksum.as_deref(), origin.kept(&validators).as_deref())?;
     Ok(said)
+}
+
+/// The new database into the old one's place, and then what is known of it beside it.
+fn put(place: &Place, new: &Beside, checksum: Option<&str>, origin: Option<&str>) -> anyhow::Result<()> {
+    // Whoever may read the old one may read the new one.
+    if let Ok(old) = fs::metadata(&place.database) {
+        new.file.set_permissions(old.permissions()).context("the old database's mode cannot be kept")?;
+    }
+    // What is known of the old one must not stand beside the new one, whatever happens in between.
+    for known in [&place.checksum, &place.origin] {
+        fs::remove_file(known).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error).with_context(|| format!("cannot remove {}", known.display())),
+        })?;
+    }
+    fs::rename(&new.path, &place.database).with_context(|| format!("cannot replace {}", place.database.display()))?;
+    for (path, text) in [(&place.checksum, checksum), (&place.origin, origin)] {
+        let Some(text) = text else { continue };
+        let note = Beside::create(place.note.clone())?;
+        (&note.file)
+            .write_all(format!("{text}\n").as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        fs::rename(&note.path, path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// That it is a database of what was asked for, and of what is there.
+fn check_kind(args: &GeoFetchArgs, source: &Source, old: Option<&Known>, new: &Known) -> anyhow::Result<()> {
+    let is = new.what();
+    if let Some(old) = old {
+        let was = old.what();
+        ensure!(is == was, "what was downloaded is a database of {is}, and {} one of {was}", args.database.display());
+    }
+    let edition = source.edition.as_deref().unwrap_or_default();
+    let wanted = match edition.split('-').nth(1) {
+        Some("ASN") => Some("autonomous systems"),
+        Some("City" | "Country" | "Enterprise") => Some("places"),
+        _ => None,
+    };
+    let fits = wanted.is_none_or(|wanted| wanted == is);
+    ensure!(fits, "what was downloaded as {edition} is a database of {is}, the old database stays");
+    Ok(())
+}
+
+/// In what the new one is less than the old one: taken all the same, since publishers do that, and said.
+fn losses(old: &Known, new: &Known) -> Vec<String> {
+    let (was, is) = (old.info(), new.info());
+    let mut said = Vec::new();
+    if is.built_at_s < was.built_at_s {
+        said.push(format!("the new one is of {}, the old one of {}", date(is.built_at_s), date(was.built_at_s)));
+    }
+    if is.nodes < was.nodes / 2 {
+        said.push(format!("the new one has {} nodes, the old one {}: less than half", is.nodes, was.nodes));
+    }
+    if let (Known::Places(was), Known::Places(is)) = (old, new)
+        && was.level() != is.level()
+    {
+        said.push(format!("the new one knows {}, the old one {}", is.level().as_str(), was.level().as_str()));
+    }
+    said
 }
 
 fn described(known: &Known) -> String {
@@ -166,8 +257,41 @@ fn described(known: &Known) -> String {
     format!("{} of {} ({})", info.kind, date(info.built_at_s), known.what())
 }
 
+/// Where a database came from, as far as that can be told to anybody: URLs may have keys in them.
+struct Origin {
+    digest: String,
+}
+
+impl Origin {
+    fn of(url: &Url) -> Self {
+        Self { digest: hex(&Sha256::digest(url.as_str().as_bytes())) }
+    }
+
+    /// What is kept of it; None where the server named nothing to ask by.
+    fn kept(&self, [etag, modified]: &[Option<String>; 2]) -> Option<String> {
+        let or_empty = |value: &Option<String>| value.clone().unwrap_or_default();
+        (etag.is_some() || modified.is_some())
+            .then(|| [&*self.digest, &*or_empty(etag), &*or_empty(modified)].join("\n"))
+    }
+
+    /// RFC 9110 §13.1: asks whether what is kept is still what there is; nothing where it is from elsewhere.
+    fn conditions(&self, kept: &str) -> HeaderMap {
+        let mut lines = kept.lines();
+        if lines.next() != Some(&self.digest) {
+            return HeaderMap::new();
+        }
+        let named = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].into_iter().zip(lines);
+        let set = named.filter(|(_, value)| !value.is_empty());
+        set.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 async fn checksum(client: &Client, url: &Url, credentials: Option<&Credentials>) -> anyhow::Result<String> {
-    let mut answer = client.get(url, credentials).await?;
+    let mut answer = client.get(url, credentials, &HeaderMap::new()).await?;
     let mut text = Vec::new();
     while let Some(piece) = answer.piece().await? {
         text.extend_from_slice(&piece);
@@ -181,8 +305,18 @@ async fn checksum(client: &Client, url: &Url, credentials: Option<&Credentials>)
     Ok(digest.to_owned())
 }
 
-async fn download(client: &Client, source: &Source, to: &Beside, checksum: Option<&str>) -> anyhow::Result<()> {
-    let mut answer = client.get(&source.archive, source.credentials.as_ref()).await?;
+/// What can be asked by the next time; None where the server says that nothing changed.
+async fn download(
+    client: &Client,
+    source: &Source,
+    conditions: &HeaderMap,
+    to: &Beside,
+    checksum: Option<&str>,
+) -> anyhow::Result<Option<[Option<String>; 2]>> {
+    let mut answer = client.get(&source.archive, source.credentials.as_ref(), conditions).await?;
+    if answer.is_unchanged {
+        return Ok(None);
+    }
     let (mut file, mut digest, mut progress) = (&to.file, Sha256::new(), Progress::new(answer.bytes));
     let mut total = 0_u64;
     while let Some(piece) = answer.piece().await? {
@@ -193,88 +327,47 @@ async fn download(client: &Client, source: &Source, to: &Beside, checksum: Optio
         progress.tell(total);
     }
     drop(progress);
-    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex(&digest.finalize());
     if let Some(expected) = checksum {
         let what = "what was downloaded is not what was published, the old database stays";
         ensure!(found == expected, "{what}: SHA-256 {found} instead of {expected}");
     }
-    Ok(())
+    Ok(Some(answer.validators))
 }
 
-/// The files around a database.
-struct Place {
-    archive: PathBuf,
-    new: PathBuf,
-    checksum: PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Place {
-    fn of(database: &Path) -> anyhow::Result<Self> {
-        let name = database.file_name().with_context(|| format!("{} is no file name", database.display()))?;
-        let name = name.to_string_lossy();
-        let beside = |name: String| database.with_file_name(name);
-        Ok(Self {
-            archive: beside(format!(".{name}.fetch-archive")),
-            new: beside(format!(".{name}.fetch-new")),
-            checksum: beside(format!("{name}.sha256")),
-        })
-    }
-}
-
-/// A file that is taken away again, whatever happens; one process has it at a time.
-struct Beside {
-    path: PathBuf,
-    file: File,
-}
-
-impl Beside {
-    fn create(path: PathBuf) -> anyhow::Result<Self> {
-        let open = File::options().create(true).write(true).truncate(false).open(&path);
-        let file = open.with_context(|| format!("cannot write {}", path.display()))?;
-        if file.try_lock().is_err() {
-            bail!("another process fetches into {}", path.display());
-        }
-        // What a process that was killed has left.
-        file.set_len(0).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path, file })
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // Renamed into its place, it is not there any more.
-        fs::remove_file(&self.path).unwrap_or_default();
-    }
-}
-
-/// A line that grows, where somebody watches.
-struct Progress {
-    bytes: Option<u64>,
-    told: Option<Instant>,
-    is_watched: bool,
-}
-
-impl Progress {
-    fn new(bytes: Option<u64>) -> Self {
-        Self { bytes, told: None, is_watched: io::stderr().is_terminal() }
+    #[test]
+    fn pauses_grow() {
+        let check = |failed: u32, every_s: u64, wish_s: Option<u64>, expected_s: u64| {
+            let pause = pause(failed, Duration::from_secs(every_s), wish_s.map(Duration::from_secs));
+            assert_eq!(pause.as_secs(), expected_s, "{failed} {every_s} {wish_s:?}");
+        };
+        let days = 3 * 86_400;
+        check(1, days, None, 60);
+        check(2, days, None, 120);
+        check(6, days, None, 1_920);
+        check(7, days, None, 3_600);
+        check(u32::MAX, days, None, 3_600);
+        check(7, 600, None, 600);
+        check(1, days, Some(7_200), 7_200);
+        check(7, days, Some(1), 3_600);
     }
 
-    fn tell(&mut self, done: u64) {
-        if !self.is_watched || self.told.is_some_and(|told| told.elapsed() < PROGRESS) {
-            return;
-        }
-        self.told = Some(Instant::now());
-        let mega = |bytes: u64| bytes as f64 / 1e6;
-        let of = self.bytes.map_or(String::new(), |bytes| format!(" of {:.1}", mega(bytes)));
-        // Whoever has gone does not miss it.
-        write!(io::stderr(), "\r{:.1}{of} MB ", mega(done)).unwrap_or_default();
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.told.is_some() {
-            writeln!(io::stderr()).unwrap_or_default();
-        }
+    #[test]
+    fn what_is_asked_by_is_of_the_same_url() {
+        let url: Url = "https://a.example/x?key=SECRET".parse().unwrap();
+        let origin = Origin::of(&url);
+        let kept = origin.kept(&[Some("\"1\"".into()), Some("Sun, 06 Nov 1994 08:49:37 GMT".into())]).unwrap();
+        assert!(!kept.contains("SECRET"), "{kept}");
+        let conditions = origin.conditions(&kept);
+        assert_eq!((conditions.len(), &conditions[header::IF_NONE_MATCH]), (2, &"\"1\"".parse().unwrap()));
+        assert_eq!(Origin::of(&"https://a.example/y".parse().unwrap()).conditions(&kept).len(), 0);
+        let kept = origin.kept(&[None, Some("x".into())]).unwrap();
+        assert_eq!(origin.conditions(&kept).keys().collect::<Vec<_>>(), [header::IF_MODIFIED_SINCE]);
+        assert_eq!(origin.kept(&[None, None]), None);
+        assert_eq!(origin.conditions("").len(), 0);
     }
 }

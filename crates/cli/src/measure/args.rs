@@ -62,6 +62,9 @@ pub(crate) struct MeasureArgs {
     /// Trust the certificate authorities in this PEM file instead of the public ones
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Offer HTTP/2 over TLS, as browsers do; without it HTTP/1.1 is spoken
+    #[arg(long)]
+    pub(crate) http2: bool,
     /// Write the plot as SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,

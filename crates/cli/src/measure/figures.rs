@@ -39,6 +39,7 @@ pub(super) struct Sample {
     /// All of it: from the question for the name to the last byte.
     pub(super) total_ms: f64,
     pub(super) status: u16,
+    pub(super) is_http2: bool,
     pub(super) bytes: u64,
     #[serde(skip)]
     pub(super) digest: u128,
@@ -166,6 +167,7 @@ pub(super) mod tests {
             first_byte_ms: total_ms / 2.0,
             total_ms,
             status: 200,
+            is_http2: false,
             bytes: 1000,
             digest: 7,
             encoding: String::new(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderMap, HeaderName, header};
+use perigee_semantics::directives::ResponseControl;
 use serde::Serialize;
 
 use super::{
@@ -26,6 +27,8 @@ pub(super) struct Finding {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
     Differs,
+    Failing,
+    Redirect,
     NoFreshness,
     NotStored,
     SetCookie,
@@ -42,6 +45,8 @@ impl Kind {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Differs => "another content through the CDN than from the origin",
+            Self::Failing => "the origin answers with an error",
+            Self::Redirect => "a redirect, and not what it leads to",
             Self::NoFreshness => "the origin does not say how long it is fresh",
             Self::NotStored => "the origin forbids storing",
             Self::SetCookie => "a cookie is set",
@@ -59,6 +64,8 @@ impl Kind {
             Self::Differs => {
                 "compare both by hand; purge what is old, and see whether Host or a rule changes the answer"
             }
+            Self::Failing => "mend the page that names it, or leave it out with --paths",
+            Self::Redirect => "measure where it leads, with --direct there, and have pages name that",
             Self::NoFreshness => "send Cache-Control: max-age=…, or set default_ttl in [site.cache] or a rule",
             Self::NotStored => {
                 "if it is the same for everybody, send Cache-Control: s-maxage=…, or a rule with cache and a lifetime"
@@ -79,11 +86,15 @@ impl Kind {
 /// What a run was about.
 pub(super) struct Evidence<'a> {
     pub(super) assets: &'a [Asset],
-    pub(super) places: &'a [String],
+    /// Names, and whether the fetches left from there: what the way from another place takes tells nothing of these.
+    pub(super) places: &'a [(String, bool)],
     pub(super) samples: &'a [Sample],
     /// Edges that take longer to connect to are far.
     pub(super) far_ms: f64,
 }
+
+/// Of what somebody else wrote.
+const TOLD_CHARS_MAX: usize = 120;
 
 /// Everything that is wrong, the worst first.
 pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
@@ -102,7 +113,10 @@ pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
             add(kind, &asset.path, seen);
         }
     }
-    for (place, name) in evidence.places.iter().enumerate() {
+    for (place, (name, is_there)) in evidence.places.iter().enumerate() {
+        if !is_there {
+            continue;
+        }
         for (kind, seen) in of_place(evidence, place) {
             add(kind, name, seen);
         }
@@ -111,32 +125,29 @@ pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> String {
+    text_as_is(headers, name).to_ascii_lowercase()
+}
+
+fn text_as_is(headers: &HeaderMap, name: HeaderName) -> String {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.collect::<Vec<_>>().join(", ").to_ascii_lowercase()
+    values.collect::<Vec<_>>().join(", ")
 }
 
 /// What the origin's own answer tells.
 fn of_origin(asset: &Asset) -> Vec<(Kind, String)> {
     let mut found = Vec::new();
-    let control = text(&asset.headers, header::CACHE_CONTROL);
-    let targeted = text(&asset.headers, HeaderName::from_static("cdn-cache-control"));
-    let directives = || control.split(',').chain(targeted.split(',')).map(str::trim);
-    let says = |name: &str| directives().any(|one| one == name || one.split('=').next() == Some(name));
-    if asset.status < 300 {
-        if says("no-store") || says("private") {
-            found.push((Kind::NotStored, format!("Cache-Control: {control}")));
-        // RFC 9111 §4.2.1: the explicit ones; a heuristic is a guess of each cache.
-        } else if !["max-age", "s-maxage", "no-cache"].into_iter().any(says)
-            && !asset.headers.contains_key(header::EXPIRES)
-        {
-            let said = if control.is_empty() { "no Cache-Control, no Expires" } else { &*control };
-            found.push((Kind::NoFreshness, said.to_owned()));
-        }
+    match asset.status {
+        400.. => found.push((Kind::Failing, asset.status.to_string())),
+        300..400 => found.push((Kind::Redirect, redirect(asset))),
+        _ => found.extend(of_freshness(&asset.headers)),
     }
-    // The value may be somebody's session.
-    if asset.headers.contains_key(header::SET_COOKIE) {
-        let cookie = text(&asset.headers, header::SET_COOKIE);
-        found.push((Kind::SetCookie, format!("Set-Cookie: {}=…", cookie.split('=').next().unwrap_or_default())));
+    // The value may be somebody's session, and so may be all of what has no name.
+    if let Some(cookie) = asset.headers.get(header::SET_COOKIE) {
+        let name = cookie.to_str().ok().and_then(|cookie| cookie.split(';').next()?.split_once('='));
+        found.push((
+            Kind::SetCookie,
+            format!("Set-Cookie: {}…", name.map_or(String::new(), |(name, _)| format!("{name}="))),
+        ));
     }
     let vary = text(&asset.headers, header::VARY);
     if vary.split(',').map(str::trim).any(|field| matches!(field, "user-agent" | "cookie" | "*" | "referer")) {
@@ -147,6 +158,53 @@ fn of_origin(asset: &Asset) -> Vec<(Kind, String)> {
         found.push((Kind::QueryNoise, noise.join(", ")));
     }
     found
+}
+
+fn redirect(asset: &Asset) -> String {
+    let to = asset.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+    // The query may be somebody's.
+    let to: String = to.split('?').next().unwrap_or_default().chars().take(TOLD_CHARS_MAX).collect();
+    format!("{} to {to}", asset.status)
+}
+
+/// What is wrong with how long a cache may keep it.
+fn of_freshness(headers: &HeaderMap) -> Option<(Kind, String)> {
+    let control = ResponseControl::read(headers);
+    let said = if control.targeted { "cdn-cache-control" } else { "cache-control" };
+    let said = match text(headers, HeaderName::from_static(said)) {
+        none if none.is_empty() => String::new(),
+        text => format!("{}: {text}", if control.targeted { "CDN-Cache-Control" } else { "Cache-Control" }),
+    };
+    // RFC 9111 §5.2.2.7: with names of fields, only these are private.
+    if control.no_store || control.private.is_all() {
+        return Some((Kind::NotStored, said));
+    }
+    // Asked for each time: said on purpose.
+    if control.no_cache.is_all() {
+        return None;
+    }
+    // RFC 9111 §4.2.1: the explicit ones; a heuristic is a guess of each cache.
+    match control.s_maxage.or(control.max_age) {
+        Some(0) => return Some((Kind::NoFreshness, said)),
+        Some(_) => return None,
+        None => {}
+    }
+    if text(headers, HeaderName::from_static("surrogate-control")).contains("max-age=") {
+        return None;
+    }
+    let expires = headers.get(header::EXPIRES).filter(|_| !control.targeted);
+    match expires.map(|expires| expires.to_str().unwrap_or_default()) {
+        Some(expires) if is_ahead(expires, &text_as_is(headers, header::DATE)) => None,
+        Some(expires) => Some((Kind::NoFreshness, format!("Expires: {expires}"))),
+        None if said.is_empty() => Some((Kind::NoFreshness, "no Cache-Control, no Expires".to_owned())),
+        None => Some((Kind::NoFreshness, said)),
+    }
+}
+
+/// RFC 9111 §5.3: what is no date, "0" above all, is in the past.
+fn is_ahead(expires: &str, date: &str) -> bool {
+    let Ok(expires) = httpdate::parse_http_date(expires) else { return false };
+    httpdate::parse_http_date(date).map_or(true, |date| expires > date)
 }
 
 /// Parameters that follow people, not content.
@@ -194,7 +252,7 @@ fn is_text(headers: &HeaderMap) -> bool {
     let kind = text(headers, header::CONTENT_TYPE);
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.starts_with("text/")
-        || ["/javascript", "/json", "/xml", "+json", "+xml", "/wasm"].iter().any(|end| kind.ends_with(end))
+        || ["javascript", "/json", "/xml", "+json", "+xml", "/wasm"].iter().any(|end| kind.ends_with(end))
 }
 
 fn of_place(evidence: &Evidence<'_>, place: usize) -> Vec<(Kind, String)> {
@@ -243,6 +301,20 @@ mod tests {
         check("/", &[("cache-control", "public")], &[Kind::NoFreshness]);
         check("/", &[("cache-control", "private, max-age=60")], &[Kind::NotStored]);
         check("/", &[("cache-control", "No-Store")], &[Kind::NotStored]);
+        // No lifetime is none, whoever says so.
+        check("/", &[("cache-control", "max-age=0, must-revalidate")], &[Kind::NoFreshness]);
+        check("/", &[("cache-control", "max-age=0, s-maxage=60")], &[]);
+        check("/", &[("cache-control", "max-age=0, no-cache")], &[]);
+        check("/", &[("expires", "0")], &[Kind::NoFreshness]);
+        let date = ("date", "Thu, 01 Jan 2026 00:00:01 GMT");
+        check("/", &[("expires", "Thu, 01 Jan 2026 00:00:01 GMT"), date], &[Kind::NoFreshness]);
+        check("/", &[("expires", "Thu, 01 Jan 2026 00:00:02 GMT"), date], &[]);
+        check("/", &[("surrogate-control", "max-age=60")], &[]);
+        // RFC 9213: what is meant for CDNs counts alone. RFC 9111 §5.2.2.7: fields may be private, and the rest is not.
+        check("/", &[("cache-control", "no-store"), ("cdn-cache-control", "max-age=60")], &[]);
+        check("/", &[fresh, ("cdn-cache-control", "no-store")], &[Kind::NotStored]);
+        check("/", &[("cache-control", "max-age=60, private=\"x-user\"")], &[]);
+        check("/", &[("cache-control", "ext=\"no-store, private\", max-age=60")], &[]);
         check("/", &[fresh, ("set-cookie", "a=b")], &[Kind::SetCookie]);
         check("/", &[fresh, ("vary", "Accept-Encoding, User-Agent")], &[Kind::Vary]);
         check("/", &[fresh, ("vary", "Accept-Encoding")], &[]);
@@ -250,6 +322,12 @@ mod tests {
         check("/?a=utm_source", &[fresh], &[]);
         let seen = of_origin(&asset("/", &[fresh, ("set-cookie", "session=SECRET; Path=/")]));
         assert_eq!(seen[0].1, "Set-Cookie: session=…");
+        let seen = of_origin(&asset("/", &[fresh, ("set-cookie", "SECRET; Path=/")]));
+        assert_eq!(seen[0].1, "Set-Cookie: …");
+        let failing = Asset { status: 404, ..asset("/", &[]) };
+        assert_eq!(of_origin(&failing), [(Kind::Failing, "404".to_owned())]);
+        let moved = Asset { status: 301, ..asset("/", &[("location", "https://o.example/x?token=SECRET")]) };
+        assert_eq!(of_origin(&moved), [(Kind::Redirect, "301 to https://o.example/x".to_owned())]);
     }
 
     #[test]
@@ -289,20 +367,24 @@ mod tests {
             connect_ms: None,
             ..sample(way, total_ms, Served::Unknown)
         };
-        let check = |connect_ms, cdn_ms, expected: &[Kind]| {
+        let check_at = |is_there, connect_ms, cdn_ms, expected: &[Kind]| {
             let samples = [
                 Sample { connect_ms: Some(connect_ms), ..sample(Way::CdnFirst, 9.0, Served::Unknown) },
                 kept(Way::Direct, 10.0),
                 kept(Way::CdnAgain, cdn_ms),
             ];
             let assets = [];
-            let evidence = Evidence { assets: &assets, places: &["Tokyo".into()], samples: &samples, far_ms: 50.0 };
+            let evidence =
+                Evidence { assets: &assets, places: &[("Tokyo".into(), is_there)], samples: &samples, far_ms: 50.0 };
             let kinds: Vec<Kind> = findings(&evidence).into_iter().map(|one| one.kind).collect();
             assert_eq!(kinds, expected, "{connect_ms} {cdn_ms}");
         };
+        let check = |connect_ms, cdn_ms, expected: &[Kind]| check_at(true, connect_ms, cdn_ms, expected);
         check(50.0, 11.5, &[]);
         check(50.0, 11.6, &[Kind::NoGain]);
         check(50.1, 11.5, &[Kind::FarEdge]);
+        // Fetched from here: the way is another's.
+        check_at(false, 250.0, 99.0, &[]);
     }
 
     #[test]

@@ -79,7 +79,13 @@ async fn follow(server: SocketAddr, host: &str, kind: RecordType, asker: Asker) 
     let mut name = Name::from_ascii(host).with_context(|| format!("{host:?} is no name"))?;
     name.set_fqdn(true);
     for _ in 0..ALIASES_MAX {
-        let answer = ask(server, &question(&name, kind, asker)?, asker).await?;
+        let mut answer = ask(server, &question(server, &name, kind, asker)?, asker).await?;
+        // RFC 6891 §7: so do those answer that know nothing of EDNS.
+        if answer.metadata.response_code == ResponseCode::FormErr {
+            let mut plain = question(server, &name, kind, asker)?;
+            plain.edns = None;
+            answer = ask(server, &plain, asker).await?;
+        }
         match answer.metadata.response_code {
             ResponseCode::NoError => {}
             code => bail!("{server} answers {code} about {name}"),
@@ -105,7 +111,7 @@ fn address(data: &RData) -> Option<IpAddr> {
     }
 }
 
-fn question(name: &Name, kind: RecordType, asker: Asker) -> anyhow::Result<Message> {
+fn question(server: SocketAddr, name: &Name, kind: RecordType, asker: Asker) -> anyhow::Result<Message> {
     let mut number = [0; 2];
     getrandom::fill(&mut number).map_err(|error| anyhow!("no randomness: {error}"))?;
     let mut query = Message::new(u16::from_ne_bytes(number), MessageType::Query, OpCode::Query);
@@ -113,7 +119,9 @@ fn question(name: &Name, kind: RecordType, asker: Asker) -> anyhow::Result<Messa
     query.add_query(Query::query(name.clone(), kind));
     let mut edns = Edns::new();
     edns.set_max_payload(DATAGRAM_BYTES_MAX);
-    if let Some(client) = asker.subnet {
+    // An address of the other family cannot ask this server, and is told instead.
+    let other = asker.bind.filter(|bind| bind.is_ipv4() != server.is_ipv4());
+    if let Some(client) = asker.subnet.or(other) {
         edns.options_mut().insert(EdnsOption::Subnet(subnet(client)));
     }
     query.set_edns(edns);

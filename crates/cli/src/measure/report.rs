@@ -11,8 +11,12 @@ use super::{
     run::{Place, Run, Seen},
 };
 
+/// Of the JSON: another where a field changes its meaning or goes away; one that comes is no other.
+const VERSION: u32 = 1;
+
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
+    pub(super) version: u32,
     /// URLs of the path that --direct named.
     pub(super) direct: String,
     pub(super) cdn: String,
@@ -24,6 +28,8 @@ pub(super) struct Report {
     pub(super) findings: Vec<Finding>,
     /// Fetches that failed.
     pub(super) failed: usize,
+    /// Whether somebody ended the run before it was over.
+    pub(super) interrupted: bool,
     /// In the order in which they were made, place by place.
     pub(super) samples: Vec<Sample>,
 }
@@ -38,6 +44,9 @@ pub(super) struct PlaceReport {
     pub(super) rows: Vec<Row>,
     pub(super) spared: Spared,
     pub(super) errors: Vec<String>,
+    pub(super) failed: usize,
+    /// Fetches that were left, since so many before them failed in a row.
+    pub(super) untried: usize,
 }
 
 impl PlaceReport {
@@ -50,7 +59,7 @@ impl PlaceReport {
 
 impl Report {
     pub(super) fn new(run: Run<'_>, left_out: Vec<String>, places: Vec<Place>, seen: Vec<Seen>) -> Self {
-        let names: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
+        let names: Vec<(String, bool)> = places.iter().map(|place| (place.name.clone(), place.is_ours)).collect();
         let failed = seen.iter().map(|seen| seen.failed).sum();
         let mut samples = Vec::new();
         let mut reports = Vec::new();
@@ -64,12 +73,17 @@ impl Report {
                 rows: rows.filter(|row| row.fetches > 0).collect(),
                 spared: spared(&seen.samples),
                 errors: seen.errors,
+                failed: seen.failed,
+                untried: seen.untried,
             });
             samples.extend(seen.samples);
         }
         let far_ms = f64::from(run.args.far_ms);
         let evidence = Evidence { assets: &run.assets, places: &names, samples: &samples, far_ms };
+        let cut = *run.stop.borrow();
         Self {
+            version: VERSION,
+            interrupted: cut,
             direct: run.direct.url(&run.direct.path),
             cdn: run.cdn.url(&run.direct.path),
             findings: findings(&evidence),

@@ -7,19 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use http::header;
+use tokio::sync::watch;
 
 use super::{
     args::{From, MeasureArgs},
     assets::Asset,
-    fetch::{Client, Fetched, Keep, Line, is_ours, usable},
+    fetch::{Client, Fetched, Keep, Line, is_ours, usable, was_closed},
     figures::{Connection, Sample, Way, ms},
     lookup::{Asker, lookup},
     served::served,
     target::Target,
 };
 
+/// Failures in a row after which the rest of one way is left: each may take as long as --timeout.
+pub(super) const GIVE_UP: usize = 5;
 /// Mistakes of one place that are told.
 const ERRORS_MAX: usize = 20;
 
@@ -64,6 +67,17 @@ pub(super) struct Seen {
     /// The first ones, with the whole chain of reasons.
     pub(super) errors: Vec<String>,
     pub(super) failed: usize,
+    /// Fetches that were left after [`GIVE_UP`].
+    pub(super) untried: usize,
+    /// By way, the origin's first.
+    failed_in_a_row: [usize; 2],
+}
+
+impl Seen {
+    fn in_a_row(&mut self, way: Way) -> &mut usize {
+        let [direct, cdn] = &mut self.failed_in_a_row;
+        if way == Way::Direct { direct } else { cdn }
+    }
 }
 
 /// What all places share.
@@ -71,13 +85,16 @@ pub(super) struct Run<'a> {
     pub(super) args: &'a MeasureArgs,
     pub(super) client: Client,
     pub(super) direct: Target,
-    pub(super) origin: IpAddr,
+    /// In the order to try them.
+    pub(super) origin: Vec<IpAddr>,
     pub(super) cdn: Target,
     pub(super) assets: Vec<Asset>,
     /// What --cache-bust adds to each query.
     pub(super) bust: Option<String>,
     /// Fetches that are over.
     pub(super) done: AtomicUsize,
+    /// True once it is to end.
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 /// A connection's target, and the one address of it that is used.
@@ -115,10 +132,12 @@ impl Run<'_> {
     /// Each asset over a connection of its own.
     async fn fresh(&self, index: usize, place: &Place, peer: Peer<'_>, seen: &mut Seen) {
         for (asset, what) in self.assets.iter().enumerate() {
+            let mut edge = None;
             let one = async {
-                let (address, dns) = self.address(place, peer, seen).await?;
+                let (addresses, dns) = self.addresses(place, peer).await?;
                 let began = Instant::now();
-                let mut line = self.client.open(peer.target, address, place.bind()).await?;
+                let (mut line, address) = self.client.open_any(peer.target, &addresses, place.bind()).await?;
+                edge = Some(address);
                 let opened = began.elapsed();
                 let fetched = line.get(peer.target, &self.path(what), Keep::default()).await?;
                 let before = dns.unwrap_or_default() + opened;
@@ -130,8 +149,8 @@ impl Run<'_> {
                     ..sample(index, peer.way, Connection::Fresh, asset, &fetched)
                 })
             };
-            let one = one.await;
-            self.note(seen, one);
+            self.attempt(seen, peer.way, one).await;
+            seen.edges.extend(edge.filter(|_| peer.way != Way::Direct));
         }
     }
 
@@ -140,42 +159,51 @@ impl Run<'_> {
         let mut line: Option<Line> = None;
         for _ in 0..self.args.repeat {
             for (asset, what) in self.assets.iter().enumerate() {
+                let mut edge = None;
                 let one = async {
-                    // Opening it anew is nobody's time: a client of a kept connection does not wait for that.
-                    let mut open = match usable(line.take()).await {
-                        Some(open) => open,
-                        None => {
-                            let (address, _) = self.address(place, peer, seen).await?;
-                            self.client.open(peer.target, address, place.bind()).await?
+                    loop {
+                        // Opening it anew is nobody's time: a client of a kept connection does not wait for that.
+                        let mut open = match usable(line.take()).await {
+                            Some(open) => open,
+                            None => {
+                                let (addresses, _) = self.addresses(place, peer).await?;
+                                let (open, address) =
+                                    self.client.open_any(peer.target, &addresses, place.bind()).await?;
+                                edge = Some(address);
+                                open
+                            }
+                        };
+                        let was_used = open.is_used();
+                        match open.get(peer.target, &self.path(what), Keep::default()).await {
+                            Err(error) if was_used && was_closed(&error) => {}
+                            Err(error) => return Err(error),
+                            Ok(fetched) => {
+                                line = Some(open);
+                                return Ok(sample(index, peer.way, Connection::Kept, asset, &fetched));
+                            }
                         }
-                    };
-                    let fetched = open.get(peer.target, &self.path(what), Keep::default()).await?;
-                    line = Some(open);
-                    Ok(sample(index, peer.way, Connection::Kept, asset, &fetched))
+                    }
                 };
-                let one = one.await;
-                self.note(seen, one);
+                self.attempt(seen, peer.way, one).await;
+                seen.edges.extend(edge.filter(|_| peer.way != Way::Direct));
             }
         }
     }
 
     /// Where the target is for that place, and what asking took.
-    async fn address(
-        &self,
-        place: &Place,
-        peer: Peer<'_>,
-        seen: &mut Seen,
-    ) -> anyhow::Result<(IpAddr, Option<Duration>)> {
-        if peer.way == Way::Direct {
-            return Ok((self.origin, None));
+    async fn addresses(&self, place: &Place, peer: Peer<'_>) -> anyhow::Result<(Vec<IpAddr>, Option<Duration>)> {
+        let (mut addresses, took) = if peer.way == Way::Direct {
+            (self.origin.clone(), None)
+        } else {
+            let servers: &[SocketAddr] = &self.args.nameserver;
+            lookup(servers, &self.cdn.host, place.asker()).await?
+        };
+        if let Some(from) = place.bind() {
+            addresses.retain(|address| address.is_ipv4() == from.is_ipv4());
+            let family = if from.is_ipv4() { "IPv4" } else { "IPv6" };
+            ensure!(!addresses.is_empty(), "{} has no {family} address, as {from} would need", peer.target.host);
         }
-        let servers: &[SocketAddr] = &self.args.nameserver;
-        let (addresses, took) = lookup(servers, &self.cdn.host, place.asker()).await?;
-        // One that the place can reach, if it has an address of one family.
-        let fits = |address: &&IpAddr| place.bind().is_none_or(|from| from.is_ipv4() == address.is_ipv4());
-        let address = *addresses.iter().find(fits).or(addresses.first()).context("it has no address")?;
-        seen.edges.insert(address);
-        Ok((address, took))
+        Ok((addresses, took))
     }
 
     fn path(&self, asset: &Asset) -> String {
@@ -184,11 +212,33 @@ impl Run<'_> {
         format!("{}{sign}{bust}", asset.path)
     }
 
-    fn note(&self, seen: &mut Seen, one: anyhow::Result<Sample>) {
+    /// One fetch, unless it is too late for it.
+    async fn attempt(&self, seen: &mut Seen, way: Way, one: impl Future<Output = anyhow::Result<Sample>>) {
+        let mut stop = self.stop.clone();
+        if *stop.borrow() {
+            return;
+        }
+        if *seen.in_a_row(way) >= GIVE_UP {
+            seen.untried += 1;
+            self.done.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        tokio::select! {
+            // Whoever could say so is gone only when the run is over.
+            Ok(_) = stop.wait_for(|stop| *stop) => {}
+            one = one => self.note(seen, way, one),
+        }
+    }
+
+    fn note(&self, seen: &mut Seen, way: Way, one: anyhow::Result<Sample>) {
         self.done.fetch_add(1, Ordering::Relaxed);
         match one {
-            Ok(sample) => seen.samples.push(sample),
+            Ok(sample) => {
+                *seen.in_a_row(way) = 0;
+                seen.samples.push(sample);
+            }
             Err(error) => {
+                *seen.in_a_row(way) += 1;
                 seen.failed += 1;
                 let line = perigee_node::report::line(error.as_ref());
                 if seen.errors.len() < ERRORS_MAX && !seen.errors.contains(&line) {
@@ -212,6 +262,7 @@ fn sample(place: usize, way: Way, connection: Connection, asset: usize, fetched:
         first_byte_ms: ms(fetched.first_byte),
         total_ms: ms(fetched.total),
         status: fetched.status,
+        is_http2: fetched.is_http2,
         bytes: fetched.bytes,
         digest: fetched.digest,
         encoding: encoding.unwrap_or_default().to_owned(),

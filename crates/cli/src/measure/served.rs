@@ -25,19 +25,86 @@ pub(super) fn served(headers: &HeaderMap) -> Served {
     if !status.is_empty() {
         return by_cache_status(&status);
     }
-    // What the large ones say: "HIT", "TCP_MEM_HIT from …", "Hit from cloudfront", "miss, hit".
-    for name in ["cf-cache-status", "x-cache-status", "x-cache"] {
-        let said = text(name).to_ascii_lowercase();
-        let nearest = said.rsplit(',').map(str::trim);
-        let mut tiers = nearest.enumerate();
-        if let Some((tier, _)) = tiers.find(|(_, said)| said.contains("hit")) {
-            return Served::Cache { tier, name: name.to_owned() };
-        }
-        if !said.is_empty() {
-            return Served::Origin { reason: said };
-        }
+    FIELDS
+        .iter()
+        .find_map(|name| by_word(name, &text(name), || text("x-cache-remote")))
+        .or_else(|| by_varnish(&text("x-varnish")))
+        .or_else(|| by_age(&text("age")))
+        .unwrap_or(Served::Unknown)
+}
+
+/// Where CDNs and caches said it before RFC 9211; what one vendor alone has comes before what everybody copies.
+const FIELDS: [&str; 7] = [
+    "cf-cache-status",
+    "x-vercel-cache",
+    "cdn-cache",
+    "x-litespeed-cache",
+    "x-proxy-cache",
+    "x-cache-status",
+    "x-cache",
+];
+
+/// What one cache says of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Answered from what it had.
+    Had,
+    /// Another cache of the same CDN, behind the one that was asked, had it.
+    HadBehind,
+    /// Somebody behind it was asked.
+    Asked,
+}
+
+/// By the first word: "HIT", "TCP_MEM_HIT from a-host", "Hit from cloudfront". Names of hosts may have "hit" in them.
+fn verdict(said: &str) -> Option<Verdict> {
+    let word = said.split_whitespace().next()?;
+    match word {
+        "-" | "none" | "unknown" => None,
+        "originshieldhit" | "tcp_remote_hit" => Some(Verdict::HadBehind),
+        // Served though it was old, since somebody else asks, or the origin does not answer.
+        "stale" | "updating" | "prerender" => Some(Verdict::Had),
+        // The origin said that it has not changed: a request, though without its body.
+        word if word.contains("hit") && !word.contains("refresh") => Some(Verdict::Had),
+        _ => Some(Verdict::Asked),
     }
-    Served::Unknown
+}
+
+/// A list has the nearest cache last: "miss, hit". None where nothing is said.
+fn by_word(name: &str, said: &str, remote: impl Fn() -> String) -> Option<Served> {
+    let said = said.to_ascii_lowercase();
+    let verdicts: Vec<Verdict> = said.rsplit(',').filter_map(verdict).collect();
+    let had = verdicts.iter().position(|verdict| *verdict != Verdict::Asked);
+    if let Some(tier) = had {
+        let is_behind = verdicts.get(tier) == Some(&Verdict::HadBehind);
+        return Some(Served::Cache { tier: tier + usize::from(is_behind), name: name.to_owned() });
+    }
+    if verdicts.is_empty() {
+        return None;
+    }
+    // Akamai's parents have a field of their own.
+    let is_remote = name == "x-cache" && verdict(&remote().to_ascii_lowercase()) == Some(Verdict::Had);
+    Some(if is_remote {
+        Served::Cache { tier: verdicts.len(), name: "x-cache-remote".to_owned() }
+    } else {
+        Served::Origin { reason: said.trim().to_owned() }
+    })
+}
+
+/// Varnish numbers each request, and behind it the one that fetched what it answers with.
+fn by_varnish(said: &str) -> Option<Served> {
+    let nearest = said.rsplit(',').next().unwrap_or_default();
+    let numbers = nearest.split_whitespace().filter(|number| number.bytes().all(|byte| byte.is_ascii_digit())).count();
+    match numbers {
+        0 => None,
+        1 => Some(Served::Origin { reason: "x-varnish: no other request's".to_owned() }),
+        _ => Some(Served::Cache { tier: 0, name: "x-varnish".to_owned() }),
+    }
+}
+
+/// RFC 9111 §5.1: Age is of what a cache had. Of which of them nothing tells: it counts as the nearest.
+fn by_age(said: &str) -> Option<Served> {
+    let seconds: u64 = said.trim().parse().ok()?;
+    (seconds > 0).then(|| Served::Cache { tier: 0, name: "age".to_owned() })
 }
 
 /// RFC 9211 §2: members are in the order of the way back, so the last is the nearest to the client.
@@ -138,10 +205,69 @@ mod tests {
         assert_eq!(of(&[]), "unknown");
     }
 
+    #[test]
+    fn what_the_large_ones_say() {
+        let check = |fields: &[(&'static str, &str)], expected: &str| assert_eq!(of(fields), expected, "{fields:?}");
+        // Fastly: shield, edge.
+        check(&[("x-served-by", "cache-iad-1, cache-fra-2"), ("x-cache", "HIT, MISS")], "1 x-cache");
+        check(&[("x-served-by", "cache-iad-1, cache-fra-2"), ("x-cache", "MISS, HIT")], "0 x-cache");
+        check(&[("x-cache", "MISS, MISS")], "origin miss, miss");
+        // CloudFront
+        check(&[("x-cache", "Hit from cloudfront"), ("age", "7")], "0 x-cache");
+        check(&[("x-cache", "RefreshHit from cloudfront")], "origin refreshhit from cloudfront");
+        check(&[("x-cache", "OriginShieldHit from cloudfront")], "1 x-cache");
+        check(&[("x-cache", "Error from cloudfront")], "origin error from cloudfront");
+        // Cloudflare
+        for (said, expected) in [
+            ("HIT", "0 cf-cache-status"),
+            ("STALE", "0 cf-cache-status"),
+            ("UPDATING", "0 cf-cache-status"),
+            ("REVALIDATED", "origin revalidated"),
+            ("EXPIRED", "origin expired"),
+            ("DYNAMIC", "origin dynamic"),
+            ("BYPASS", "origin bypass"),
+            ("NONE", "unknown"),
+        ] {
+            check(&[("cf-cache-status", said)], expected);
+        }
+        // Akamai
+        check(&[("x-cache", "TCP_MEM_HIT from a23-1.deploy.akamaitechnologies.com (AkamaiGHost/9)")], "0 x-cache");
+        check(&[("x-cache", "TCP_MISS from whitehit.example (x/1)")], "origin tcp_miss from whitehit.example (x/1)");
+        check(
+            &[("x-cache", "TCP_MISS from a.example"), ("x-cache-remote", "TCP_HIT from b.example")],
+            "1 x-cache-remote",
+        );
+        check(&[("x-cache", "TCP_REFRESH_HIT from a.example")], "origin tcp_refresh_hit from a.example");
+        // Azure Front Door, Bunny, Vercel
+        check(&[("x-cache", "TCP_REMOTE_HIT")], "1 x-cache");
+        check(&[("cdn-cache", "HIT"), ("x-cache", "MISS")], "0 cdn-cache");
+        check(&[("x-vercel-cache", "PRERENDER")], "0 x-vercel-cache");
+        // nginx, as its users name it
+        check(&[("x-cache-status", "EXPIRED")], "origin expired");
+        check(&[("x-proxy-cache", "HIT")], "0 x-proxy-cache");
+        check(&[("x-cache-status", "-"), ("x-cache", "HIT from squid")], "0 x-cache");
+    }
+
+    #[test]
+    fn varnish_and_whoever_says_an_age() {
+        assert_eq!(
+            of(&[("x-varnish", "32770"), ("age", "0"), ("via", "1.1 varnish")]),
+            "origin x-varnish: no other request's"
+        );
+        assert_eq!(of(&[("x-varnish", "32772 32771"), ("age", "0")]), "0 x-varnish");
+        assert_eq!(of(&[("age", "12"), ("via", "1.1 google")]), "0 age");
+        for (age, expected) in [("0", "unknown"), ("-1", "unknown"), ("x", "unknown"), ("", "unknown"), ("1", "0 age")]
+        {
+            assert_eq!(of(&[("age", age)]), expected, "{age:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_field_is_too_odd(status in "[ -~]{0,60}") {
             of(&[("cache-status", &status)]);
+            of(&[("x-cache", &status), ("x-cache-remote", &status)]);
+            of(&[("x-varnish", &status), ("age", &status)]);
         }
     }
 }

@@ -1,14 +1,15 @@
-//! The plot as SVG: two bars a place, readable in light and dark.
+//! The plot as SVG: two bars a place, readable in light and dark, and without a pointer.
 
 use std::fmt::Write as _;
 
 use super::report::PlaceReport;
 
-const LEFT: f64 = 150.0;
+/// For names of 24 wide letters.
+const LEFT: f64 = 220.0;
 const RIGHT: f64 = 80.0;
 const WIDTH: f64 = 800.0;
 const ROW: f64 = 44.0;
-const TOP: f64 = 48.0;
+const TOP: f64 = 64.0;
 
 /// A whole document.
 pub(super) fn svg(title: &str, places: &[PlaceReport]) -> String {
@@ -22,9 +23,13 @@ pub(super) fn svg(title: &str, places: &[PlaceReport]) -> String {
          .o{{fill:#b4572f}}.c{{fill:#1f7a6d}}@media(prefers-color-scheme:dark){{svg{{background:#14191f;color:#e6ebf0}}\
          .o{{fill:#e08a5f}}.c{{fill:#4fbfae}}}}</style>\n<text x=\"12\" y=\"24\">{title}</text>\n"
     );
+    // Which colour is whose. Writing to a String cannot fail.
+    for (class, side, x) in [("o", "origin", LEFT), ("c", "CDN", LEFT + 90.0)] {
+        writeln!(text, "<rect class=\"{class}\" x=\"{x}\" y=\"38\" width=\"12\" height=\"12\"/><text x=\"{}\" y=\"49\">{side}</text>", x + 18.0)
+            .unwrap_or_default();
+    }
     for (index, (name, (direct, cdn))) in gains.iter().enumerate() {
         let top = TOP + index as f64 * ROW;
-        // Writing to a String cannot fail.
         writeln!(text, "<text x=\"12\" y=\"{}\">{}</text>", top + 20.0, escaped(name)).unwrap_or_default();
         for (class, side, value, y) in [("o", "origin", direct, top), ("c", "CDN", cdn, top + 17.0)] {
             let length = (value.p50 / longest * (WIDTH - LEFT - RIGHT)).max(1.0);
@@ -47,4 +52,75 @@ pub(super) fn svg(title: &str, places: &[PlaceReport]) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::figures::{Connection, Row, Spared, Spread, Way},
+        *,
+    };
+
+    fn place(name: &str, origin: f64, cdn: f64) -> PlaceReport {
+        let row = |way, total| Row {
+            way,
+            connection: Connection::Fresh,
+            fetches: 1,
+            dns_ms: None,
+            connect_ms: None,
+            first_byte_ms: None,
+            total_ms: Some(Spread { p50: total, p95: total }),
+            bytes_per_second: None,
+        };
+        PlaceReport {
+            name: name.to_owned(),
+            address: None,
+            fetched_from_there: true,
+            edges: Vec::new(),
+            rows: vec![row(Way::Direct, origin), row(Way::CdnAgain, cdn)],
+            spared: Spared::default(),
+            errors: Vec::new(),
+            failed: 0,
+            untried: 0,
+        }
+    }
+
+    /// The tags are closed in the order in which they were opened, and what stands between them is no markup.
+    fn check_xml(text: &str) {
+        let mut open = Vec::new();
+        for piece in text.split('<').skip(1) {
+            let (tag, between) = piece.split_once('>').expect(piece);
+            assert!(!between.contains('>'), "{piece}");
+            for reference in between.split('&').skip(1) {
+                assert!(["amp;", "lt;", "gt;"].iter().any(|known| reference.starts_with(known)), "{piece}");
+            }
+            assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
+            let name = tag.split([' ', '/']).find(|part| !part.is_empty()).expect(tag);
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(name), "{text}");
+            } else if !tag.ends_with('/') {
+                open.push(name);
+            }
+        }
+        assert_eq!(open, [""; 0]);
+    }
+
+    #[test]
+    fn whatever_a_place_is_called_it_is_xml() {
+        let text = svg("a < b & c > d", &[place("<script>&amp;\"'", 480.0, 10.0), place("東京", 0.0, 0.0)]);
+        check_xml(&text);
+        assert!(text.contains("&lt;script&gt;&amp;amp;") && text.contains("東京"), "{text}");
+        check_xml(&svg("", &[]));
+    }
+
+    #[test]
+    fn bars_are_as_long_as_what_they_stand_for() {
+        let text = svg("t", &[place("Tokyo", 400.0, 100.0)]);
+        let widths: Vec<f64> = text
+            .lines()
+            .filter(|line| line.contains("height=\"15\""))
+            .map(|line| line.split_once("width=\"").unwrap().1.split('"').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(widths, [WIDTH - LEFT - RIGHT, (WIDTH - LEFT - RIGHT) / 4.0]);
+    }
 }

@@ -21,7 +21,8 @@ impl Target {
     pub(super) fn direct(text: &str, host: Option<&str>) -> anyhow::Result<Self> {
         let mut target = Self::parse(text).with_context(|| format!("--direct {text:?}"))?;
         if let Some(host) = host {
-            ensure!(http::HeaderValue::from_str(host).is_ok() && !host.is_empty(), "--direct-host {host:?} is no host");
+            let is_host = host.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+            ensure!(is_host, "--direct-host {host:?} is no host");
             target.authority = host.to_owned();
         }
         Ok(target)
@@ -52,7 +53,15 @@ impl Target {
         Ok(Self { is_tls, host, port, authority, path: path_of(&url) })
     }
 
-    /// The URL of a path, for people.
+    /// The name that a certificate is to be for: the authority's without its port, as Host says it.
+    pub(super) fn tls_name(&self) -> &str {
+        let (host, port) = self.authority.rsplit_once(':').unwrap_or((&self.authority, ""));
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+        let host = if is_port { host } else { &*self.authority };
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The URL of a path.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", if self.is_tls { "https" } else { "http" }, self.authority)
     }
@@ -99,6 +108,21 @@ mod tests {
         for wrong in ["", "o.example", "ftp://o.example/", "http://user:x@o.example/"] {
             assert!(Target::direct(wrong, None).is_err(), "{wrong}");
         }
-        assert!(Target::direct("http://o.example/", Some("a\nb")).is_err());
+        for wrong in ["", "a\nb", "a/b", "a b", "user@o.example"] {
+            assert!(Target::direct("http://o.example/", Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_for_what_host_says() {
+        let check = |direct: &str, host: Option<&str>, expected: &str| {
+            assert_eq!(Target::direct(direct, host).unwrap().tls_name(), expected, "{direct} {host:?}");
+        };
+        check("https://o.example/", None, "o.example");
+        check("https://o.example:8443/", None, "o.example");
+        check("https://[2001:db8::1]/", None, "2001:db8::1");
+        check("https://[2001:db8::1]:8443/", None, "2001:db8::1");
+        check("https://127.0.0.1:8443/", Some("www.example"), "www.example");
+        check("https://127.0.0.1:8443/", Some("www.example:8443"), "www.example");
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::{
     figures::{Connection, Row, Spared, Spread, Way},
     report::{PlaceReport, Report},
+    run::GIVE_UP,
 };
 
 /// The longest bar of the plot.
@@ -72,6 +73,9 @@ fn table(place: &PlaceReport, out: &mut impl Write) -> io::Result<()> {
     for error in &place.errors {
         writeln!(out, "  failed: {error}")?;
     }
+    if place.untried > 0 {
+        writeln!(out, "  not tried: {} more, after {GIVE_UP} failures in a row", place.untried)?;
+    }
     Ok(())
 }
 
@@ -120,6 +124,9 @@ fn tiers(spared: &Spared) -> String {
 }
 
 fn findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.interrupted {
+        writeln!(out, "Interrupted: this is what there was until then.")?;
+    }
     if report.failed > 0 {
         writeln!(out, "{} fetches failed; see above.", report.failed)?;
     }
@@ -195,6 +202,8 @@ mod tests {
             rows: vec![row(Way::Direct, 480.0), row(Way::CdnAgain, 10.0)],
             spared: Spared::default(),
             errors: Vec::new(),
+            failed: 0,
+            untried: 0,
         };
         let mut out = Vec::new();
         plot(&[place], &mut out).unwrap();

@@ -72,7 +72,7 @@ fn nameserver() -> (SocketAddr, Clients) {
     (address, clients)
 }
 
-async fn measure(arguments: &[&str]) -> Ran {
+pub(crate) async fn measure(arguments: &[&str]) -> Ran {
     let arguments: Vec<String> = ["measure"].iter().chain(arguments).map(|one| (*one).to_owned()).collect();
     tokio::task::spawn_blocking(move || perigee(arguments)).await.unwrap()
 }

@@ -1,13 +1,14 @@
 //! A client for downloads: HTTP/1.1 over TLS, redirects followed, credentials told to nobody but whom they are for.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, fmt, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use perigee_node::clock;
 use perigee_upstream::{Resolve, SystemResolver};
 use reqwest::Url;
 use rustls::{
@@ -27,6 +28,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of an answer, and between two pieces of its body.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest that a server's Retry-After is believed.
+const PAUSE_MAX: Duration = Duration::from_secs(86_400);
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -41,8 +45,26 @@ pub(super) struct Client {
     tls: TlsConnector,
 }
 
-/// An answer with status 200, whose body is still to come.
+/// A server that is to be left alone for a while (RFC 9110 §10.2.3).
+#[derive(Debug)]
+pub(super) struct Later {
+    said: String,
+    pub(super) after: Duration,
+}
+
+impl fmt::Display for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; it wants to be left alone for {} s", self.said, self.after.as_secs())
+    }
+}
+
+impl Error for Later {}
+
+/// An answer with status 200, whose body is still to come, or with 304 where conditions were set.
 pub(super) struct Answer {
+    pub(super) is_unchanged: bool,
+    /// What a later request can ask by: ETag, Last-Modified.
+    pub(super) validators: [Option<String>; 2],
     /// Where it came from in the end, without what may be secret.
     pub(super) from: String,
     /// By Content-Length.
@@ -65,14 +87,25 @@ impl Client {
     }
 
     /// Asks, and follows redirects. Credentials go to the first host alone, and over TLS or the loopback only.
-    pub(super) async fn get(&self, url: &Url, credentials: Option<&Credentials>) -> anyhow::Result<Answer> {
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        credentials: Option<&Credentials>,
+        conditions: &HeaderMap,
+    ) -> anyhow::Result<Answer> {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        ensure!(
+            !has_user,
+            "{}: a user or a password in a URL is not sent, and all on this machine can read it",
+            shown(url)
+        );
         let mut next = url.clone();
         for _ in 0..=REDIRECTS_MAX {
             // RFC 9110 §15.4: fields that were meant for the first target are not for another.
             let own = credentials.filter(|_| next.origin() == url.origin());
             let asked = shown(&next);
-            let answer = self.ask(&next, own).await.with_context(|| format!("cannot ask {asked}"))?;
-            if !answer.status().is_redirection() {
+            let answer = self.ask(&next, own, conditions).await.with_context(|| format!("cannot ask {asked}"))?;
+            if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
                 return taken(asked, answer);
             }
             let target = answer.headers().get(header::LOCATION).and_then(|target| target.to_str().ok());
@@ -88,7 +121,12 @@ impl Client {
         bail!("{} redirects more than {REDIRECTS_MAX} times", shown(url))
     }
 
-    async fn ask(&self, url: &Url, credentials: Option<&Credentials>) -> anyhow::Result<Response<Incoming>> {
+    async fn ask(
+        &self,
+        url: &Url,
+        credentials: Option<&Credentials>,
+        conditions: &HeaderMap,
+    ) -> anyhow::Result<Response<Incoming>> {
         let host = url.host_str().context("there is no host in it")?;
         let is_tls = match url.scheme() {
             "https" => true,
@@ -131,7 +169,9 @@ impl Client {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        let answer = timeout(IDLE_TIMEOUT, sender.send_request(request.body(Empty::<Bytes>::new())?)).await;
+        let mut request = request.body(Empty::<Bytes>::new())?;
+        request.headers_mut().extend(conditions.clone());
+        let answer = timeout(IDLE_TIMEOUT, sender.send_request(request)).await;
         Ok(answer.map_err(|_| anyhow!("no answer within {IDLE_TIMEOUT:?}"))??)
     }
 }
@@ -158,21 +198,39 @@ async fn connect(addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<
 }
 
 fn taken(from: String, answer: Response<Incoming>) -> anyhow::Result<Answer> {
+    let is_unchanged = answer.status() == StatusCode::NOT_MODIFIED;
+    let field = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     match answer.status() {
-        StatusCode::OK => {}
+        StatusCode::OK | StatusCode::NOT_MODIFIED => {}
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             bail!(
                 "{from} answers {status}: the account id or the licence key is wrong, or the key may not have this edition"
             )
         }
         status @ StatusCode::NOT_FOUND => bail!("{from} answers {status}: there is no such database"),
-        status @ StatusCode::TOO_MANY_REQUESTS => {
-            bail!("{from} answers {status}: too many downloads today; come back later")
+        status => {
+            let why = if status == StatusCode::TOO_MANY_REQUESTS { ": too many downloads today" } else { "" };
+            let said = format!("{from} answers {status}{why}");
+            match field(header::RETRY_AFTER).and_then(|value| pause(value, clock::now_ms() / 1_000)) {
+                Some(after) => return Err(Later { said, after }.into()),
+                None if why.is_empty() => bail!("{said}"),
+                None => bail!("{said}; come back later"),
+            }
         }
-        status => bail!("{from} answers {status}"),
     }
-    let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    Ok(Answer { from, bytes: length, body: answer.into_body() })
+    let length = field(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let validators = [header::ETAG, header::LAST_MODIFIED].map(|name| field(name).map(str::to_owned));
+    Ok(Answer { is_unchanged, validators, from, bytes: length, body: answer.into_body() })
+}
+
+/// RFC 9110 §10.2.3: seconds, or a date; no more than a day is believed.
+fn pause(retry_after: &str, now_s: u64) -> Option<Duration> {
+    let seconds = retry_after.trim().parse().ok().or_else(|| {
+        let until = httpdate::parse_http_date(retry_after).ok()?;
+        let until = until.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(until.as_secs().saturating_sub(now_s))
+    })?;
+    Some(Duration::from_secs(seconds).min(PAUSE_MAX))
 }
 
 impl Answer {
@@ -230,6 +288,22 @@ mod tests {
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
         {
             assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn how_long_a_server_is_left_alone() {
+        let check = |said: &str, expected: Option<u64>| {
+            assert_eq!(pause(said, 784_111_777).map(|pause| pause.as_secs()), expected, "{said}");
+        };
+        check("120", Some(120));
+        check("0", Some(0));
+        check("86400", Some(86_400));
+        check("86401", Some(86_400));
+        check("Sun, 06 Nov 1994 08:49:47 GMT", Some(10));
+        check("Sun, 06 Nov 1994 08:49:07 GMT", Some(0));
+        for none in ["", "soon", "-1", "99999999999999999999999"] {
+            check(none, None);
         }
     }
 

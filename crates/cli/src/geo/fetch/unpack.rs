@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use flate2::read::MultiGzDecoder;
 
-/// Of a database; the largest that are sold have about 1 GiB.
+/// Of all that comes out of an archive; the largest databases that are sold have about 1 GiB.
 pub(super) const DATABASE_BYTES_MAX: u64 = 4 << 30;
 /// Entries of a tar that are looked at.
 const TAR_ENTRIES_MAX: usize = 1_000;
@@ -36,7 +36,10 @@ fn unpack_plain(mut plain: impl Read, database: &mut File) -> anyhow::Result<()>
     if !is_tar {
         return copy(plain, database);
     }
-    for entry in tar::Archive::new(plain).entries()?.take(TAR_ENTRIES_MAX) {
+    // What is only skipped has to be unpacked too.
+    let plain = Limited { plain, left: DATABASE_BYTES_MAX };
+    // Raw: a header's extensions, which are read into memory at whatever length they claim, say nothing that is wanted here.
+    for entry in tar::Archive::new(plain).entries()?.raw(true).take(TAR_ENTRIES_MAX) {
         let entry = entry.context(unread)?;
         let is_database = entry.path().is_ok_and(|path| path.extension().is_some_and(|extension| extension == "mmdb"));
         if is_database && entry.header().entry_type().is_file() {
@@ -44,6 +47,23 @@ fn unpack_plain(mut plain: impl Read, database: &mut File) -> anyhow::Result<()>
         }
     }
     bail!("what was downloaded is a tar without any .mmdb in it")
+}
+
+/// Fails where more than so much comes.
+struct Limited<R> {
+    plain: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        let len = self.plain.read(piece)?;
+        self.left = self
+            .left
+            .checked_sub(len as u64)
+            .ok_or_else(|| io::Error::other(format!("it unpacks to more than {DATABASE_BYTES_MAX} bytes")))?;
+        Ok(len)
+    }
 }
 
 fn copy(mut from: impl Read, to: &mut File) -> anyhow::Result<()> {
@@ -59,5 +79,53 @@ fn copy(mut from: impl Read, to: &mut File) -> anyhow::Result<()> {
         total += len as u64;
         ensure!(total <= DATABASE_BYTES_MAX, "what was downloaded unpacks to more than {DATABASE_BYTES_MAX} bytes");
         to.write_all(piece.get(..len).unwrap_or_default()).context("the database cannot be written")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_exact() {
+        let read = |left: u64| Limited { plain: &b"12345"[..], left }.read_to_end(&mut Vec::new()).ok();
+        assert_eq!((read(5), read(4)), (Some(5), None));
+    }
+
+    /// One entry of a tar: `kind` as its type flag, `claimed` as its size.
+    fn header(name: &str, kind: tar::EntryType, claimed: u64) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(claimed);
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    }
+
+    fn unpacked(tar: &[u8]) -> Result<Vec<u8>, String> {
+        let mut file = tempfile::tempfile().unwrap();
+        unpack_plain(tar, &mut file).map_err(|error| format!("{error:#}"))?;
+        io::Seek::rewind(&mut file).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        Ok(bytes)
+    }
+
+    #[test]
+    fn what_a_tar_may_try() {
+        use tar::EntryType as Kind;
+        let block = |text: &[u8]| [text, &vec![0; 512 - text.len()]].concat();
+        let good = [header("x/a.mmdb", Kind::Regular, 4), block(b"good")].concat();
+        assert_eq!(unpacked(&good).unwrap(), b"good");
+        // Where it would be put is nobody's business: only what is in it is taken.
+        let odd = [&header("b.mmdb", Kind::Symlink, 0)[..], &header("c.mmdb", Kind::Directory, 0), &good].concat();
+        assert_eq!(unpacked(&odd).unwrap(), b"good");
+        // Extensions: of names, of whole archives, of everything.
+        for kind in [Kind::XHeader, Kind::XGlobalHeader, Kind::GNULongName, Kind::GNULongLink] {
+            let bomb = header("x", kind, 1 << 40);
+            assert!(unpacked(&bomb).is_err());
+            let led = [&header("x", kind, 3)[..], &block(b"abc"), &good].concat();
+            assert_eq!(unpacked(&led).unwrap(), b"good", "{kind:?}");
+        }
     }
 }
