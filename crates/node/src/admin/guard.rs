@@ -76,7 +76,8 @@ fn refusal(uri: &Uri, headers: &HeaderMap, names: &[String]) -> Option<Refused> 
     let site = field("sec-fetch-site".parse().ok()?);
     let is_elsewhere = matches!(site.as_deref(), Some("cross-site" | "same-site"));
     let is_link = field("sec-fetch-mode".parse().ok()?).as_deref() == Some("navigate");
-    (is_elsewhere && !(is_link && !uri.path().starts_with("/v1/"))).then_some(Refused::Site)
+    let to_the_page = is_link && !uri.path().starts_with("/v1/");
+    (is_elsewhere && !to_the_page).then_some(Refused::Site)
 }
 
 /// Of `HOST` or `HOST:PORT`.

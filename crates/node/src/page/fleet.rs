@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     feed::{Feed, Source, Told},
-    hear::{Heard, Peer},
+    hear::{Heard, Last, Peer},
     told::{Node, World},
 };
 use crate::clock;
@@ -98,10 +98,10 @@ fn shown(peer: &Peer, heard: &Heard, with_world: bool) -> String {
     let at = peer.address.to_string();
     let away = heard.away.as_ref().map(|(since_ms, why)| json!({ "since_ms": since_ms, "why": why }));
     match &heard.told {
-        Some((heard_ms, node)) => {
+        Some(Last { at_ms, node, .. }) => {
             let world = if with_world { node.world.as_ref() } else { None };
-            let time_ms = if node.time_ms == 0 { *heard_ms } else { node.time_ms };
-            let skew_ms = time_ms.cast_signed().saturating_sub(heard_ms.cast_signed());
+            let time_ms = if node.time_ms == 0 { *at_ms } else { node.time_ms };
+            let skew_ms = time_ms.cast_signed().saturating_sub(at_ms.cast_signed());
             serde_json::to_string(&Shown { at, away, skew_ms, world, node }).unwrap_or_default()
         }
         None => {
@@ -111,10 +111,24 @@ fn shown(peer: &Peer, heard: &Heard, with_world: bool) -> String {
     }
 }
 
+impl Fleet {
+    /// Who tells the document that is drawn: the one that most nodes have, so that a single one draws no other map.
+    fn document(&self) -> Option<usize> {
+        let documents: Vec<_> =
+            self.peers.iter().map(|peer| peer.heard().told.as_ref().and_then(|last| last.world)).collect();
+        let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+        for document in documents.iter().flatten() {
+            *votes.entry(*document).or_default() += 1;
+        }
+        let most = votes.values().max()?;
+        documents.iter().position(|document| document.is_some_and(|document| votes.get(&document) == Some(most)))
+    }
+}
+
 impl Source for Fleet {
     fn tick(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.looked_ms) > LINGER_MS {
-            self.wanted.send_if_modified(|wanted| std::mem::take(wanted));
+            self.wanted.send_if_modified(std::mem::take);
             if let Some(own) = &mut self.own {
                 own.told = None;
             }
@@ -124,15 +138,9 @@ impl Source for Fleet {
     fn tell(&mut self, _now_ms: u64) -> String {
         self.looked_ms = clock::now_ms();
         self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
-        // One document is enough to draw: the newest.
-        let newest = self.peers.iter().enumerate().filter_map(|(at, peer)| {
-            let heard = peer.heard();
-            let (_, node) = heard.told.as_ref()?;
-            node.world.as_ref().map(|_| (heard.away.is_none(), node.generation, at))
-        });
-        let newest = newest.max().map(|(_, _, at)| at);
+        let drawn = self.document();
         let own = self.own.as_mut().map(|own| own.told().to_owned()).filter(|line| !line.is_empty());
-        let others = self.peers.iter().enumerate().map(|(at, peer)| shown(peer, &peer.heard(), newest == Some(at)));
+        let others = self.peers.iter().enumerate().map(|(at, peer)| shown(peer, &peer.heard(), drawn == Some(at)));
         let told: Vec<String> = own.into_iter().chain(others).collect();
         format!("[{}]", told.join(","))
     }

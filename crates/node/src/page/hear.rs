@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     events::Events,
-    told::{self, Node},
+    told::{self, Node, World},
 };
 use crate::{clock, report};
 
@@ -79,11 +79,19 @@ pub(super) struct Peer {
     heard: Mutex<Heard>,
 }
 
+/// What a node told last.
+#[derive(Debug)]
+pub(super) struct Last {
+    pub(super) at_ms: u64,
+    /// Of the document; the same for the same.
+    pub(super) world: Option<u64>,
+    pub(super) node: Box<Node>,
+}
+
 /// What is known of it now.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// What it told last, and when.
-    pub(super) told: Option<(u64, Box<Node>)>,
+    pub(super) told: Option<Last>,
     /// Since when it is not heard, and why.
     pub(super) away: Option<(u64, String)>,
 }
@@ -102,7 +110,8 @@ impl Peer {
         if heard.away.take().is_some() {
             tracing::info!(node = %self.address, "the page hears the node again");
         }
-        heard.told = Some((clock::now_ms(), Box::new(node)));
+        let world = node.world.as_ref().map(World::fingerprint);
+        heard.told = Some(Last { at_ms: clock::now_ms(), world, node: Box::new(node) });
     }
 
     /// Since it was heard last it counts as away, else since now.
@@ -115,7 +124,7 @@ impl Peer {
             tracing::info!(node = %self.address, why, "the page does not hear the node");
         }
         let known = heard.away.as_ref().map(|(since, _)| *since);
-        let since = known.or_else(|| heard.told.as_ref().map(|(at, _)| *at)).unwrap_or_else(clock::now_ms);
+        let since = known.or_else(|| heard.told.as_ref().map(|last| last.at_ms)).unwrap_or_else(clock::now_ms);
         heard.away = Some((since, why));
     }
 

@@ -107,7 +107,7 @@ pub(super) struct Node {
     #[serde(default)]
     started_ms: u64,
     #[serde(default)]
-    pub(super) generation: u64,
+    generation: u64,
     #[serde(default)]
     draining: bool,
     #[serde(default)]
@@ -153,6 +153,16 @@ pub(super) struct World {
     pops: List<Place, PLACES_MAX>,
     shields: List<Shield, PLACES_MAX>,
     sites: List<Site, PLACES_MAX>,
+}
+
+impl World {
+    /// The same for the same document.
+    pub(super) fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(self).unwrap_or_default().hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

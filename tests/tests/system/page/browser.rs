@@ -134,6 +134,19 @@ impl Browser {
         self.ask("Emulation.setEmulatedMedia", scheme);
     }
 
+    /// Presses a key that has that code.
+    pub(super) fn press(&mut self, key: &str, code: u32) {
+        for kind in ["rawKeyDown", "char", "keyUp"] {
+            // A tab is no character; what Enter does on a button comes of its character.
+            if kind == "char" && key != "Enter" {
+                continue;
+            }
+            let text = if kind == "char" { "\r" } else { "" };
+            let event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
+            self.ask("Input.dispatchKeyEvent", event);
+        }
+    }
+
     /// The window as a PNG, in base64.
     pub(super) fn picture(&mut self) -> String {
         let picture = self.ask("Page.captureScreenshot", json!({ "format": "png", "optimizeForSpeed": false }));

@@ -78,12 +78,17 @@ export function states(nodes) {
 }
 
 export function own(node) {
+  const [kind, said] = word(node);
+  const skew = Math.round((node.skew_ms ?? 0) / 1000);
+  return [kind, Math.abs(skew) > 5 ? `${said}, its clock ${Math.abs(skew)} s ${skew > 0 ? "ahead" : "behind"}` : said];
+}
+
+function word(node) {
   if (node.away) return ["unknown", node.away.since_ms ? `not reached since ${clock(node.away.since_ms)}: ${node.away.why}` : node.away.why];
   if (node.ended) return ["down", "ended"];
   if (node.draining) return ["warn", "draining"];
-  if (node.reasons && Object.keys(node.reasons).length) return ["warn", "not ready"];
-  const skew = Math.round((node.skew_ms ?? 0) / 1000);
-  return ["up", Math.abs(skew) > 5 ? `up, its clock ${Math.abs(skew)} s ${skew > 0 ? "ahead" : "behind"}` : "up"];
+  if (node.reasons && Object.keys(node.reasons).length) return ["warn", `not ready: ${node.reasons[0]}`];
+  return ["up", "up"];
 }
 
 export function arcs(nodes) {

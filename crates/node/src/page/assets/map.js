@@ -61,11 +61,12 @@ export function draw(world, states, ways, traffic) {
   for (const pop of places.values()) {
     const [state, said] = states.get(pop.id) ?? ["unknown", "not known here"];
     const here = traffic.get(pop.id);
-    const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: 12 + 10 * Math.sqrt(here?.share ?? 0), class: state });
+    const wide = 12 + 10 * Math.sqrt(here?.share ?? 0);
+    const dot = add(pops, "circle", { cx: x(pop.longitude), cy: y(pop.latitude), r: wide, class: state });
     add(dot, "title", {}, `${pop.city || pop.id}: ${said}${here ? `, ${here.told}` : ""}`);
     if (!named(pop.id)) continue;
     const toTheLeft = x(pop.longitude) > 1600 || hasRightNeighbour(pop, places);
-    add(pops, "text", { x: x(pop.longitude) + (toTheLeft ? -20 : 20), y: y(pop.latitude) + 9, "text-anchor": toTheLeft ? "end" : "start" }, pop.id);
+    add(pops, "text", { x: x(pop.longitude) + (toTheLeft ? -wide - 8 : wide + 8), y: y(pop.latitude) + 9, "text-anchor": toTheLeft ? "end" : "start" }, pop.id);
   }
   const down = [...places.keys()].filter((id) => states.get(id)?.[0] === "down");
   const busiest = ways.slice(0, 3).map((way) => `${way.country ?? "somewhere"} to ${way.pop}`);
@@ -81,8 +82,8 @@ export function bars(points) {
   const most = Math.max(1, ...points.map(([requests]) => requests));
   points.forEach(([requests, hits], at) => {
     const tall = 115 * requests / most;
-    const hit = requests ? tall * hits / requests : 0;
-    if (requests) add(svg, "rect", { class: "rest", x: at * 10 + 1, y: 120 - tall, width: 8, height: tall - hit });
+    const hit = requests ? Math.min(tall, tall * hits / requests) : 0;
+    if (requests) add(svg, "rect", { class: "rest", x: at * 10 + 1, y: 120 - tall, width: 8, height: Math.max(0, tall - hit) });
     if (hits) add(svg, "rect", { class: "hit", x: at * 10 + 1, y: 120 - hit, width: 8, height: hit });
   });
   const all = points.reduce((sum, [requests]) => sum + requests, 0);

@@ -84,8 +84,8 @@ function upstreams(world, nodes) {
   list.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
 }
 
-function show(told) {
-  const nodes = heard(told);
+function show(all) {
+  const nodes = heard(all);
   const world = nodes.find((node) => node.world)?.world;
   const pops = states(nodes);
   $("#cdn").textContent = world ? `${world.cdn}, ${world.zone}` : nodes[0]?.node ?? "";

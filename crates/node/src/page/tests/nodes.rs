@@ -145,6 +145,22 @@ async fn a_node_that_ends_stays_as_it_was_and_comes_back() {
 }
 
 #[tokio::test]
+async fn the_map_is_what_most_nodes_say() {
+    let of = |name: &str, cdn: &str| {
+        events(&format!("[{{\"node\":\"{name}\",\"tier\":\"edge\",\"generation\":9,\"world\":{{\"cdn\":\"{cdn}\"}}}}]"))
+    };
+    let mut nodes = Vec::new();
+    for (name, cdn) in [("liar", "other"), ("a", "cdn"), ("b", "cdn")] {
+        nodes.push(odd(of(name, cdn)).await.0);
+    }
+    let feed = fleet_of(&nodes);
+    let nodes =
+        told(&feed, "heard", |nodes| nodes.iter().all(|node| node["away"].is_null() && node["tier"] == "edge")).await;
+    let drawn: Vec<_> = nodes.iter().filter_map(|node| node["world"]["cdn"].as_str()).collect();
+    assert_eq!(drawn, ["cdn"]);
+}
+
+#[tokio::test]
 async fn nodes_are_asked_only_while_somebody_looks() {
     let (address, came) = odd(events(r#"[{"node":"a","tier":"edge"}]"#)).await;
     let quiet = fleet_of(&[address]);
