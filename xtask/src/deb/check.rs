@@ -34,16 +34,19 @@ pub(super) fn possible() -> Result<bool> {
     Ok(false)
 }
 
+type Chapter<'a> = dyn Fn(&Machine) -> Result<()> + 'a;
+
 /// Takes the two packages of a folder, an older and a newer, through their lives.
 pub(super) fn run(folder: &Path, older: &str, newer: &str) -> Result<()> {
     let machine = Machine::boot(folder, &[NAMESERVER, EDGE, SHIELD])?;
-    let story: [(&str, &dyn Fn(&Machine) -> Result<()>); 9] = [
+    let story: [(&str, &Chapter<'_>); 10] = [
         ("installs, and starts nothing", &|machine| install(machine, older)),
         ("is configured and started: who runs, and with what rights", &start),
         ("serves: HTTP by edge and shield, DNS", &serve),
         ("reloads a changed document, and keeps the old one when it is bad", &reload),
         ("rotates its access log", &rotate),
         ("is restarted when it hangs", &watchdog),
+        ("keeps its cache where a drop-in lets it", &drop_in),
         ("stops when what is under way has ended", &drain),
         ("is upgraded: what ran runs anew, what was edited stays", &|machine| upgrade(machine, newer)),
         ("is removed and purged", &remove),
@@ -227,6 +230,23 @@ fn watchdog(machine: &Machine) -> Result<()> {
     machine.sh("rm -r /etc/systemd/system/perigee-shield.service.d; systemctl daemon-reload").map(drop)
 }
 
+/// As docs/packages.md has it.
+fn drop_in(machine: &Machine) -> Result<()> {
+    let state = "systemctl restart perigee-shield; systemctl is-active perigee-shield";
+    machine.sh("cp /etc/perigee/shield.env /root/shield.env; mkdir /srv/cache; chown perigee: /srv/cache
+        sed -i 's|^PERIGEE_DISK=.*|PERIGEE_DISK=/srv/cache:256MiB|' /etc/perigee/shield.env")?;
+    ensure!(machine.sh(state).is_err(), "a folder of the machine's own can be written without a drop-in");
+    machine.sh("systemctl stop perigee-shield; mkdir -p /etc/systemd/system/perigee-shield.service.d
+         printf '[Service]\\nReadWritePaths=/srv/cache\\n' >/etc/systemd/system/perigee-shield.service.d/override.conf
+         systemctl daemon-reload; systemctl reset-failed perigee-shield")?;
+    same("the shield", &machine.sh(state)?, "active")?;
+    ensure!(!machine.sh("ls /srv/cache")?.is_empty(), "the cache is elsewhere");
+    machine
+        .sh("rm -r /etc/systemd/system/perigee-shield.service.d; cp /root/shield.env /etc/perigee/shield.env
+         systemctl daemon-reload; systemctl restart perigee-shield")
+        .map(drop)
+}
+
 fn drain(machine: &Machine) -> Result<()> {
     // Warm, so that only the client is slow.
     let url = format!("http://{EDGE}/big/32MiB");
@@ -277,7 +297,7 @@ fn remove(machine: &Machine) -> Result<()> {
          test -d /var/cache/perigee/edge; test -s /var/log/perigee/edge.log")?;
     machine.run(&["apt-get", "purge", "--yes", "perigee"])?;
     machine.sh(
-        "for gone in /etc/perigee/edge.env /etc/logrotate.d/perigee /var/cache/perigee /var/log/perigee /var/lib/perigee; do
+        "for gone in /etc/perigee/edge.env /etc/systemd/system/*/perigee-* /etc/logrotate.d/perigee /var/cache/perigee /var/log/perigee /var/lib/perigee; do
              test ! -e $gone || { echo $gone is there >&2; exit 1; }
          done
          test -s /etc/perigee/perigee.toml",

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
-use super::{BINARIES, write};
+use super::{BINARIES, TIERS, write};
 use crate::run::{cargo, output, root};
 
 /// Kept when the package is upgraded or removed.
@@ -85,6 +85,10 @@ fn crates() -> Result<String> {
 fn overrides(dynamic: bool) -> String {
     let mut text =
         "# No part of Debian: there is no bug to close.\nperigee: initial-upload-closes-no-bugs *\n".to_owned();
+    text.push_str("# A variable may be a secret.\n");
+    for tier in TIERS {
+        text.push_str(&format!("perigee: non-standard-file-perm 0640 != 0644 [etc/perigee/{tier}.env]\n"));
+    }
     if !dynamic {
         text.push_str("# One build serves images and every release of Debian: it loads no library.\n");
         for (name, _) in BINARIES {
