@@ -20,7 +20,7 @@ use tokio::{
 use super::{ACCEPT_PAUSE, Relay, World, one_way};
 
 /// What one read takes.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+const PIECE_BYTES_MAX: usize = 16 << 10;
 /// Under way in one direction of one connection; then its sender waits. It is 128 Mbit/s over the longest way and back.
 const WINDOW_BYTES: usize = 4 << 20;
 /// As many pieces at most, however small they are.
