@@ -127,7 +127,7 @@ fn parse_timeout(text: &str) -> Result<Shown, &'static str> {
 }
 
 /// A prefix, or an address alone.
-fn parse_prefix(text: &str) -> Result<IpNet, &'static str> {
+pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, &'static str> {
     let prefix = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     match prefix {
         Ok(prefix) if prefix == prefix.trunc() => Ok(prefix),

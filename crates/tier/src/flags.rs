@@ -13,7 +13,7 @@ use perigee_protocol::{
     model::Url,
 };
 
-use crate::{budget::parse_memory, doors::DoorFlags};
+use crate::{budget::parse_memory, doors::DoorFlags, trace::TraceFlags};
 
 /// Caching HTTP edge node: serves clients from memory and disk, fills from a shield or the origin.
 ///
@@ -85,6 +85,10 @@ pub struct TierFlags {
     /// Where and how clients come in.
     #[command(flatten)]
     pub doors: DoorFlags,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub trace: TraceFlags,
 
     /// What all servers take.
     #[command(flatten)]

@@ -17,6 +17,7 @@ mod process;
 mod purge;
 mod running;
 mod service;
+mod trace;
 
 pub use assemble::Role;
 pub use doors::{DoorOptions, TlsListen};
@@ -24,3 +25,4 @@ pub use flags::{EdgeFlags, ShieldFlags};
 pub use options::{Options, Source};
 pub use process::{edge_main, shield_main};
 pub use running::{Running, TierStats, start};
+pub use trace::{Endpoint, TraceFlags, TraceOptions};

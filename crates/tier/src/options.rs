@@ -8,7 +8,7 @@ use perigee_protocol::{
     model::{CachePolicy, Document, Url},
 };
 
-use crate::{assemble::Role, doors::DoorOptions};
+use crate::{assemble::Role, doors::DoorOptions, trace::TraceOptions};
 
 /// Memory of a tier that is not told otherwise, in bytes.
 pub(crate) const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
@@ -76,6 +76,8 @@ pub struct Options {
     pub connections_max: usize,
     /// TLS, the PROXY protocol, time-outs.
     pub doors: DoorOptions,
+    /// Where traces go; None: nowhere.
+    pub traces: Option<TraceOptions>,
     /// How long a drain serves on while the health path says that it is about to end; zero: not at all.
     pub drain_notice: Duration,
 }
@@ -95,6 +97,7 @@ impl Options {
             access_log_one_in: NonZeroU32::MIN,
             connections_max: 10_000,
             doors: DoorOptions::default(),
+            traces: None,
             drain_notice: Duration::ZERO,
         }
     }

@@ -80,6 +80,7 @@ fn run(flags: &TierFlags, source: impl FnOnce() -> anyhow::Result<(Source, Ports
             access_log_one_in: flags.server.access_log_one_in,
             connections_max: limits::connections_max(open_files).min(budget::connections_max(flags.memory.0)),
             drain_notice: flags.drain_notice,
+            traces: flags.trace.options(|name| std::env::var(name).ok())?,
             doors: flags.doors.options(ports.https)?,
             ..Options::new(source, flags.server.listen_addresses(ports.http))
         };

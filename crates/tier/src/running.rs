@@ -42,6 +42,7 @@ use crate::{
     page::TierPage,
     purge,
     service::{EngineService, Logged},
+    trace::{Exporter, Spans, TraceMetrics},
 };
 
 /// How long requests in flight may go on after a drain began.
@@ -73,6 +74,7 @@ pub struct Running {
     admin: Option<AdminServing>,
     watcher: Option<DocumentWatcher>,
     access_log: AccessLog,
+    traces: Option<Exporter>,
     feed: Arc<Feed>,
     drain_notice: Duration,
     /// Held for its watch on the certificates' files.
@@ -121,6 +123,7 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         clock: Arc::new(clock::now_ms),
         metrics: metrics.register(perigee_upstream::Metrics::register),
     };
+    let traces = traces(&options, &place, &context, &metrics, runtimes)?;
     let assembler = Assembler::new(context, Countries::new(&runtimes.control, metrics.reloads.clone()));
     let (assembler, snapshot) = first_snapshot(assembler, &options, loaded.as_ref())?;
     let samples = Arc::new(Samples::default());
@@ -138,6 +141,9 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         Arc::new(Logged { log: access_log.clone(), samples: Arc::clone(&samples) }),
         metrics.register(Metrics::register),
     );
+    if let (Some(options), Some(exporter)) = (&options.traces, &traces) {
+        engine.trace_by(Spans::new(options, exporter.clone()));
+    }
     budget::count_connections(&runtimes.control, &engine, metrics.connections.clone());
     metrics.reloads.set_generation(FIRST_GENERATION);
     let authorizer = Authorizer::new(place.admin);
@@ -171,7 +177,29 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
         "serving"
     );
     let drain_notice = options.drain_notice;
-    Ok(Running { state, engine, serving, admin, watcher, access_log, feed, drain_notice, _tls: tls })
+    Ok(Running { state, engine, serving, admin, watcher, access_log, traces, feed, drain_notice, _tls: tls })
+}
+
+/// What takes the spans of traces, if any are wanted.
+fn traces(
+    options: &Options,
+    place: &Place,
+    context: &FleetContext,
+    metrics: &NodeMetrics,
+    runtimes: &Runtimes,
+) -> anyhow::Result<Option<Exporter>> {
+    let counted = metrics.register(TraceMetrics::register);
+    let Some(options) = &options.traces else { return Ok(None) };
+    let resource = [
+        ("service.name", format!("perigee-{}", tier(place.kind))),
+        ("service.namespace", place.cdn.clone()),
+        ("service.instance.id", place.name.clone()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let resource = resource.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let exporter = Exporter::start(&runtimes.control, options, resource, context, counted).context("--otlp")?;
+    tracing::info!(collector = %options.endpoint, sample = options.sample, "tracing requests");
+    Ok(Some(exporter))
 }
 
 /// What the page shows of the document that there is at the start.
@@ -448,6 +476,9 @@ impl Running {
         }
         self.engine.store().close().await;
         self.access_log.flush().await;
+        if let Some(traces) = &self.traces {
+            traces.flush().await;
+        }
         if let Some(admin) = self.admin {
             admin.end().await;
         }
