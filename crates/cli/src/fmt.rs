@@ -79,6 +79,8 @@ pub(crate) fn format(name: &str, text: &str) -> anyhow::Result<String> {
     if let Err(mistakes) = check_syntax(name, text) {
         bail!("{mistakes}");
     }
+    // Some editors begin a file with a mark of its byte order, which says nothing and which taplo does not know.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let parsed = parser::parse(text);
     if let Some(error) = parsed.errors.first() {
         let line = text.get(..error.range.start().into()).unwrap_or(text).matches('\n').count() + 1;
@@ -162,6 +164,10 @@ mod tests {
         check("a = 1    # x\nlong = 2 # y\n", "a = 1 # x\nlong = 2 # y\n");
         check("a = [\n1,\n # two\n2 ]\n", "a = [\n  1,\n  # two\n  2,\n]\n");
         check("", "\n");
+        check("\u{feff}a=1\r\n", "a = 1\n");
+        // What stands in strings is not laid out.
+        let odd = "a=\"\"\"\r\nx  \r\n\"\"\"\r\nb='''  y'''\r\n";
+        check(odd, "a = \"\"\"\r\nx  \r\n\"\"\"\nb = '''  y'''\n");
     }
 
     #[test]
@@ -218,7 +224,39 @@ mod tests {
         })
     }
 
+    fn value() -> impl Strategy<Value = toml::Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(toml::Value::from),
+            any::<i64>().prop_map(toml::Value::from),
+            (-1e9..1e9).prop_map(toml::Value::from),
+            "\\PC{0,12}|[\"'\\\\\r\n\t#]{0,6}".prop_map(toml::Value::from),
+            Just(toml::Value::Datetime("1979-05-27T07:32:00Z".parse().unwrap())),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            let name = "[a-z]{1,4}|\\PC{0,5}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(toml::Value::from),
+                proptest::collection::btree_map(name, inner, 0..6)
+                    .prop_map(|table| toml::Value::Table(table.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn the_same_is_said(table in proptest::collection::btree_map("[a-z]{1,5}", value(), 0..6), is_pretty in any::<bool>()) {
+            let table: toml::Table = table.into_iter().collect();
+            let text = if is_pretty { toml::to_string_pretty(&table) } else { toml::to_string(&table) }.unwrap();
+            let new = match format("f", &text) {
+                Ok(new) => new,
+                // Of strings over several lines taplo does not know all; they are refused, and nothing is written.
+                Err(_) if text.contains("\"\"\"") || text.contains("'''") => return Ok(()),
+                Err(error) => return Err(TestCaseError::fail(format!("{error}\n{text}"))),
+            };
+            prop_assert_eq!(toml::from_str::<toml::Table>(&new).unwrap(), table);
+            prop_assert_eq!(format("f", &new).unwrap(), new);
+        }
+
         #[test]
         fn once_is_enough(text in odd()) {
             let once = format("f", &text).unwrap();

@@ -36,10 +36,12 @@ Examples:
 Without --url, the edition comes from MaxMind's download service, which wants an account id and a licence key: the key in a \
 file, or in the variable PERIGEE_MAXMIND_LICENSE_KEY. What is downloaded is held against the published SHA-256, unpacked, \
 opened and checked, and only then renamed into its place, where nameservers notice it; whatever fails leaves the old database \
-as it is. The checksum is kept beside it (FILE.sha256), and an edition that is there already is not downloaded again.
+as it is. The checksum is kept beside it (FILE.sha256), and an edition that is there already is not downloaded again. With --every \
+failures are told and tried again after 1 minute, then 2, 4, up to an hour, or when the server says.
 
 With --url it comes from there: an .mmdb as it is, in gzip, or in a tar in gzip. %Y and %m stand for the year and the month, as \
-DB-IP's names have them; --checksum-url names a file that begins with the SHA-256.
+DB-IP's names have them; --checksum-url names a file that begins with the SHA-256. Without that, ETag and Last-Modified are kept \
+(FILE.origin) and asked by.
 
 Examples:
   perigee geo fetch GeoLite2-City.mmdb --account-id 123456 --license-key-file maxmind.key

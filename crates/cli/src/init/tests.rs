@@ -105,7 +105,43 @@ fn what_is_missing_is_named() {
     assert_eq!(missing(&args()), [""; 0]);
 }
 
+/// Some of what a flag may say, each once, in any order.
+fn some<T: FromStr<Err: std::fmt::Debug> + Clone + std::fmt::Debug>(
+    all: &'static [&'static str],
+) -> impl Strategy<Value = Vec<T>> {
+    proptest::sample::subsequence(all, 0..=all.len())
+        .prop_shuffle()
+        .prop_map(|texts| texts.into_iter().map(|text| text.parse().unwrap()).collect())
+}
+
 proptest! {
+    /// Whatever is left out or given several times, the document is valid, canonical, and says it.
+    #[test]
+    fn flags_in_every_combination(
+        (name, site) in (proptest::option::of("[a-z][a-z0-9-]{0,10}[a-z]"), "[a-z][a-z0-9]{0,20}"),
+        nameserver in some::<Named>(
+            &["ns1.cdn.example=198.18.0.53", "ns2.cdn.example=198.18.0.54,2001:db8::54", "ns.other.example=198.18.0.55"],
+        ),
+        origin in some::<String>(&["http://198.18.0.90:8000", "https://origin.example.com", "http://[2001:db8::90]:81"]),
+        host in some::<String>(&["www.example.com", "example.com", "static.example.net"]),
+        pop in some::<Place>(
+            &["fra=198.18.49.10", "ber=198.18.49.11,2001:db8::11@52.5,13.4", "x=2001:db8::12@-90,180", "far=198.18.61.1@Sydney"],
+        ),
+        shield in some::<Link>(&["eu=http://198.18.0.80:8080", "us=https://shield.example.com"]),
+        geo_database in proptest::option::of(Just(PathBuf::from("a \"b\"/city.mmdb"))),
+    ) {
+        prop_assume!(!origin.is_empty() && !pop.is_empty());
+        let args = InitArgs { name, site, nameserver, origin, host, pop, shield, geo_database, ..args() };
+        let text = text::document(&args);
+        let document = load("f", &text).map_err(|mistakes| TestCaseError::fail(format!("{mistakes}\n{text}")))?;
+        prop_assert_eq!(crate::fmt::format("f", &text).unwrap(), &*text);
+        let site = &document.sites[0];
+        prop_assert_eq!((document.pops.len(), document.shields.len()), (args.pop.len(), args.shield.len()));
+        prop_assert_eq!((site.origins.len(), site.hosts.len()), (args.origin.len(), args.host.len()));
+        prop_assert_eq!(document.cdn.nameservers.len(), args.nameserver.len());
+        prop_assert!(text::next_steps(&args).lines().count() >= 3 + args.pop.len() + args.shield.len());
+    }
+
     /// No answer can write anything but its own value.
     #[test]
     fn answers_stay_strings(answer in "\\PC{0,20}|[\"\\\\\n#\\[\\]=a-z.]{0,20}") {

@@ -109,6 +109,28 @@ fn relined() -> impl Strategy<Value = String> {
     })
 }
 
+/// Editors' plugins have read schemas as drafts of all ages: this one means the same to those of draft-07.
+#[test]
+fn older_readers_say_the_same() {
+    let mut schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let older = jsonschema::draft7::new(&schema).unwrap();
+    let check = |document: &Table, what: &str| {
+        let document = serde_json::to_value(document).unwrap();
+        assert_eq!(older.is_valid(&document), VALIDATOR.is_valid(&document), "{what}");
+    };
+    for (name, text) in EXAMPLES {
+        check(&toml::from_str(text).unwrap(), name);
+    }
+    for (section, key) in keys() {
+        for case in cases(&key.kind) {
+            let (root, path) = with(&section, key, case.value.clone());
+            check(&root, &path);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_that_loads_is_refused(text in relined()) {
