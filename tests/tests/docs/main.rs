@@ -6,6 +6,7 @@
 
 mod compare;
 mod flags;
+mod fragment;
 mod parse;
 mod shell;
 
@@ -46,7 +47,9 @@ pages! {
     how_caching_decides "docs/how-caching-decides.md"
     how_routing_decides "docs/how-routing-decides.md"
     measure "docs/measure.md"
+    metrics "docs/metrics.md"
     purge "docs/purge.md"
+    runbooks "docs/runbooks.md"
     steering "docs/steering.md"
     tls "docs/tls.md"
     zones "docs/zones.md"
@@ -70,6 +73,9 @@ fn every_block_is_run_or_says_why_not() {
                 .filter(|(_, to)| !leads_somewhere(&path, to))
                 .map(|(line, to)| (*line, format!("leads nowhere: {to}"))),
         );
+        for (line, text) in page.documents {
+            wrong.extend(fragment::mistakes(&text).into_iter().map(|(inner, what)| (line + inner, what)));
+        }
         for (line, span) in page.inline {
             wrong.extend(helps.mistakes(&span).into_iter().map(|what| (line, what)));
         }

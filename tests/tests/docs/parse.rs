@@ -20,6 +20,8 @@ pub(crate) struct Page {
     pub(crate) steps: Vec<(String, Step)>,
     /// Blocks that nobody runs: line, reason, commands.
     pub(crate) skipped: Vec<(usize, String, String)>,
+    /// Pieces of documents: line and text.
+    pub(crate) documents: Vec<(usize, String)>,
     /// Programs beside the usual ones.
     pub(crate) needs: Vec<String>,
     /// Where the prose leads: line and target.
@@ -171,6 +173,7 @@ impl Reader {
                 }
             }
             Some(_) => self.mistake(line, "only commands can be run"),
+            None if language == "toml" => self.page.documents.push((line, body)),
             None => {}
         }
     }

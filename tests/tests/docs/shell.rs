@@ -7,7 +7,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
 
@@ -41,6 +41,14 @@ pub(crate) fn allowed() -> Result<(), String> {
         return Ok(());
     }
     Err(format!("no network of its own for a page: {}", String::from_utf8_lossy(&tried.stderr).trim()))
+}
+
+/// Of a step that is no shell of its own, `set -e` ends the page's with the first command that fails.
+fn no_status(error: RecvTimeoutError) -> &'static str {
+    match error {
+        RecvTimeoutError::Disconnected => "the page ends here",
+        RecvTimeoutError::Timeout => "it takes too long",
+    }
 }
 
 /// A command in a network of its own; whoever is not root becomes root of a name space first.
@@ -124,10 +132,10 @@ impl Shell {
             } else {
                 self.write(&format!(". {script} >{printed} 2>&1 </dev/null; echo $?"));
             }
-            let status = self.said.recv_timeout(STEP).unwrap_or_else(|error| format!("no status ({error})"));
+            let status = self.said.recv_timeout(STEP).unwrap_or_else(|error| no_status(error).into());
             let text = fs::read(&printed).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             let result = match expect {
-                _ if status != "0" => Err(format!("it ended with {status}")),
+                _ if status != "0" => Err(format!("a command failed: {status}")),
                 Some(expect) => fits(expect, &text),
                 None => Ok(()),
             };
