@@ -25,7 +25,8 @@ cargo xtask CHORE [ARGUMENTS]
                      with CI=true or --full first: the whole of tidy
   tidy [--quick]     arrows, purity, headers, documents, unsafe code, file lengths; then cargo fmt and clippy
                      (not with --quick)
-  reference          writes docs/configuration.md and docs/perigee.schema.json from the table of the document's keys
+  reference          writes docs/configuration.md and docs/perigee.schema.json from the table of the document's keys, and
+                     docs/metrics.md from what the programs export, which it builds and starts
   geo                fetches the real GeoLite2-City of 2018 into .geo/ (57 MB, from PyPI, needs python3 with pip)
   images             builds every image of deploy/compose.yaml here, without pulling any (needs Docker)
   up                 images, then the world of deploy/compose.yaml: eight regions to dig and curl in, as far from each other as

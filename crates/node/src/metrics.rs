@@ -117,7 +117,7 @@ impl ConnectionMetrics {
         registry.register("perigee_connections", "Client connections accepted since the start", metrics.total.clone());
         registry.register(
             "perigee_connections_at_limit",
-            "Client connections that waited for room under --connections-max",
+            "Client connections that waited for room, since as many as may be were open",
             metrics.at_limit.clone(),
         );
         registry.register(
