@@ -69,10 +69,22 @@ async fn what_can_be_read() {
 
 #[tokio::test]
 async fn metrics_are_prometheus_text() {
+    // As Prometheus asks; and as curl does, and whoever never heard of OpenMetrics.
+    let open = "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3\r\n";
+    let families = ["perigee_build", "process_resident_memory_bytes", "perigee_connections", "perigee_reloads"];
+    metrics_in(open, families, "\n# EOF\n").await;
+    let families = ["perigee_build_info", "process_open_fds", "perigee_connections_total", "perigee_reloads_total"];
+    for plain in ["", "Accept: */*\r\n", "Accept: text/plain\r\n"] {
+        metrics_in(plain, families, "\n").await;
+    }
+}
+
+async fn metrics_in(accept: &str, families: [&str; 4], end: &str) {
     let bench = bench(Vec::new());
     bench.metrics.connections.opened();
-    let (status, text) = bench.ask("GET /metrics", "").await;
+    let (status, text) = bench.ask("GET /metrics", accept).await;
     assert_eq!(status, 200);
+    assert!(text.ends_with(end) && text.contains("# EOF") == (end != "\n"), "{accept}: {text}");
     let mut typed = std::collections::HashSet::new();
     let mut samples = 0;
     for line in text.lines() {
@@ -88,9 +100,7 @@ async fn metrics_are_prometheus_text() {
         samples += 1;
     }
     assert!(samples >= 10, "{text}");
-    for family in
-        ["perigee_build", "process_resident_memory_bytes", "process_open_fds", "perigee_connections", "perigee_reloads"]
-    {
+    for family in families {
         assert!(typed.contains(family), "{family} is not in\n{text}");
     }
 }
