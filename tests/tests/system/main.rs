@@ -7,6 +7,7 @@ mod bad_input;
 mod draining;
 mod fleet;
 mod idlers;
+mod measure;
 mod memory;
 mod page;
 mod partial;

@@ -116,7 +116,7 @@ async fn fetch(
     client: &Client,
     line: &mut Option<Line>,
     target: &Target,
-    addresses: &mut Vec<IpAddr>,
+    addresses: &mut [IpAddr],
     path: &str,
     is_crawl: bool,
 ) -> anyhow::Result<Fetched> {
