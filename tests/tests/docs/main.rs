@@ -48,6 +48,7 @@ pages! {
     how_routing_decides "docs/how-routing-decides.md"
     measure "docs/measure.md"
     metrics "docs/metrics.md"
+    page "docs/page.md"
     purge "docs/purge.md"
     runbooks "docs/runbooks.md"
     steering "docs/steering.md"
