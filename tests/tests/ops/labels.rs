@@ -219,3 +219,40 @@ pub(crate) fn of(family: &str, name: &str) -> Option<&'static Label> {
     let of = |family: &str| LABELS.iter().find(|label| label.family == family && label.name == name);
     of(family).or_else(|| of(""))
 }
+
+/// Where the words are spelled that labels above repeat.
+const SPELLED: [(&str, &[(&str, &str)]); 8] = [
+    ("crates/dns/src/outcome.rs", &[("perigee_dns_queries", "reason")]),
+    ("crates/dns/src/arrival.rs", &[("", "transport")]),
+    ("crates/geo/src/steer/steered.rs", &[("perigee_dns_queries", "reason"), ("perigee_dns_clients", "source")]),
+    ("crates/geo/src/health.rs", &[("perigee_dns_pop_operator", "state")]),
+    ("crates/upstream/src/error.rs", &[("perigee_upstream_fetches", "outcome")]),
+    ("crates/node/src/metrics.rs", &[("", "what"), ("perigee_reloads", "result")]),
+    (
+        "crates/node/src/door_metrics.rs",
+        &[
+            ("perigee_connections_ended", "reason"),
+            ("perigee_connections_by_protocol", "protocol"),
+            ("perigee_tls_handshakes", "kind"),
+        ],
+    ),
+    ("crates/semantics/src/purge/scope.rs", &[("perigee_purges", "scope")]),
+];
+
+#[test]
+fn the_words_are_those_of_the_sources() {
+    for (path, described) in SPELLED {
+        let text = crate::read(path);
+        let spelled: Vec<&str> =
+            text.split("=> \"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(word, _)| word).collect();
+        assert!(!spelled.is_empty(), "{path}: as_str is written in another way");
+        let mut listed = Vec::new();
+        for (family, name) in described {
+            let Values::Words(words) = of(family, name).unwrap().values else { panic!("{family} {name}") };
+            listed.extend(words.iter().copied());
+        }
+        for word in spelled {
+            assert!(listed.contains(&word), "{path} spells {word:?}, and {described:?} does not list it");
+        }
+    }
+}
