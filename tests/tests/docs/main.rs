@@ -53,6 +53,7 @@ pages! {
     runbooks "docs/runbooks.md"
     steering "docs/steering.md"
     tls "docs/tls.md"
+    traces "docs/traces.md"
     zones "docs/zones.md"
 }
 

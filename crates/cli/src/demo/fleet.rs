@@ -21,7 +21,7 @@ use super::{
     options::DemoArgs,
 };
 use crate::{
-    distance::{Relay, Road, place},
+    distance::{Relay, Road, Stand, place},
     origin::Origin,
 };
 
@@ -96,23 +96,23 @@ async fn relay(
     flag: &str,
     runtimes: &Runtimes,
 ) -> anyhow::Result<Option<Relay>> {
-    let Some(road) = road(layout, name, listen) else { return Ok(None) };
+    let Some(road) = road(layout, listen, Stand::At(place(name))) else { return Ok(None) };
     let relay = Relay::connections(listen, road, &runtimes.control).await;
     relay.map(Some).map_err(|error| cannot_relay(name, flag, listen, &error))
 }
 
 /// As [`relay`], and one for questions in datagrams.
 async fn dns_relays(layout: &Layout, server: &Server, runtimes: &Runtimes) -> anyhow::Result<Vec<Relay>> {
-    let Some(road) = road(layout, &server.id, server.listen) else { return Ok(Vec::new()) };
+    let Some(road) = road(layout, server.listen, Stand::Nearest) else { return Ok(Vec::new()) };
     let explain = |error| cannot_relay(&server.id, "--dns-port", server.listen, &error);
     let datagrams = Relay::datagrams(server.listen, road, &runtimes.control).await.map_err(explain)?;
     let connections = Relay::connections(server.listen, road, &runtimes.control).await.map_err(explain)?;
     Ok(vec![datagrams, connections])
 }
 
-fn road(layout: &Layout, name: &str, listen: SocketAddr) -> Option<Road> {
+fn road(layout: &Layout, listen: SocketAddr, stand: Stand) -> Option<Road> {
     let own = layout.own(listen);
-    (own != listen).then(|| Road::in_demo(own, place(name)))
+    (own != listen).then(|| Road::in_demo(own, stand))
 }
 
 fn cannot_relay(name: &str, flag: &str, listen: SocketAddr, error: &io::Error) -> anyhow::Error {
@@ -148,6 +148,7 @@ impl Fleet {
             let mut options = perigee_tier::Options::new(source, vec![own(listen)]);
             options.admin = Some(admin);
             options.memory_bytes = args.memory.0;
+            options.traces = args.otlp.clone().map(perigee_tier::TraceOptions::new);
             options.disk = args.disk.map(|size| DiskSpec { folder: folder.join("cache").join(id), size });
             perigee_tier::start(options, runtimes)
         };

@@ -13,8 +13,8 @@ address tells its country by telephone code: 127.49.0.0/16 is Germany, 127.81.0.
 Everybody else is in Frankfurt. Every node reads FOLDER/perigee.toml and follows it when it is edited.
 
 What clients and nodes send each other takes as long as light in fibre: 200 km a millisecond over the great circle, half as far \
-again, and half a millisecond for every way. Origin, shield-west and ns1 are in Frankfurt, shield-east and ns2 in Singapore. \
-Health probes, admin listeners and the page are near.
+again, and half a millisecond for every way. Origin and shield-west are in Frankfurt, shield-east in Singapore; \
+nameservers are in all eight cities, as with anycast. Health probes, admin listeners and the page are near.
 
 Examples:
   perigee demo
@@ -55,6 +55,9 @@ pub(crate) struct DemoArgs {
     /// Where the document, the geo database, logs and caches go; default: a temporary folder, removed at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
+    /// Send traces of all requests to the collector at this URL, over OTLP/HTTP, say http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<perigee_tier::Endpoint>,
     /// Threads that serve; default: the cores
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -130,13 +130,14 @@ impl TraceFlags {
         if is_off("OTEL_SDK_DISABLED", "true") || is_off("OTEL_TRACES_EXPORTER", "none") {
             return Ok(None);
         }
-        let (name, parse): (_, fn(&str) -> Result<Endpoint, &'static str>) =
-            match variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-                Some(_) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Endpoint::exact),
-                None => ("OTEL_EXPORTER_OTLP_ENDPOINT", Endpoint::from_str),
-            };
-        let Some(text) = variable(name) else { return Ok(None) };
-        match parse(&text) {
+        let (name, text, parsed) = match variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+            Some(text) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", text.clone(), Endpoint::exact(&text)),
+            None => match variable("OTEL_EXPORTER_OTLP_ENDPOINT") {
+                Some(text) => ("OTEL_EXPORTER_OTLP_ENDPOINT", text.clone(), text.parse()),
+                None => return Ok(None),
+            },
+        };
+        match parsed {
             Ok(endpoint) => Ok(Some(endpoint)),
             Err(wanted) => bail!("{name}={text}: {wanted}"),
         }
