@@ -12,7 +12,7 @@ use perigee_node::{limits, signals::Signals};
 
 use super::{
     Relay, World, is_node, place,
-    relay::{Road, Told},
+    relay::{Road, Stand, Told},
 };
 
 /// Hold back what passes for as long as light in fibre takes between the places that addresses of deploy/compose.yaml stand for
@@ -65,13 +65,13 @@ fn relay(flags: &Flags) -> anyhow::Result<()> {
         let signals = Signals::install(runtime.handle()).context("cannot take over signals")?;
         let road = Road {
             to: flags.to,
-            place: (flags.distance == "1").then(|| place(&flags.place)),
+            stand: if flags.distance == "1" { Stand::At(place(&flags.place)) } else { Stand::Nowhere },
             world: World::Compose,
             told: if flags.proxy_protocol { Told::ByHeader } else { Told::Nothing },
         };
         let relay = Relay::connections(flags.listen, road, runtime.handle()).await;
         let relay = relay.with_context(|| format!("cannot listen at {} (see --listen)", flags.listen))?;
-        let length = if road.place.is_some() { "as long as light takes" } else { "no distance" };
+        let length = if flags.distance == "1" { "as long as light takes" } else { "no distance" };
         writeln!(io::stdout(), "ready: {} → {} ({}, {length})", relay.at(), flags.to, flags.place)?;
         signals.terminated().await;
         Ok(())

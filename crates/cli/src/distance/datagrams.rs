@@ -68,14 +68,14 @@ async fn carry(socket: &UdpSocket, question: &[u8], peer: SocketAddr, road: Road
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distance::{World, one_way, place};
+    use crate::distance::{Stand, World, one_way, place};
 
     #[tokio::test]
     async fn answers_take_their_time_and_do_not_wait_for_each_other() {
         let node = UdpSocket::bind("127.0.1.96:0").await.unwrap();
         let to = node.local_addr().unwrap();
         let listen = SocketAddr::new([127, 0, 0, 96].into(), to.port());
-        let road = Road::in_demo(to, place("fra"));
+        let road = Road::in_demo(to, Stand::At(place("fra")));
         let _relay = Relay::datagrams(listen, road, &Handle::current()).await.unwrap();
         let client = |address: &'static str| async move {
             let socket = UdpSocket::bind(address).await.unwrap();

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{ACCEPT_PAUSE, Relay, World, one_way};
+use super::{ACCEPT_PAUSE, Relay, World, nearest, one_way};
 
 /// What one read takes.
 const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -40,27 +40,41 @@ pub(crate) enum Told {
     ByHeader,
 }
 
+/// Where a node stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stand {
+    At(Location),
+    /// In the city that is nearest to whoever asks: a nameserver, whose address is announced in all of them (anycast), as in
+    /// deploy/compose.yaml it has a leg in every region.
+    Nearest,
+    /// At no distance from anywhere.
+    Nowhere,
+}
+
 /// What a relay stands in front of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Road {
     /// Where the node listens itself.
     pub(crate) to: SocketAddr,
-    /// Where the node stands; None: no distance from anywhere.
-    pub(crate) place: Option<Location>,
+    pub(crate) stand: Stand,
     pub(crate) world: World,
     pub(crate) told: Told,
 }
 
 impl Road {
     /// The road to a node of the demo.
-    pub(crate) fn in_demo(to: SocketAddr, place: Location) -> Self {
-        Self { to, place: Some(place), world: World::Loopback, told: Told::ByAddress }
+    pub(crate) fn in_demo(to: SocketAddr, stand: Stand) -> Self {
+        Self { to, stand, world: World::Loopback, told: Told::ByAddress }
     }
 
     /// How long one way takes from there.
     pub(super) fn one_way(&self, peer: IpAddr, head: &[u8]) -> Duration {
         let from = self.world.whereabouts(peer, head);
-        self.place.zip(from).map_or(Duration::ZERO, |(place, from)| one_way(from, place))
+        match (self.stand, from) {
+            (Stand::At(place), Some(from)) => one_way(from, place),
+            (Stand::Nearest, Some(from)) => one_way(from, nearest(from)),
+            (Stand::Nowhere, _) | (_, None) => Duration::ZERO,
+        }
     }
 }
 
@@ -206,7 +220,7 @@ mod tests {
         let to = node.local_addr().unwrap();
         let listen = SocketAddr::new([127, 0, 0, last].into(), to.port());
         assert_eq!(behind(listen), Some(to));
-        let road = Road { to, place: Some(place("lon")), world, told };
+        let road = Road { to, stand: Stand::At(place("lon")), world, told };
         let relay = Relay::connections(listen, road, &Handle::current()).await.unwrap();
         (node, relay, listen)
     }
@@ -272,6 +286,19 @@ mod tests {
         let (header, question) = got.split_at(28);
         assert_eq!(read(header), Ok(Progress::Done(Some(client.local_addr().unwrap()))));
         assert_eq!(question, b"question");
+    }
+
+    #[test]
+    fn a_nameserver_is_as_near_as_a_city() {
+        let road = Road::in_demo("127.0.1.53:53".parse().unwrap(), Stand::Nearest);
+        let check = |peer: [u8; 4], code: u8, city: &str| {
+            let client = crate::distance::country(code).unwrap();
+            assert_eq!(road.one_way(peer.into(), b""), one_way(client, place(city)), "{city}");
+        };
+        check([127, 81, 0, 1], 81, "tyo");
+        check([127, 82, 0, 1], 82, "tyo");
+        check([127, 33, 0, 1], 33, "lon");
+        check([127, 49, 0, 1], 49, "fra");
     }
 
     #[test]

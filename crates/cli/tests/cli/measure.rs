@@ -211,6 +211,6 @@ async fn the_demo_is_far_from_sydney_but_for_its_edge() {
     // Sydney's edge asks Singapore's shield, 6,300 km away, over a new connection or a kept one.
     assert!(total(&of("cdn_first", "fresh")) > 90.0, "{told}");
     assert_eq!(of("cdn_again", "kept")["served"]["by"], "cache");
-    // ns1 is in Frankfurt.
-    assert!(of("cdn_again", "fresh")["dns_ms"].as_f64().unwrap() > 245.0, "{told}");
+    // A nameserver is in Sydney too: half a millisecond for either way.
+    assert!(of("cdn_again", "fresh")["dns_ms"].as_f64().unwrap() >= 1.0, "{told}");
 }
