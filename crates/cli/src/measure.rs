@@ -57,7 +57,9 @@ pub(crate) async fn measure(args: &MeasureArgs, out: &mut impl Write) -> anyhow:
     let client =
         Client::new(args.ca.as_deref(), args.http2, Duration::from_secs(args.timeout.into()), args.size_max.0)?;
     let origin = assets::resolve(&direct).await.context("--direct leads nowhere")?;
-    let Inventory { assets, origin, left_out } = assets::take(args, &client, (&direct, &cdn), origin).await?;
+    let taken = assets::take(args, &client, (&direct, &cdn), origin).await;
+    paint("");
+    let Inventory { assets, origin, left_out } = taken?;
     let bust = if args.cache_bust { Some(bust()?) } else { None };
     let (end, stop) = watch::channel(false);
     let run = Run { args, client, direct, origin, cdn, assets, bust, done: AtomicUsize::new(0), stop };
@@ -67,6 +69,7 @@ pub(crate) async fn measure(args: &MeasureArgs, out: &mut impl Write) -> anyhow:
         "that would be {all} fetches; one run makes at most {FETCHES_MAX} (see --assets-max, --repeat, --from)"
     );
     let seen = fetch_all(&run, &places, all, &end).await;
+    paint("");
     let report = Report::new(run, left_out, places, seen);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;

@@ -15,7 +15,8 @@ const NAMED: usize = 3;
 
 pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let bytes: u64 = report.assets.iter().map(|asset| asset.bytes).sum();
-    writeln!(out, "{} beside {}: {} assets, {}", report.cdn, report.direct, report.assets.len(), size(bytes))?;
+    let assets = count(report.assets.len(), "asset", "assets");
+    writeln!(out, "{} beside {}: {assets}, {}", report.cdn, report.direct, size(bytes))?;
     for line in &report.left_out {
         writeln!(out, "left out: {line}")?;
     }
@@ -128,12 +129,14 @@ fn findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "Interrupted: this is what there was until then.")?;
     }
     if report.failed > 0 {
-        writeln!(out, "{} fetches failed; see above.", report.failed)?;
+        writeln!(out, "{} failed; see above.", count(report.failed, "fetch", "fetches"))?;
+    }
+    if report.findings.is_empty() {
+        // Of what did not come nothing is known.
+        let is_whole = report.failed == 0 && !report.interrupted;
+        return if is_whole { writeln!(out, "\nNothing to find fault with.") } else { Ok(()) };
     }
     writeln!(out)?;
-    if report.findings.is_empty() {
-        return writeln!(out, "Nothing to find fault with.");
-    }
     for finding in &report.findings {
         let count = finding.of.len();
         let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
@@ -142,6 +145,10 @@ fn findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  → {}", finding.remedy)?;
     }
     Ok(())
+}
+
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 fn time(ms: f64) -> String {
@@ -172,6 +179,33 @@ mod tests {
             ["0 bytes", "999 bytes", "1.0 kB", "999.9 kB", "1.0 MB"]
         );
         assert_eq!([percent(0.0, 0.0), percent(2.0, 3.0)], ["-", "67 %"]);
+    }
+
+    #[test]
+    fn a_run_that_failed_is_not_praised() {
+        let check = |failed: usize, interrupted: bool, expected: &[&str], not: &str| {
+            let report = Report {
+                version: 1,
+                direct: "http://o.example/".into(),
+                cdn: "http://c.example/".into(),
+                assets: Vec::new(),
+                left_out: Vec::new(),
+                places: Vec::new(),
+                spared: Spared::default(),
+                findings: Vec::new(),
+                failed,
+                interrupted,
+                samples: Vec::new(),
+            };
+            let mut out = Vec::new();
+            print(&report, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(expected.iter().all(|one| text.contains(one)) && !text.contains(not), "{text}");
+        };
+        check(0, false, &["0 assets", "Nothing to find fault with."], "failed");
+        check(1, false, &["1 fetch failed; see above."], "Nothing");
+        check(2, false, &["2 fetches failed; see above."], "Nothing");
+        check(0, true, &["Interrupted"], "Nothing");
     }
 
     #[test]
