@@ -17,6 +17,8 @@ mod restart;
 mod rules;
 mod semantics;
 mod soak;
+mod supervised;
 mod tiers;
 mod tls;
 mod tools;
+mod traces;
