@@ -69,14 +69,27 @@ pub fn check(text: &[u8]) {
         let snapshot = Snapshot::<Vec<u8>>::with_files(document, &files, 1, None, service, None);
         let snapshot = snapshot.unwrap_or_else(|error| panic!("was read and makes no zone: {error}\n{written}"));
         MEMORY.with_borrow_mut(|memory| {
-            // hickory reads no record without data, which an unknown type may have (RFC 3597 §5).
-            let is_read =
-                |record: &&ZoneRecord| !matches!(&record.data, RecordData::Other { data, .. } if data.is_empty());
+            let is_read = |record: &&ZoneRecord| match &record.data {
+                // hickory reads no record without data, which an unknown type may have (RFC 3597 §5) …
+                RecordData::Other { data, .. } if data.is_empty() => false,
+                // … and of NAPTR no flags but letters and digits (RFC 3403 §4.1), which nobody else looks at.
+                RecordData::Other { number: NAPTR, data } => naptr_flags(data).iter().all(u8::is_ascii_alphanumeric),
+                _ => true,
+            };
             for record in files.records.iter().filter(is_read).take(8) {
                 ask(&snapshot, memory, &record.name, &record.data.kind());
             }
         });
     });
+}
+
+/// RFC 3403 §4
+const NAPTR: u16 = 35;
+
+/// The string behind order and preference.
+fn naptr_flags(data: &[u8]) -> &[u8] {
+    let Some(([_, _, _, _, length], rest)) = data.split_first_chunk() else { return &[] };
+    rest.get(..usize::from(*length)).unwrap_or(rest)
 }
 
 /// A record that was read is answered: with records, or by a referral.

@@ -114,6 +114,7 @@ async fn a_handshake_that_stalls_is_ended() {
     for client in silent {
         assert_eq!(client.read_to_end().await, "");
     }
+    secure.bench.until_open(0).await;
     assert_eq!(secure.metrics.ended_total(Ended::HandshakeTimeout), 2);
     let mut stream = secure.authority.connect(secure.address, "www.example", &["http/1.1"]).await.unwrap();
     assert!(get_over(&mut stream, "/after").await.contains("/after"));
