@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     assets::Asset,
     figures::{Connection, Sample, Way, row},
-    served::Served,
+    served::{Served, short},
 };
 
 /// A mistake, and everything that has it.
@@ -93,14 +93,16 @@ pub(super) struct Evidence<'a> {
     pub(super) far_ms: f64,
 }
 
-/// Of what somebody else wrote.
-const TOLD_CHARS_MAX: usize = 120;
-
 /// Everything that is wrong, the worst first.
 pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
     let mut found: BTreeMap<Kind, Finding> = BTreeMap::new();
     let mut add = |kind: Kind, of: &str, seen: String| {
-        let one = found.entry(kind).or_insert_with(|| Finding { kind, of: Vec::new(), seen, remedy: kind.remedy() });
+        let one = found.entry(kind).or_insert_with(|| Finding {
+            kind,
+            of: Vec::new(),
+            seen: short(&seen),
+            remedy: kind.remedy(),
+        });
         one.of.push(of.to_owned());
     };
     for (index, asset) in evidence.assets.iter().enumerate() {
@@ -163,8 +165,7 @@ fn of_origin(asset: &Asset) -> Vec<(Kind, String)> {
 fn redirect(asset: &Asset) -> String {
     let to = asset.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
     // The query may be somebody's.
-    let to: String = to.split('?').next().unwrap_or_default().chars().take(TOLD_CHARS_MAX).collect();
-    format!("{} to {to}", asset.status)
+    format!("{} to {}", asset.status, to.split('?').next().unwrap_or_default())
 }
 
 /// What is wrong with how long a cache may keep it.
@@ -358,6 +359,7 @@ mod tests {
         check(&html, &[large(&first, 1400), large(&again, 1400)], &[Kind::NoCompression]);
         check(&html, &[large(&first, 1399), large(&again, 1399)], &[]);
         check(&png, &[large(&first, 1400), large(&again, 1400)], &[]);
+        check(&html, &[packed(&large(&first, 1400)), packed(&large(&again, 1400))], &[]);
     }
 
     #[test]
@@ -389,6 +391,10 @@ mod tests {
 
     #[test]
     fn one_finding_names_all_that_have_it() {
+        let long = "x".repeat(9_000);
+        let odd = [asset("/", &[("cache-control", "max-age=9"), ("vary", &format!("cookie, {long}"))])];
+        let found = findings(&Evidence { assets: &odd, places: &[], samples: &[], far_ms: 50.0 });
+        assert_eq!((found[0].kind, found[0].seen.len()), (Kind::Vary, 200));
         let assets = [asset("/a", &[]), asset("/b", &[])];
         let found = findings(&Evidence { assets: &assets, places: &[], samples: &[], far_ms: 50.0 });
         assert_eq!(found.len(), 1);

@@ -17,7 +17,7 @@ use super::{
     fetch::{Client, Fetched, Keep, Line, is_ours, usable, was_closed},
     figures::{Connection, Sample, Way, ms},
     lookup::{Asker, lookup},
-    served::served,
+    served::{served, short},
     target::Target,
 };
 
@@ -265,7 +265,7 @@ fn sample(place: usize, way: Way, connection: Connection, asset: usize, fetched:
         is_http2: fetched.is_http2,
         bytes: fetched.bytes,
         digest: fetched.digest,
-        encoding: encoding.unwrap_or_default().to_owned(),
+        encoding: short(encoding.unwrap_or_default()),
         served: served(&fetched.headers),
     }
 }

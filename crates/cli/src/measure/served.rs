@@ -15,8 +15,24 @@ pub(super) enum Served {
     Unknown,
 }
 
+/// What is kept, of each fetch, of what somebody else wrote.
+const KEPT_CHARS_MAX: usize = 200;
+
+/// As much of a text as is kept.
+pub(super) fn short(text: &str) -> String {
+    text.chars().take(KEPT_CHARS_MAX).collect()
+}
+
 /// Reads it from the fields of an answer.
 pub(super) fn served(headers: &HeaderMap) -> Served {
+    match read(headers) {
+        Served::Cache { tier, name } => Served::Cache { tier, name: short(&name) },
+        Served::Origin { reason } => Served::Origin { reason: short(&reason) },
+        Served::Unknown => Served::Unknown,
+    }
+}
+
+fn read(headers: &HeaderMap) -> Served {
     let text = |name: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.collect::<Vec<_>>().join(", ")
@@ -260,6 +276,15 @@ mod tests {
         {
             assert_eq!(of(&[("age", age)]), expected, "{age:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_short() {
+        let (long, kept) = ("x".repeat(9_000), "x".repeat(KEPT_CHARS_MAX));
+        assert_eq!(of(&[("x-cache", &long)]), format!("origin {kept}"));
+        assert_eq!(of(&[("cache-status", &format!("{long}; hit"))]), format!("0 {kept}"));
+        assert_eq!(of(&[("cache-status", &format!("fra; fwd={kept}"))]), format!("origin {kept}"));
+        assert_eq!(of(&[("cache-status", &format!("fra; fwd={kept}y"))]), format!("origin {kept}"));
     }
 
     proptest! {
