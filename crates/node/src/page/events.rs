@@ -87,6 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn where_a_stream_is_cut_does_not_matter() {
+        let stream = "retry: 2000\n\ndata: [1]\n\ndata: {\r\ndata: é}\r\n\r\n:\n\ndata\ndata:\n\n".as_bytes();
+        let whole = Events::default().push(stream).unwrap();
+        assert_eq!(whole.as_deref(), Some("{\né}".as_bytes()));
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let mut events = Events::default();
+                let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                let last = pieces.into_iter().filter_map(|piece| events.push(piece).unwrap()).last();
+                assert_eq!(last, whole, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
     fn no_event_is_longer_than_its_limit() {
         let line = |length: usize| [b"data: ".as_slice(), &vec![b'a'; length], b"\n\n"].concat();
         let most = EVENT_BYTES_MAX - b"data: ".len();

@@ -295,7 +295,29 @@ async fn a_node_without_a_document_has_no_map_and_shows_others_when_told_of_them
     page.wait("document.querySelectorAll('#nodes tbody tr').length === 2");
     assert_eq!(page.evaluate("document.querySelector('.map').checkVisibility()"), false);
     // Of itself it asks itself.
-    fill(&mut page, "#ask-http", &[("url", "http://a.example/")]);
+    fill(&mut page, "#ask-http", &[("url", "http://a.example/"), ("node", "")]);
     page.wait("document.querySelector('#answer').innerText.includes('nothing is stored')");
+    a_hidden_tab_lets_go(&mut page, edge.admin).await;
     assert_eq!(page.complaints, Vec::<String>::new());
+}
+
+/// A browser opens few streams to one server, and a page that nobody sees wants none.
+async fn a_hidden_tab_lets_go(page: &mut Browser, admin: SocketAddr) {
+    let viewers = async || {
+        let text = client::get(admin, "a", "/metrics").await.text();
+        let line = text.lines().find(|line| line.starts_with("perigee_page_viewers{")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).unwrap()
+    };
+    assert_eq!(viewers().await, 1);
+    let hide = "Object.defineProperty(document, 'hidden', { value: true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))";
+    page.evaluate(hide);
+    let began = std::time::Instant::now();
+    while viewers().await > 0 {
+        assert!(began.elapsed() < perigee_testkit::PATIENCE, "a hidden page keeps its stream");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    page.evaluate("document.querySelector('#link').textContent = 'hidden'");
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))");
+    page.wait("document.querySelector('#link').textContent === 'live'");
+    assert_eq!(viewers().await, 1);
 }

@@ -26,7 +26,8 @@ function fill(selector, list, nodes) {
   const wanted = list.map((node) => [name(node, nodes), node.at ?? ""]);
   for (const select of document.querySelectorAll(selector)) {
     if (JSON.stringify([...select.options].map((option) => [option.text, option.value])) === JSON.stringify(wanted)) continue;
-    const chosen = select.value;
+    // What somebody chose stays; else it is the first, though others came before it.
+    const chosen = select.dataset.chosen;
     select.replaceChildren(...wanted.map(([text, value]) => new Option(text, value, false, value === chosen)));
   }
 }
@@ -97,6 +98,7 @@ function on(form, output, work) {
 }
 
 export function listen() {
+  for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => { select.dataset.chosen = select.value; });
   on("#ask-http", "#answer", (of) => explainHttp(of("url"), of("node")));
   on("#ask-dns", "#answer", (of) => explainDns(of("name"), of("client"), of("node")));
   on("#purge", "#purged", (of) => purge(of("url"), of("soft") === "on", of("token")));
