@@ -93,6 +93,15 @@ fn every_block_is_run_or_says_why_not() {
     assert!(mistakes.is_empty(), "\n{mistakes}");
 }
 
+#[test]
+fn the_index_leads_to_every_page() {
+    let linked: Vec<_> = read("docs/README.md").links.into_iter().map(|(_, target)| format!("docs/{target}")).collect();
+    // Decisions are listed by their folder, and the two pages before the index lead to it.
+    let pages = all().into_iter().filter(|page| !page.ends_with("README.md") && !page.starts_with("docs/adr/"));
+    let missing: Vec<_> = pages.filter(|page| !linked.contains(page)).collect();
+    assert_eq!(missing, [""; 0], "not in docs/README.md");
+}
+
 /// Does all that a page says.
 fn run(path: &str) {
     let page = read(path);
