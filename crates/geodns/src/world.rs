@@ -228,6 +228,10 @@ impl World {
         let is_new = zone.serial != current.zone.serial;
         current.zone = zone;
         current.zone_refusal = None;
+        // All of it was read anew and is good, or is no longer named.
+        for what in [Reloaded::GeoDatabase, Reloaded::AsnDatabase, Reloaded::ZoneFiles, Reloaded::Keys] {
+            self.node_metrics.reloads.set_failing(what, false);
+        }
         self.watch_zone_files(&mut current);
         if is_new {
             self.notify(&current);

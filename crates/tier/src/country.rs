@@ -44,10 +44,12 @@ impl Countries {
         let asks = document.sites.iter().flat_map(|site| &site.rules).any(|rule| rule.cache.key.country);
         let Some(path) = document.geo.database.as_ref().filter(|_| asks).map(|named| folder.join(named)) else {
             self.open = None;
+            self.reloads.set_failing(Reloaded::GeoDatabase, false);
             return Ok(None);
         };
         if self.open.as_ref().is_none_or(|open| open.path != path) {
             self.open = Some(self.open(path)?);
+            self.reloads.set_failing(Reloaded::GeoDatabase, false);
         }
         Ok(self.open.as_ref().map(|open| {
             let database = Arc::clone(&open.database);

@@ -94,6 +94,34 @@ async fn records_of_files_change_with_the_files() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_told_until_it_is_not() {
+    let bench = start("", FIRST).await;
+    let is_failing = |what: &str, failing: u8| {
+        let line = format!("perigee_reload_failing{{node=\"ns1\",tier=\"geodns\",what=\"{what}\"}} {failing}\n");
+        let bench = &bench;
+        async move { bench.admin_becomes("/metrics", &line).await }
+    };
+    const BAD: &str = "$TTL 1h\nwww A 192.0.2.4\n";
+    bench.replace("main.zone", BAD);
+    is_failing("zone-files", 1).await;
+    // What serves lies there again: nothing is applied, and nothing is wrong any more.
+    bench.replace("main.zone", FIRST);
+    is_failing("zone-files", 0).await;
+
+    // A document that names neither the bad file nor the bad database.
+    bench.replace("main.zone", BAD);
+    bench.replace("world.mmdb", "no database");
+    is_failing("zone-files", 1).await;
+    is_failing("geo-database", 1).await;
+    std::fs::write(bench.path("other.mmdb"), perigee_geo::build::build(super::bench::WORLD.as_bytes()).unwrap())
+        .unwrap();
+    bench.replace("perigee.toml", unprobed().replace("world.mmdb", "other.mmdb"));
+    is_failing("zone-files", 0).await;
+    is_failing("geo-database", 0).await;
+    is_failing("document", 0).await;
+}
+
+#[tokio::test]
 async fn a_bad_file_is_no_start() {
     for (main, expected) in [
         (Some("host A 192.0.2.1\n"), "main.zone:1"),
