@@ -11,6 +11,7 @@ mod span;
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -28,6 +29,8 @@ pub use self::flags::{Endpoint, TraceFlags};
 pub struct TraceOptions {
     /// The collector.
     pub endpoint: Endpoint,
+    /// What its certificate must lead to, where it speaks TLS; None: the public authorities.
+    pub ca: Option<PathBuf>,
     /// What it wants to be sent beside them, say a key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Of the requests for which nobody else decides, the part that is traced: 0.0 to 1.0.
@@ -41,7 +44,7 @@ pub struct TraceOptions {
 impl TraceOptions {
     /// All requests, of which no client is believed anything.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, headers: Vec::new(), sample: 1.0, trust: Vec::new(), resource: Vec::new() }
+        Self { endpoint, ca: None, headers: Vec::new(), sample: 1.0, trust: Vec::new(), resource: Vec::new() }
     }
 }
 

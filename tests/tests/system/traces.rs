@@ -14,10 +14,10 @@ use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
     trace::v1::{Span, span::SpanKind},
 };
-use perigee_testkit::{Reply, ScriptedOrigin, client, hex, wait_until};
+use perigee_testkit::{Reply, ScriptedOrigin, certificates::Authority, client, free_port, hex, wait_until};
 use prost::Message;
 
-use crate::fleet::{Fleet, Node, SITE, quick_edge};
+use crate::fleet::{Fleet, Node, SITE, loopback, quick_edge};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -273,7 +273,7 @@ async fn those_who_share_a_fetch_are_linked_to_it() {
 async fn an_attempt_that_fails_is_a_span_of_its_own() {
     let origin = ScriptedOrigin::answering(|_| cacheable()).await;
     let taker = collector(|_| Reply::ok("")).await;
-    let dead = format!("http://127.0.0.1:{}", perigee_testkit::free_port());
+    let dead = format!("http://127.0.0.1:{}", free_port());
     let both = format!("{dead},{}", origin.url());
     let edge = Node::before(&both, &["--otlp", &taker.url(), "--trace-sample", "1"]).await;
     // Which origin is first is a hash's to say: of many URLs some have the dead one first.
@@ -330,7 +330,7 @@ async fn a_busy_collector_is_asked_again_and_one_that_refuses_is_not() {
 async fn a_collector_that_hangs_or_is_not_there_stops_nobody() {
     let origin = ScriptedOrigin::answering(|_| cacheable()).await;
     let hanging = collector(|_| Reply::hang()).await;
-    let nobody = format!("http://127.0.0.1:{}", perigee_testkit::free_port());
+    let nobody = format!("http://127.0.0.1:{}", free_port());
     for url in [hanging.url(), nobody] {
         let mut edge = quick_edge(&origin, &["--otlp", &url, "--trace-sample", "1"]).await;
         let mut connection = client::Connection::open(edge.address).await;
@@ -344,6 +344,34 @@ async fn a_collector_that_hangs_or_is_not_there_stops_nobody() {
         edge.process.terminate();
         assert!(edge.process.wait_exit().await.success(), "a drain has an end");
     }
+}
+
+#[tokio::test]
+async fn a_collector_over_tls_is_recognised_by_its_authority() {
+    let origin = ScriptedOrigin::answering(|_| cacheable()).await;
+    let taker = collector(|_| Reply::ok("")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::default();
+    let (certificate, key) = authority.issue(&["127.0.0.1"]).write(folder.path(), "collector");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.root_pem()).unwrap();
+    // An edge is the collector's door.
+    let secure = loopback(free_port());
+    let listen = secure.to_string();
+    let pair = [certificate, key].map(|path| path.to_str().unwrap().to_owned());
+    let flags = ["--listen-tls", &listen, "--tls-certificate", &pair[0], "--tls-key", &pair[1]];
+    let _door = quick_edge(&taker, &flags).await;
+    let url = format!("https://{secure}");
+
+    let trusting = ["--otlp", &url, "--otlp-ca", ca.to_str().unwrap(), "--trace-sample", "1"];
+    let edge = quick_edge(&origin, &trusting).await;
+    client::get(edge.address, SITE, "/a").await;
+    spans(&taker, 2).await;
+
+    let careful = quick_edge(&origin, &["--otlp", &url, "--trace-sample", "1"]).await;
+    client::get(careful.address, SITE, "/a").await;
+    let line = careful.process.wait_for_line("traces do not arrive").await;
+    assert!(line.contains("no TLS with"), "{line}");
 }
 
 #[tokio::test]

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use perigee_node::clock;
 use perigee_protocol::{id::SiteId, model};
 use perigee_upstream::{
-    FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, RequestBody, Trust, Upstream, UpstreamBody,
+    FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, RequestBody, Roots, Trust, Upstream, UpstreamBody,
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
@@ -122,7 +123,7 @@ impl Exporter {
         resource.extend(options.resource.iter().cloned());
         let sender = Sender {
             endpoint: options.endpoint.clone(),
-            fleet: fleet(&options.endpoint, context)?,
+            fleet: fleet(options, context)?,
             host: HeaderValue::from_str(&options.endpoint.url.authority())?,
             headers: headers(&options.headers),
             resource,
@@ -161,12 +162,17 @@ impl Exporter {
 }
 
 /// The collector as an upstream: connections, TLS and time-outs are those of any other.
-fn fleet(endpoint: &Endpoint, context: &FleetContext) -> anyhow::Result<Fleet> {
+fn fleet(options: &TraceOptions, context: &FleetContext) -> anyhow::Result<Fleet> {
     let id: SiteId = "otlp".parse()?;
+    let mut trust = Trust::default();
+    if let Some(path) = &options.ca {
+        let pem = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        trust.add(path, Roots::from_pem(&pem).with_context(|| path.display().to_string())?);
+    }
     let site = model::Site {
         id,
         hosts: Vec::new(),
-        origins: vec![model::Origin { url: endpoint.url.clone(), weight: 1, backup: false }],
+        origins: vec![model::Origin { url: options.endpoint.url.clone(), weight: 1, backup: false }],
         host_header: None,
         pops: None,
         all_down: Default::default(),
@@ -176,13 +182,13 @@ fn fleet(endpoint: &Endpoint, context: &FleetContext) -> anyhow::Result<Fleet> {
             first_byte_timeout: ANSWER_TIMEOUT,
             retries: 0,
             connections_max: 1,
+            tls: model::UpstreamTls { ca: options.ca.clone(), name: None },
             ..model::UpstreamPolicy::default()
         },
         rules: Vec::new(),
     };
     // Not counted with those that clients' requests go to, and told no secret.
-    let context =
-        FleetContext { secret: None, metrics: Metrics::default(), trust: Trust::default(), ..context.clone() };
+    let context = FleetContext { secret: None, metrics: Metrics::default(), trust, ..context.clone() };
     Ok(Fleet::for_site(&site, &[], None, &context))
 }
 

@@ -1,6 +1,6 @@
 //! The flags of traces, and OpenTelemetry's own variables as far as they mean the same.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -16,6 +16,10 @@ pub struct TraceFlags {
     /// Send traces to the collector at this URL over OTLP/HTTP, say http://127.0.0.1:4318, or off [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else off]
     #[arg(long, value_name = "URL|off", env = "PERIGEE_OTLP")]
     pub otlp: Option<Otlp>,
+
+    /// Certificates (PEM) to trust of an https collector instead of the public authorities [default: what OTEL_EXPORTER_OTLP_CERTIFICATE says]
+    #[arg(long, value_name = "FILE", env = "PERIGEE_OTLP_CA")]
+    pub otlp_ca: Option<PathBuf>,
 
     /// Of the requests, the part that is traced, 0 to 1; edges decide, and shields trace what their edges do
     #[arg(long, value_name = "RATE", env = "PERIGEE_TRACE_SAMPLE", default_value = "0.01", value_parser = parse_rate)]
@@ -94,6 +98,10 @@ impl TraceFlags {
         // An empty variable counts as none (OpenTelemetry's environment variable specification).
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let Some(endpoint) = self.endpoint(&variable)? else { return Ok(None) };
+        let certificate = || {
+            let of_traces = variable("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE");
+            of_traces.or_else(|| variable("OTEL_EXPORTER_OTLP_CERTIFICATE"))
+        };
         let of_traces = variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS");
         let headers = of_traces.or_else(|| variable("OTEL_EXPORTER_OTLP_HEADERS")).unwrap_or_default();
         let headers = pairs(&headers).context("OTEL_EXPORTER_OTLP_HEADERS")?;
@@ -113,6 +121,7 @@ impl TraceFlags {
         }
         Ok(Some(TraceOptions {
             endpoint,
+            ca: self.otlp_ca.clone().or_else(|| certificate().map(PathBuf::from)),
             headers: headers.collect::<anyhow::Result<_>>().context("OTEL_EXPORTER_OTLP_HEADERS")?,
             sample: self.trace_sample,
             trust: self.trace_trust.clone(),
@@ -243,8 +252,12 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, x-other = c=d ,"),
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=caf%C3%A9,service.name=no"),
             ("OTEL_SERVICE_NAME", "cdn"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
         ];
+        let own = options("--otlp http://a --otlp-ca own.pem", &all).unwrap().unwrap();
+        assert_eq!(own.ca, Some("own.pem".into()));
         let told = options("--otlp http://a", &all).unwrap().unwrap();
+        assert_eq!(told.ca, Some("ca.pem".into()));
         let headers: Vec<_> =
             told.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(headers, [("api-key", "a b"), ("x-other", "c=d")]);
