@@ -24,8 +24,7 @@ fn line(text: &str) -> String {
     if escaped.starts_with('.') { format!("\\&{escaped}\n") } else { format!("{escaped}\n") }
 }
 
-/// Paragraphs between empty lines. What is indented, and what follows a line that ends with a colon up to the next empty
-/// one, stands as it is typed.
+/// Paragraphs between empty lines. What is indented stands as it is typed.
 pub(super) fn text(text: &str) -> String {
     let mut roff = String::new();
     for paragraph in text.trim_matches('\n').split("\n\n") {
