@@ -226,7 +226,7 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
         }
         let zone = &*self.snapshot.zone;
         let mut alias: Option<&'s Name> = None;
-        let mut passed: [Option<&'s Node>; ALIASES_MAX] = [None; ALIASES_MAX];
+        let mut passed: [Option<&'s Name>; ALIASES_MAX] = [None; ALIASES_MAX];
         // The first is borrowed: it is nearly always the only one, and not small.
         let mut target_name;
         let mut name = self.question;
@@ -259,10 +259,11 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
                 return self.records(node, owner, denied);
             };
             self.verdict = (Rcode::NoError, Reason::Alias);
-            // A circle ends where it closes.
-            let is_circle = passed.iter().flatten().any(|passed| std::ptr::eq(*passed, node));
+            // A circle ends where it closes: at a name, since one wildcard stands for many.
+            let is_circle = alias.is_some()
+                && (self.question.suffix(0) == name.suffix(0) || passed.iter().flatten().any(|passed| name.is(passed)));
             let (Some(slot), false) = (passed.get_mut(hop), is_circle) else { break };
-            *slot = Some(node);
+            *slot = alias;
             self.rrset(Section::Answer, owner, cname)?;
             let target = cname.records.first().and_then(|record| record.names.first());
             let Some((target, next)) = target.and_then(|target| Some((target, QueryName::of(target)?))) else { break };

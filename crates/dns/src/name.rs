@@ -178,6 +178,11 @@ impl QueryName {
         of.read(&name.0).map(|_| of)
     }
 
+    /// Whether it is that name.
+    pub(crate) fn is(&self, name: &Name) -> bool {
+        Self::of(name).is_some_and(|name| name.suffix(0) == self.suffix(0))
+    }
+
     /// How many labels there are, the root not counted.
     pub(crate) fn count(&self) -> usize {
         self.count

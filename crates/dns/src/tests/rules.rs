@@ -147,6 +147,25 @@ fn aliases() {
 }
 
 #[test]
+fn a_circle_through_a_wildcard_is_told_until_a_name_comes_again() {
+    let more =
+        "[[zone.record]]\nname = \"*.turns\"\ntype = \"CNAME\"\nttl = \"1h\"\nvalues = [\"once.turns.cdn.example.\"]\n";
+    let snapshot = snapshot_of(&format!("{DOCUMENT}{}{more}", super::delegations()), |_| {});
+    let check = |name: &'static str, expected: &str| {
+        let (message, mut out) = (ask(name, 1).bytes(), Vec::new());
+        let everybody = HealthView::default();
+        let outcome = answer(&snapshot, GERMANY.parse().unwrap(), Transport::Udp, &message, &everybody, &mut out);
+        assert_eq!(render(&out, &outcome), expected);
+    };
+    let last = "once.turns.cdn.example. 3600 CNAME once.turns.cdn.example.";
+    check(
+        "a.turns.cdn.example",
+        &format!("NOERROR aa (alias)\na.turns.cdn.example. 3600 CNAME once.turns.cdn.example.\n{last}"),
+    );
+    check("once.turns.cdn.example", &format!("NOERROR aa (alias)\n{last}"));
+}
+
+#[test]
 fn delegations() {
     let referral = "authority sub.cdn.example. 3600 NS ns.sub.cdn.example.\nauthority sub.cdn.example. 3600 NS ns.elsewhere.example.\n\
                     additional ns.sub.cdn.example. 3600 A 192.0.2.53";
