@@ -37,6 +37,7 @@ async fn what_is_exported_is_described_and_what_is_watched_is_exported() {
     let exported = Exported::of(&texts);
     let mut mistakes = exported.mistakes();
     mistakes.extend(reference::not_exported(&exported));
+    mistakes.extend(reference::named_in_pages(&exported));
 
     let rules = rules::read_rules();
     let known = exported.with_recorded(&rules);

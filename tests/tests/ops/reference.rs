@@ -62,6 +62,30 @@ fn collect(folder: &Path, named: &mut BTreeSet<String>) {
     }
 }
 
+/// Metrics that pages name and nobody exports. The beginning of a name stands for all that begin so.
+pub(crate) fn named_in_pages(exported: &Exported) -> Vec<String> {
+    let mut pages = vec![at("README.md")];
+    let folders = ["docs", "docs/how-to"].map(|folder| fs::read_dir(at(folder)).unwrap());
+    pages.extend(folders.into_iter().flatten().map(|entry| entry.unwrap().path()));
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let samples: Vec<&String> = exported.0.values().flat_map(|family| &family.samples).collect();
+    let mut mistakes = Vec::new();
+    for path in pages {
+        let text = fs::read_to_string(&path).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        // A package's file has its version there.
+        let is_name = |word: &&str| {
+            word.strip_prefix("perigee_").is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        for word in words.filter(is_name) {
+            if !samples.iter().any(|sample| sample.starts_with(word)) {
+                mistakes.push(format!("{} names {word}, which nobody exports", path.display()));
+            }
+        }
+    }
+    mistakes
+}
+
 /// Nothing, or that the page is stale.
 pub(crate) fn write_or_compare(exported: &Exported) -> Option<String> {
     let text = markdown(exported);
