@@ -14,6 +14,7 @@ mod geo_fetch_odds;
 mod measure;
 mod measure_odds;
 mod origin;
+mod page;
 mod pop;
 mod purge;
 mod status;
@@ -62,6 +63,7 @@ fn help_explains_every_command_with_an_example() {
         &["explain", "http"],
         &["explain", "rule"],
         &["explain", "dns"],
+        &["page"],
         &["demo"],
         &["origin"],
     ] {
