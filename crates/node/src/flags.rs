@@ -172,7 +172,10 @@ mod tests {
         let flags = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(flags.listen_addresses(80), ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!((flags.admin, flags.threads()), (AdminAddress(None), 3));
-        assert_eq!((flags.access_log.clone(), flags.access_log_one_in.get()), (AccessLogTarget::File("/a".into()), 100));
+        assert_eq!(
+            (flags.access_log.clone(), flags.access_log_one_in.get()),
+            (AccessLogTarget::File("/a".into()), 100)
+        );
         let page = flags.page();
         assert_eq!(page.nodes, ["127.0.0.1:3".parse().unwrap(), "[::1]:4".parse().unwrap()]);
         assert_eq!(page.names, ["admin.example.com"]);

@@ -26,7 +26,8 @@ impl Page {
         origin: impl Fn() -> u64 + Send + 'static,
         runtimes: &Runtimes,
     ) -> anyhow::Result<Self> {
-        let heard = |(id, feed): &(String, Arc<Feed>)| Heard { id: id.clone(), feed: feed.listen(), last: String::new() };
+        let heard =
+            |(id, feed): &(String, Arc<Feed>)| Heard { id: id.clone(), feed: feed.listen(), last: String::new() };
         let heard = feeds.iter().map(heard).collect();
         let feed = Feed::start(&runtimes.control, FleetPage { heard, origin });
         let routes = page::passing(Arc::new(admins(layout))).merge(page::routes(Arc::clone(&feed)));
