@@ -158,7 +158,9 @@ pub async fn start(options: Options, runtimes: &Runtimes) -> anyhow::Result<Runn
     });
 
     let admin = match options.admin {
-        Some(address) => Some(admin((address, &options.page), &state, &metrics, authorizer, (&engine, &feed), runtimes)?),
+        Some(address) => {
+            Some(admin((address, &options.page), &state, &metrics, authorizer, (&engine, &feed), runtimes)?)
+        }
         None => None,
     };
     load::watch(runtimes, &engine, &state, &metrics, options.connections_max);
