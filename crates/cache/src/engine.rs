@@ -23,7 +23,7 @@ use crate::{
     flight::Flights,
     inflight::{Held, Inflight},
     metrics::Metrics,
-    record::{Record, Recorder, Recording, elapsed_us},
+    record::{CLIENT_GONE, Record, Recorder, Recording, elapsed_us},
     snapshot::Snapshot,
     trace::Tracer,
 };
@@ -220,7 +220,16 @@ impl Engine {
             return health(&parts.method, self.report.get().map(|report| report()).unwrap_or_default());
         }
         self.metrics.began();
-        let mut record = self.record(&parts, client, now);
+        // Dropped before there is an answer, it says that the client is gone.
+        let mut recording = Box::new(Recording {
+            record: self.record(&parts, client, now),
+            began,
+            recorder: Arc::clone(&self.recorder),
+            metrics: self.metrics.clone(),
+            answered: false,
+            complete: false,
+        });
+        let record = &mut recording.record;
         let answer = match Ask::new(self, parts, client, scheme, now, interim) {
             Ok(ask) => {
                 record.site = Arc::clone(&ask.site.label);
@@ -231,29 +240,9 @@ impl Engine {
                 let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
                 self.drive(ask, body).await
             }
-            Err(refusal) => self.refuse(refusal, &mut record),
+            Err(refusal) => self.refuse(refusal, record),
         };
-        self.complete(answer, record, began)
-    }
-
-    fn complete(&self, mut answer: Answer, mut record: Record, began: Instant) -> Response<Body> {
-        if let Some(trace) = &record.trace {
-            trace.tell(answer.response.headers_mut());
-        }
-        record.status = answer.response.status().as_u16();
-        record.cache = answer.cache;
-        record.reason = answer.reason;
-        record.tier = answer.tier;
-        record.upstream = answer.upstream;
-        record.head_us = elapsed_us(began);
-        let recording = Recording {
-            record,
-            began,
-            recorder: Arc::clone(&self.recorder),
-            metrics: self.metrics.clone(),
-            complete: false,
-        };
-        answer.response.map(|body| body.recorded(Box::new(recording)))
+        complete(answer, recording)
     }
 
     fn record(&self, parts: &http::request::Parts, client: SocketAddr, now: Timestamp) -> Record {
@@ -266,11 +255,11 @@ impl Engine {
             host: host(parts),
             target: parts.uri.path_and_query().cloned(),
             protocol: protocol(parts.version),
-            status: 0,
+            status: CLIENT_GONE,
             bytes: 0,
             cut: false,
-            cache: "",
-            reason: "",
+            cache: "error",
+            reason: "client-gone",
             tier: "",
             upstream: String::new(),
             key: None,
@@ -299,6 +288,21 @@ impl Engine {
         }
         answer
     }
+}
+
+fn complete(mut answer: Answer, mut recording: Box<Recording>) -> Response<Body> {
+    recording.answered = true;
+    let record = &mut recording.record;
+    if let Some(trace) = &record.trace {
+        trace.tell(answer.response.headers_mut());
+    }
+    record.status = answer.response.status().as_u16();
+    record.cache = answer.cache;
+    record.reason = answer.reason;
+    record.tier = answer.tier;
+    record.upstream = answer.upstream;
+    record.head_us = elapsed_us(recording.began);
+    answer.response.map(|body| body.recorded(recording))
 }
 
 /// As asked: over HTTP/2 it is `:authority` (RFC 9113 §8.3.1).

@@ -112,13 +112,19 @@ impl Recorder for NoRecorder {
     fn record(&self, _record: &Record) {}
 }
 
-/// A record that is completed by the end of its response.
+/// The status in the record of a request whose client went before there was a response: nobody was sent it.
+pub(crate) const CLIENT_GONE: u16 = 499;
+
+/// A record that is completed by the end of its response, or of the wait for one.
 #[derive(Debug)]
 pub(crate) struct Recording {
     pub(crate) record: Record,
     pub(crate) began: Instant,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) metrics: crate::metrics::Metrics,
+    /// Whether there is a response.
+    pub(crate) answered: bool,
+    /// Whether all of it was handed over.
     pub(crate) complete: bool,
 }
 
@@ -126,6 +132,10 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.record.cut = !self.complete;
         self.record.total_us = elapsed_us(self.began);
+        if !self.answered {
+            // For so long at least there was no head.
+            self.record.head_us = self.record.total_us;
+        }
         self.metrics.ended(&self.record);
         self.recorder.record(&self.record);
         if let Some(trace) = &self.record.trace {

@@ -76,6 +76,23 @@ async fn those_who_follow_a_leader_that_hangs_make_one_fetch_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_before_its_answer_is_counted_and_no_longer_there() {
+    let world = Arc::new(World::edge().await);
+    let gates = gated(&world, "max-age=60");
+    let client = clients(&world, 1).remove(0);
+    fetched(&world, 1).await;
+    assert_eq!(world.engine.metrics().totals().active, 1);
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    let totals = world.engine.metrics().totals();
+    assert_eq!((totals.active, totals.requests), (0, 1));
+    let line = "perigee_requests_total{cache=\"error\",reason=\"client-gone\",status=\"4xx\"} 1\n";
+    assert!(world.metrics().contains(line), "{}", world.metrics());
+    gates[0].add_permits(1);
+    world.settle().await;
+}
+
+#[tokio::test]
 async fn whichever_answers_first_is_taken() {
     let world = Arc::new(World::waiting(FIRST_BYTE_TIMEOUT).await);
     let gates = gated(&world, "max-age=60");
