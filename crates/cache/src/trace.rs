@@ -65,6 +65,8 @@ pub struct Begun {
     pub now_ns: u64,
 }
 
+type Latest = Arc<Mutex<Option<TraceParent>>>;
+
 /// A request's part in a trace.
 #[derive(Debug)]
 pub struct Trace {
@@ -72,10 +74,11 @@ pub struct Trace {
     at: Instant,
     is_peer: bool,
     scheme: Scheme,
-    /// The span of the attempt that began last.
-    latest: Mutex<Option<SpanId>>,
+    /// The span of the attempt that began last. Shared with those who wait for it, and not the whole trace: two requests may
+    /// wait for each other's fetches, and would never let go of each other.
+    latest: Latest,
     /// Whose fetches it waited for.
-    joined: Mutex<Vec<Arc<Trace>>>,
+    joined: Mutex<Vec<Latest>>,
     tracer: Arc<dyn Tracer>,
 }
 
@@ -93,7 +96,7 @@ impl Trace {
             at: Instant::now(),
             is_peer,
             scheme,
-            latest: Mutex::default(),
+            latest: Latest::default(),
             joined: Mutex::default(),
             tracer: Arc::clone(tracer),
         }))
@@ -124,13 +127,13 @@ impl Trace {
     pub(crate) fn joins(&self, other: &Arc<Self>) {
         let mut joined = lock(&self.joined);
         if joined.len() < LINKS_MAX {
-            joined.push(Arc::clone(other));
+            joined.push(Arc::clone(&other.latest));
         }
     }
 
     pub(crate) fn served(&self, record: &Record) {
         let joined = std::mem::take(&mut *lock(&self.joined));
-        let links: Vec<TraceParent> = joined.iter().filter_map(|other| other.fetch()).collect();
+        let links: Vec<TraceParent> = joined.iter().filter_map(|other| *lock(other)).collect();
         self.tracer.served(self, record, &links);
     }
 
@@ -142,10 +145,6 @@ impl Trace {
         {
             headers.append(SERVER_TIMING, value);
         }
-    }
-
-    fn fetch(&self) -> Option<TraceParent> {
-        lock(&self.latest).map(|span| TraceParent { span, ..self.begun.own })
     }
 }
 
@@ -199,7 +198,7 @@ impl Observer for Fetch {
     fn attempt(&self, request: &FetchRequest, peer: &Peer, url: &Url) -> Box<dyn Attempt> {
         let begun = &self.trace.begun;
         let own = TraceParent { span: self.trace.tracer.span_id(), ..begun.own };
-        *lock(&self.trace.latest) = Some(own.span);
+        *lock(&self.trace.latest) = Some(own);
         let began_ns = self.trace.now_ns();
         let span = FetchSpan {
             own,
@@ -287,4 +286,40 @@ impl Attempt for UntracedAttempt {
     fn answered(&mut self, _status: StatusCode, _version: Version, _connect_reused: bool) {}
 
     fn failed(&mut self, _kind: FetchErrorKind) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Always;
+
+    impl Tracer for Always {
+        fn begin(&self, _: &Arrival<'_>) -> Option<Begun> {
+            let own = TraceParent { trace: TraceId::new(1), span: self.span_id(), sampled: true, random: true };
+            Some(Begun { own, parent: None, state: None, claimed: None, now_ns: 0 })
+        }
+
+        fn span_id(&self) -> SpanId {
+            SpanId::new(1)
+        }
+
+        fn fetched(&self, _: FetchSpan) {}
+
+        fn served(&self, _: &Trace, _: &Record, _: &[TraceParent]) {}
+    }
+
+    #[test]
+    fn requests_that_wait_for_each_other_let_go_of_each_other() {
+        let tracer: Arc<dyn Tracer> = Arc::new(Always);
+        let of = (&HeaderMap::new(), IpAddr::from([192, 0, 2, 1]), Scheme::Http);
+        let [one, other] = [Trace::begin(&tracer, of, false).unwrap(), Trace::begin(&tracer, of, false).unwrap()];
+        one.joins(&other);
+        other.joins(&one);
+        one.joins(&one);
+        let left = [Arc::downgrade(&one), Arc::downgrade(&other)];
+        drop((one, other));
+        assert!(left.iter().all(|trace| trace.upgrade().is_none()));
+    }
 }
