@@ -310,6 +310,10 @@ impl Ask {
         if self.choice != self.choice_for(&Method::GET) || !self.key.parts().is_empty() {
             return None;
         }
+        // They go on with a POST, which may need them, and the origin may have answered for another URL or method.
+        if fields::has_misleading(&self.headers, |name| self.vouches_for(name)) {
+            return None;
+        }
         let FetchResponse { status, headers, trusted_age_ms, .. } = response;
         let policy = self.policy_for(*status);
         match admit_post(self.view(), *status, headers, self.invalidation(), &policy, times, *trusted_age_ms) {
@@ -356,7 +360,7 @@ impl Ask {
         fields::append_cdn_loop(&mut headers, loop_id);
         let from_peer = self.peer_proof.is_some();
         if !from_peer && matches!(method, Method::GET | Method::HEAD) {
-            fields::strip_misleading(&mut headers, |name| self.rule().is_some_and(|rule| vouches(rule, name)));
+            fields::strip_misleading(&mut headers, |name| self.vouches_for(name));
         }
         fields::append_forwarded(&mut headers, self.client.ip(), &self.authority, self.scheme, from_peer);
         FetchRequest {
@@ -378,6 +382,12 @@ impl Ask {
         }
     }
 
+    /// Whether what a request says in a field is its site's own doing, or can mislead nobody else.
+    fn vouches_for(&self, name: &HeaderName) -> bool {
+        let Some(Rule { cache, request_headers: HeaderRules { set, add, .. }, .. }) = self.rule() else { return false };
+        cache.pass || cache.key.headers.contains(name) || set.iter().chain(add).any(|(said, _)| said == name)
+    }
+
     /// Who watches what is fetched for this request.
     fn observer(&self) -> Option<Arc<dyn Observer>> {
         match &self.trace {
@@ -385,12 +395,6 @@ impl Ask {
             None => self.may_trace.then(|| Arc::new(Untraced) as Arc<dyn Observer>),
         }
     }
-}
-
-/// Whether what a request says in a field is its site's own doing, or can mislead nobody else.
-fn vouches(rule: &Rule, name: &HeaderName) -> bool {
-    let HeaderRules { set, add, .. } = &rule.request_headers;
-    rule.cache.pass || rule.cache.key.headers.contains(name) || set.iter().chain(add).any(|(said, _)| said == name)
 }
 
 struct PeerClaims {

@@ -166,6 +166,11 @@ pub fn strip_misleading(headers: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> 
     remove_where(headers, |name| misleads(name) && !keeps(name));
 }
 
+/// Whether there is a field that [`strip_misleading`] would remove: what comes of such a request is its client's own affair.
+pub fn has_misleading(headers: &HeaderMap, keeps: impl Fn(&HeaderName) -> bool) -> bool {
+    headers.keys().any(|name| misleads(name) && !keeps(name))
+}
+
 /// Appends the client to X-Forwarded-For and Forwarded (RFC 7239), and says X-Forwarded-Proto and X-Forwarded-Host.
 ///
 /// `trusted`: the sender is a peer of the fleet, so that what it said of scheme and host stands; else it is replaced, and

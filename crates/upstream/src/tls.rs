@@ -11,7 +11,10 @@ use perigee_protocol::model::{UpstreamTls, Url};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, InvalidDnsNameError, ServerName,
+        pem::{self, PemObject},
+    },
 };
 
 /// Certificates that a server's must lead to. Equal when they were read from equal bytes.
@@ -47,13 +50,26 @@ impl Roots {
     pub fn from_pem(pem: &[u8]) -> Result<Self, RootsError> {
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| RootsError::Pem(error.to_string()))?;
+            let certificate = certificate.map_err(|error| RootsError::Pem(told(&error)))?;
             store.add(certificate).map_err(RootsError::Certificate)?;
         }
         if store.is_empty() {
             return Err(RootsError::Empty);
         }
         Ok(Self { store: Arc::new(store), pem: pem.into() })
+    }
+}
+
+/// The library tells labels as numbers.
+fn told(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("it ends before -----END {}-----", String::from_utf8_lossy(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a section begins badly: {}", String::from_utf8_lossy(line))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -133,6 +149,8 @@ mod tests {
         check("", "holds no certificate");
         check("hello", "holds no certificate");
         check("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "is no PEM file");
+        check("-----BEGIN CERTIFICATE-----\nAA", "is no PEM file: it ends before -----END CERTIFICATE-----");
+        check("-----BEGIN CERTIFICATE\nAAAA\n", "is no PEM file: a section begins badly: -----BEGIN CERTIFICATE");
         check("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be trusted");
         check("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "holds no certificate");
     }

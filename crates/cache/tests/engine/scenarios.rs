@@ -234,7 +234,17 @@ async fn what_would_mislead_an_origin_goes_no_further() {
     assert_eq!(sent["x-stays"], "1");
     let script = format!("reply /b 200 ; cache-control: no-store | v2\nPOST /b ; {misleading} => 200 v2");
     play(&world, &script).await;
-    assert_eq!(world.origin.last()["x-http-method-override"], "DELETE", "nothing of it is stored");
+    assert_eq!(world.origin.last()["x-http-method-override"], "DELETE", "a form may need it");
+    let script = format!(
+        "
+        reply /c 200 ; cache-control: max-age=60 ; content-location: /c | theirs
+        POST /c ; {misleading} => 200 theirs ; cache-status: fra; fwd=method; fwd-status=200
+        reply /c 200 ; cache-control: max-age=60 ; content-location: /c | v3
+        GET /c => 200 v3 ; cache-status: *fwd=uri-miss*
+        POST /c => 200 v3 ; cache-status: *stored*
+    "
+    );
+    play(&world, &script).await;
 }
 
 #[tokio::test]

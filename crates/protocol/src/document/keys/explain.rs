@@ -53,26 +53,41 @@ fn find(parts: &[&str]) -> Option<(String, &'static Key)> {
 
 /// Whether a word at the end of a path is a key that stands elsewhere or is misspelt, rather than an id.
 fn is_meant(word: &str, section: &Section) -> bool {
-    !homes(word).is_empty() || nearest(word, section.keys.iter().map(|key| key.name)).is_some()
+    !homes(word).is_empty() || nearest_of(word, section).is_some()
 }
 
 fn hint(parts: &[&str]) -> String {
-    let Some(name) = parts.last() else { return "name one, such as cdn.ttl, or a section, such as site.cache".into() };
-    let homes = homes(name);
-    if !homes.is_empty() {
-        let paths: Vec<_> = homes.iter().map(|home| format!("{home}.{name}")).collect();
-        return format!("there is {}", paths.join(", "));
+    let Some((name, before)) = parts.split_last() else {
+        return "name one, such as cdn.ttl, or a section, such as site.cache".into();
+    };
+    let here = find(before).and_then(|(path, key)| Some(format!("{path}.{}", nearest_of(name, key.kind.section()?)?)));
+    let homes: Vec<_> = homes(name).iter().map(|home| format!("{home}.{name}")).collect();
+    match (here, homes.join(", ")) {
+        (Some(near), homes) if homes.is_empty() => return format!("did you mean {near}?"),
+        (Some(near), homes) => return format!("did you mean {near}? There is {homes}, too"),
+        (None, homes) if !homes.is_empty() => return format!("there is {homes}"),
+        (None, _) => {}
     }
     let mut paths: Vec<String> = DOCUMENT.keys.iter().map(|key| key.name.to_owned()).collect();
     for (path, _, section) in sections() {
         paths.extend(section.keys.iter().map(|key| format!("{path}.{}", key.name)));
     }
-    let whole = parts.join(".");
+    if let Some(near) = nearest(&parts.join("."), paths.iter().map(String::as_str)) {
+        return format!("did you mean {near}?");
+    }
     let by_name = paths.iter().map(|path| path.rsplit('.').next().unwrap_or(path));
-    match nearest(&whole, paths.iter().map(String::as_str)).or_else(|| nearest(name, by_name)) {
-        Some(near) => format!("did you mean {near}?"),
+    match nearest(name, by_name) {
+        Some(near) => {
+            let ending = |path: &&String| path.rsplit('.').next() == Some(near);
+            let paths: Vec<_> = paths.iter().filter(ending).map(String::as_str).collect();
+            format!("did you mean {}?", paths.join(" or "))
+        }
         None => format!("its sections are {}", DOCUMENT.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
     }
+}
+
+fn nearest_of(word: &str, section: &Section) -> Option<&'static str> {
+    nearest(word, section.keys.iter().map(|key| key.name))
 }
 
 fn text(path: &str, key: &Key) -> String {

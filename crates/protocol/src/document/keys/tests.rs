@@ -64,6 +64,17 @@ fn what_is_no_key_is_told_with_what_was_meant() {
     check("cdn.tll", "did you mean cdn.ttl?");
     check("site.weight", "there is pop.weight, site.origins.weight");
     check("cdn.ttl.x", "did you mean cdn.ttl?");
+    for path in ["site.www.originz", "site.*.originz", "site.originz", "[[site]].originz"] {
+        check(path, "did you mean site.origins?");
+    }
+    check("site.www.origin", "did you mean site.origins? There is zone.file.origin, too");
+    check("site.www.cache.varylimit", "did you mean site.cache.vary_limit?");
+    // Where only the name is near, all that have it, whole: each of them is explained.
+    for path in ["latitud", "site.www.frobs.urlz", "x.y.connectionsmax"] {
+        let hint = explain(path).unwrap_err().hint;
+        let said = hint.strip_prefix("did you mean ").and_then(|rest| rest.strip_suffix('?')).unwrap();
+        assert!(said.split(" or ").all(|path| path.contains('.') && explain(path).is_ok()), "{hint}");
+    }
     check("", "name one, such as cdn.ttl, or a section, such as site.cache");
     check("frobnicate", "its sections are version, pop, shield, site, cdn, geo, control, admin, zone");
 }
