@@ -76,26 +76,29 @@ fn gather(file: &str, text: &str, errors: Vec<SyntaxError>, found: Vec<Found>) -
     let (mut broken, mut orphaned) = (BTreeSet::new(), BTreeSet::new());
     let mut mistakes = Vec::new();
     for error in errors {
-        let (line, column) = lines.place(error.at);
+        let (mut line, mut column) = lines.place(error.at);
+        let (mut law, found_at) = (error.law, line);
+        if let Some(open) = error.unclosed {
+            (line, column) = lines.place(open);
+        }
+        if line != found_at {
+            law = "is no TOML: a bracket is opened here and never closed".to_owned();
+        }
         // One broken line often breaks several rules of the grammar: the first says enough.
         if broken.insert(line) {
             let whole = lines.line(line);
             let said = Some(syntax::excerpt(whole, 0..whole.len()));
             let remedy = "correct this line first".to_owned();
-            mistakes.push(Mistake {
-                file: file.into(),
-                line,
-                column,
-                path: String::new(),
-                said,
-                law: error.law,
-                remedy,
-            });
-            if whole.starts_with('[') {
+            mistakes.push(Mistake { file: file.into(), line, column, path: String::new(), said, law, remedy });
+            if error.unclosed.is_some() {
+                // Nor is it known where it should have ended.
+                orphaned.extend(line + 1..=lines.count());
+            } else if whole.starts_with('[') {
                 // Whose keys the next lines are is not known.
                 orphaned.extend((line + 1..=lines.count()).take_while(|next| !lines.line(*next).starts_with('[')));
             }
         }
+        broken.insert(found_at);
     }
     let syntax_errors = !mistakes.is_empty();
     let more =

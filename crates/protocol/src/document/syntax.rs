@@ -19,6 +19,15 @@ const NESTING_MAX: u32 = 80;
 pub(crate) struct SyntaxError {
     pub(crate) at: usize,
     pub(crate) law: String,
+    /// Where the bracket is that is never closed and stands before this: whatever follows it is broken.
+    pub(crate) unclosed: Option<usize>,
+}
+
+impl SyntaxError {
+    fn new(at: usize, law: String, open: Option<usize>) -> Self {
+        let unclosed = open.filter(|open| *open < at);
+        Self { at, law, unclosed }
+    }
 }
 
 /// The tree, as far as it could be read, and all syntax errors. No tree where there is nothing worth looking at.
@@ -30,11 +39,12 @@ pub(crate) fn parse(text: &str) -> (Option<DeTable<'_>>, Vec<SyntaxError>) {
         return (None, errors);
     }
     let (root, errors) = DeTable::parse_recoverable(text);
+    let open = if errors.is_empty() { None } else { never_closed(text) };
     let errors = errors
         .into_iter()
-        .map(|error| SyntaxError {
-            at: error.span().map_or(0, |span| span.start),
-            law: format!("is no TOML: {}", error.message()),
+        .map(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            SyntaxError::new(at, format!("is no TOML: {}", error.message()), open)
         })
         .collect();
     (Some(root.into_inner()), errors)
@@ -56,24 +66,54 @@ fn too_deep(text: &str) -> Option<SyntaxError> {
             _ => dots,
         };
         if dots >= KEY_PARTS_MAX {
-            return Some(SyntaxError {
-                at: token.span().start(),
-                law: format!("is too deep: a key has at most {KEY_PARTS_MAX} parts"),
-            });
+            let law = format!("is too deep: a key has at most {KEY_PARTS_MAX} parts");
+            return Some(SyntaxError::new(token.span().start(), law, None));
         }
     }
     None
 }
 
+/// The outermost bracket of a value that is open at the end of the text.
+fn never_closed(text: &str) -> Option<usize> {
+    let mut open = Vec::new();
+    let (mut begins_line, mut in_header) = (true, false);
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::Newline => (begins_line, in_header) = (true, false),
+            TokenKind::Whitespace => {}
+            // A table's name has brackets of its own.
+            TokenKind::LeftSquareBracket if begins_line && open.is_empty() => (begins_line, in_header) = (false, true),
+            _ if in_header => {}
+            kind => {
+                begins_line = false;
+                let pair = match kind {
+                    TokenKind::RightSquareBracket => TokenKind::LeftSquareBracket,
+                    TokenKind::RightCurlyBracket => TokenKind::LeftCurlyBracket,
+                    TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => {
+                        open.push((kind, token.span().start()));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                if open.last().is_some_and(|(last, _)| *last == pair) {
+                    open.pop();
+                }
+            }
+        }
+    }
+    open.first().map(|(_, at)| *at)
+}
+
 /// A text with more than [`MISTAKES_MAX`] syntax errors is some other kind of file: its tree would only cost memory.
 fn hopeless(text: &str) -> Option<Vec<SyntaxError>> {
     let mut errors = Vec::new();
+    let open = never_closed(text);
     let mut count = 0_usize;
     let mut sink = |error: ParseError| {
         count += 1;
         if errors.len() < MISTAKES_MAX {
             let at = error.unexpected().map_or(0, |span| span.start());
-            errors.push(SyntaxError { at, law: format!("is no TOML: {}", error.description()) });
+            errors.push(SyntaxError::new(at, format!("is no TOML: {}", error.description()), open));
         }
     };
     let tokens = Source::new(text).lex().into_vec();

@@ -21,13 +21,20 @@ fn a_broken_line_hides_no_other_mistake() {
         expect![[r#"
         perigee.toml:6  pop.fra.latitude = 500.11
             must be -90 to 90 degrees; for example latitude = 50.11
-        perigee.toml:16  [[site]]
-            is no TOML: missing comma between array elements, expected `,`; correct this line first
-        perigee.toml:17  id = "www"
-            is no TOML: missing comma between array elements, expected `,`; correct this line first
-        perigee.toml:18  origins = [{ url = "http://198.18.0.90:8000" }]
-            is no TOML: missing comma between array elements, expected `,`; correct this line first"#]],
+        perigee.toml:14  addresses = ["198.18.44.10"
+            is no TOML: a bracket is opened here and never closed; correct this line first"#]],
     );
+    // Lines after an open bracket are all wrong, and none of them is the mistake; a bracket of the other kind closes nothing.
+    let open = "a bracket is opened here and never closed";
+    for (broken, law) in [
+        ("zone = { a = 1,", open),
+        ("zone = [[1], { a = [2] }", open),
+        ("zone = [ # ]", open),
+        ("zone = { a = 1 ]", "invalid inline table element, expected `,`"),
+    ] {
+        let said = report(&SMALL.replace("zone = \"cdn.example\"", broken));
+        assert_eq!(said, format!("perigee.toml:2  {broken}\n    is no TOML: {law}; correct this line first"));
+    }
     check(
         "[cdn\nzone = \"a.example\"\n[[pop]\nid = \"UP\"",
         expect![[r#"
