@@ -28,6 +28,8 @@ const BINARIES: [(&str, &str); 4] = [
     ("perigee-geodns", "perigee-geodns"),
 ];
 const TIERS: [&str; 3] = ["edge", "shield", "geodns"];
+/// Each has a unit `perigee-…` and variables: the tiers, and what keeps a geo database fresh.
+const UNITS: [&str; 4] = ["edge", "shield", "geodns", "geo"];
 /// Each shell, and where Debian has the completion of a program for it: `{}` is the program.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/{}"),
@@ -123,10 +125,10 @@ fn write(stage: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<PathBuf> {
 /// What deploy/package holds.
 fn units(stage: &Path) -> Result<()> {
     let from = root().join("deploy/package");
-    for tier in TIERS {
-        let unit = format!("perigee-{tier}.service");
+    for name in UNITS {
+        let unit = format!("perigee-{name}.service");
         install(stage, &format!("usr/lib/systemd/system/{unit}"), &from.join(&unit), 0o644)?;
-        install(stage, &format!("etc/perigee/{tier}.env"), &from.join(format!("{tier}.env")), 0o640)?;
+        install(stage, &format!("etc/perigee/{name}.env"), &from.join(format!("{name}.env")), 0o640)?;
     }
     install(stage, "usr/lib/sysusers.d/perigee.conf", &from.join("sysusers.conf"), 0o644)?;
     install(stage, "etc/logrotate.d/perigee", &from.join("logrotate"), 0o644)?;
@@ -194,6 +196,8 @@ mod tests {
             ("./usr/bin/perigee-geodns", "-rwxr-xr-x root/root"),
             ("./usr/lib/systemd/system/perigee-edge.service", "-rw-r--r-- root/root"),
             ("./etc/perigee/shield.env", "-rw-r----- root/root"),
+            ("./usr/lib/systemd/system/perigee-geo.service", "-rw-r--r-- root/root"),
+            ("./etc/perigee/geo.env", "-rw-r----- root/root"),
             ("./usr/share/man/man8/perigee-edge.8.gz", "-rw-r--r-- root/root"),
             ("./usr/share/zsh/vendor-completions/_perigee-geodns", "-rw-r--r-- root/root"),
             ("./usr/share/doc/perigee/copyright", "-rw-r--r-- root/root"),
@@ -212,8 +216,8 @@ mod tests {
         if !has("systemd-analyze") && std::env::var_os("CI").is_none() {
             return;
         }
-        for tier in TIERS {
-            let unit = root().join(format!("deploy/package/perigee-{tier}.service"));
+        for name in UNITS {
+            let unit = root().join(format!("deploy/package/perigee-{name}.service"));
             output(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&unit))
                 .unwrap();
         }
@@ -222,14 +226,37 @@ mod tests {
     /// What a unit starts is a binary of the package, and what its variables are called its flags.
     #[test]
     fn units_start_what_is_there() {
+        let read = |name: String| fs::read_to_string(root().join("deploy/package").join(name)).unwrap();
         for tier in TIERS {
-            let read = |name: String| fs::read_to_string(root().join("deploy/package").join(name)).unwrap();
             let unit = read(format!("perigee-{tier}.service"));
             assert!(unit.contains(&format!("ExecStart=/usr/bin/perigee-{tier}\n")));
             assert!(unit.contains(&format!("EnvironmentFile=/etc/perigee/{tier}.env\n")));
             assert!(unit.contains("Type=notify\n") && unit.contains("WatchdogSec="));
             let variables = read(format!("{tier}.env"));
             assert!(variables.contains("PERIGEE_DOCUMENT=/etc/perigee/perigee.toml\n"));
+        }
+        let unit = read("perigee-geo.service".into());
+        assert!(unit.contains("ExecStart=/usr/bin/perigee geo fetch\n"));
+        assert!(unit.contains("EnvironmentFile=/etc/perigee/geo.env\n"));
+        let code = ["args.rs", "fetch.rs"]
+            .map(|file| fs::read_to_string(root().join("crates/cli/src/geo").join(file)).unwrap());
+        let variables = read("geo.env".into());
+        let named = variables.lines().filter_map(|line| line.trim_start_matches('#').split_once('='));
+        let names: Vec<_> = named.map(|(name, _)| name).filter(|name| name.starts_with("PERIGEE_")).collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            assert!(code.iter().any(|code| code.contains(&format!("\"{name}\""))), "nothing reads {name}");
+        }
+    }
+
+    /// A unit that one of them does not know would run on, or stay behind.
+    #[test]
+    fn the_scripts_know_every_unit() {
+        for script in ["postinst", "prerm", "postrm"] {
+            let text = fs::read_to_string(root().join("deploy/package").join(script)).unwrap();
+            for unit in UNITS {
+                assert!(text.contains(&format!("perigee-{unit}.service")), "{script} does not know {unit}");
+            }
         }
     }
 }

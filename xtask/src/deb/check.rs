@@ -10,8 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+mod geo;
+
 use super::{
-    TIERS,
+    TIERS, UNITS,
     machine::{Machine, PROGRAMS, as_root, until},
 };
 use crate::{images::find, run::output};
@@ -39,13 +41,14 @@ type Chapter<'a> = dyn Fn(&Machine) -> Result<()> + 'a;
 /// Takes the two packages of a folder, an older and a newer, through their lives.
 pub(super) fn run(folder: &Path, older: &str, newer: &str) -> Result<()> {
     let machine = Machine::boot(folder, &[NAMESERVER, EDGE, SHIELD])?;
-    let story: [(&str, &Chapter<'_>); 10] = [
+    let story: [(&str, &Chapter<'_>); 11] = [
         ("installs, and starts nothing", &|machine| install(machine, older)),
         ("is configured and started: who runs, and with what rights", &start),
         ("serves: HTTP by edge and shield, DNS", &serve),
         ("reloads a changed document, and keeps the old one when it is bad", &reload),
         ("rotates its access log", &rotate),
         ("is restarted when it hangs", &watchdog),
+        ("fetches a geo database, and says why when it cannot", &geo::fetch),
         ("keeps its cache where a drop-in lets it", &drop_in),
         ("stops when what is under way has ended", &drain),
         ("is upgraded: what ran runs anew, what was edited stays", &|machine| upgrade(machine, newer)),
@@ -75,14 +78,17 @@ fn install(machine: &Machine, package: &str) -> Result<()> {
     // Nothing can be fetched: what it depends on is there, or this fails.
     machine.run(&["apt-get", "install", "--yes", "--no-install-recommends", &format!("/deb/{package}")])?;
     same("/etc/perigee", &machine.sh("stat -c '%a %U:%G' /etc/perigee")?, "750 root:perigee")?;
-    same("an env file", &machine.sh("stat -c '%a %U:%G' /etc/perigee/edge.env")?, "640 root:root")?;
     has("the user", &machine.sh("getent passwd perigee")?, ":/usr/sbin/nologin")?;
-    for tier in TIERS {
+    for unit in UNITS {
         let state = machine
-            .sh(&format!("systemctl is-active perigee-{tier} || true; systemctl is-enabled perigee-{tier} || true"))?;
-        same(tier, &state, "inactive\ndisabled")?;
+            .sh(&format!("systemctl is-active perigee-{unit} || true; systemctl is-enabled perigee-{unit} || true"))?;
+        same(unit, &state, "inactive\ndisabled")?;
+        machine.sh(&format!("systemd-analyze verify --man=no /usr/lib/systemd/system/perigee-{unit}.service"))?;
+        let variables = format!("stat -c '%a %U:%G' /etc/perigee/{unit}.env");
+        same("its variables", &machine.sh(&variables)?, "640 root:root")?;
+    }
+    for tier in TIERS {
         machine.sh(&format!("perigee-{tier} --version; test -s /usr/share/man/man8/perigee-{tier}.8.gz"))?;
-        machine.sh(&format!("systemd-analyze verify --man=no /usr/lib/systemd/system/perigee-{tier}.service"))?;
         machine.run(&["bash", "-n", &format!("/usr/share/bash-completion/completions/perigee-{tier}")])?;
     }
     machine.sh("test -s /usr/share/man/man1/perigee-init.1.gz; test -s /usr/share/man/man5/perigee.toml.5.gz").map(drop)
@@ -125,8 +131,8 @@ fn start(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn main_pid(machine: &Machine, tier: &str) -> Result<String> {
-    machine.sh(&format!("systemctl show --property=MainPID --value perigee-{tier}"))
+fn main_pid(machine: &Machine, unit: &str) -> Result<String> {
+    machine.sh(&format!("systemctl show --property=MainPID --value perigee-{unit}"))
 }
 
 /// The fields and the body of an answer of the edge.
@@ -268,13 +274,16 @@ fn drain(machine: &Machine) -> Result<()> {
 
 fn upgrade(machine: &Machine, package: &str) -> Result<()> {
     let edited = machine.sh("cat /etc/perigee/edge.env")?;
-    let pids = [main_pid(machine, "shield")?, main_pid(machine, "geodns")?];
+    let pids = || -> Result<[String; 3]> {
+        Ok([main_pid(machine, "shield")?, main_pid(machine, "geodns")?, main_pid(machine, "geo")?])
+    };
+    let before = pids()?;
     machine.run(&["apt-get", "install", "--yes", "--no-install-recommends", &format!("/deb/{package}")])?;
     same("edge.env", &machine.sh("cat /etc/perigee/edge.env")?, &edited)?;
-    let now = [main_pid(machine, "shield")?, main_pid(machine, "geodns")?];
-    ensure!(pids.iter().zip(&now).all(|(before, now)| before != now && now != "0"), "{pids:?} and then {now:?}");
-    let states = machine.sh("systemctl is-active perigee-edge perigee-shield perigee-geodns || true")?;
-    same("what runs", &states, "inactive\nactive\nactive")?;
+    let now = pids()?;
+    ensure!(before.iter().zip(&now).all(|(before, now)| before != now && now != "0"), "{before:?} and then {now:?}");
+    let states = machine.sh("systemctl is-active perigee-edge perigee-shield perigee-geodns perigee-geo || true")?;
+    same("what runs", &states, "inactive\nactive\nactive\nactive")?;
     same("the shield", &machine.sh("systemctl is-enabled perigee-shield")?, "enabled")?;
     machine.sh("systemctl start perigee-edge")?;
     // Its memory is gone, its disk is not.
@@ -293,11 +302,12 @@ fn remove(machine: &Machine) -> Result<()> {
         ))?;
         same(tier, &state, "inactive")?;
     }
-    machine.sh("test ! -e /usr/bin/perigee-edge; test -s /etc/perigee/edge.env; test -s /etc/perigee/perigee.toml
+    same("perigee-geo", &machine.sh("systemctl is-active perigee-geo || true")?, "inactive")?;
+    machine.sh("test ! -e /usr/bin/perigee-edge; test -s /etc/perigee/edge.env; test -s /etc/perigee/perigee.toml; test -s /var/lib/perigee/GeoLite2-City.mmdb
          test -d /var/cache/perigee/edge; test -s /var/log/perigee/edge.log")?;
     machine.run(&["apt-get", "purge", "--yes", "perigee"])?;
     machine.sh(
-        "for gone in /etc/perigee/edge.env /etc/systemd/system/*/perigee-* /etc/logrotate.d/perigee /var/cache/perigee /var/log/perigee /var/lib/perigee; do
+        "for gone in /etc/perigee/edge.env /etc/perigee/geo.env /etc/systemd/system/*/perigee-* /etc/logrotate.d/perigee /var/cache/perigee /var/log/perigee /var/lib/perigee; do
              test ! -e $gone || { echo $gone is there >&2; exit 1; }
          done
          test -s /etc/perigee/perigee.toml",

@@ -4,12 +4,17 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
-use super::{BINARIES, TIERS, write};
+use super::{BINARIES, UNITS, write};
 use crate::run::{cargo, output, root};
 
 /// Kept when the package is upgraded or removed.
-const CONFFILES: [&str; 4] =
-    ["/etc/perigee/edge.env", "/etc/perigee/shield.env", "/etc/perigee/geodns.env", "/etc/logrotate.d/perigee"];
+const CONFFILES: [&str; 5] = [
+    "/etc/perigee/edge.env",
+    "/etc/perigee/shield.env",
+    "/etc/perigee/geodns.env",
+    "/etc/perigee/geo.env",
+    "/etc/logrotate.d/perigee",
+];
 const MAINTAINER: &str = "Perigee maintainers <perigee@perigee.invalid>";
 /// What is linked in, by name, version and licence.
 const CRATES: &str = "usr/share/doc/perigee/crates.txt.gz";
@@ -86,8 +91,8 @@ fn overrides(dynamic: bool) -> String {
     let mut text =
         "# No part of Debian: there is no bug to close.\nperigee: initial-upload-closes-no-bugs *\n".to_owned();
     text.push_str("# A variable may be a secret.\n");
-    for tier in TIERS {
-        text.push_str(&format!("perigee: non-standard-file-perm 0640 != 0644 [etc/perigee/{tier}.env]\n"));
+    for unit in UNITS {
+        text.push_str(&format!("perigee: non-standard-file-perm 0640 != 0644 [etc/perigee/{unit}.env]\n"));
     }
     if !dynamic {
         text.push_str("# One build serves images and every release of Debian: it loads no library.\n");

@@ -91,31 +91,38 @@ pub(crate) struct GeoLookupArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GeoFetchArgs {
     /// Where the database belongs
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", env = "PERIGEE_GEO_DATABASE")]
     pub(crate) database: PathBuf,
     /// MaxMind's name for it; without one, the file's: GeoLite2-City.mmdb
-    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    #[arg(long, value_name = "NAME", env = "PERIGEE_GEO_EDITION", conflicts_with = "url")]
     pub(crate) edition: Option<String>,
     /// Of MaxMind
     #[arg(long, value_name = "ID", env = "PERIGEE_MAXMIND_ACCOUNT_ID")]
     pub(crate) account_id: Option<String>,
-    /// A file with the licence key; without one, the variable PERIGEE_MAXMIND_LICENSE_KEY holds the key itself
+    /// A file with the licence key; without one, the variable PERIGEE_MAXMIND_LICENSE_KEY holds the key itself, or systemd's
+    /// credential maxmind.key does
     #[arg(long, value_name = "FILE", env = "PERIGEE_MAXMIND_LICENSE_KEY_FILE")]
     pub(crate) license_key_file: Option<PathBuf>,
     /// MaxMind's download service, or a mirror that speaks its protocol
-    #[arg(long, value_name = "URL", default_value = "https://download.maxmind.com", conflicts_with = "url")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PERIGEE_GEO_SERVER",
+        default_value = "https://download.maxmind.com",
+        conflicts_with = "url"
+    )]
     pub(crate) server: String,
     /// Take it from there instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "PERIGEE_GEO_URL")]
     pub(crate) url: Option<String>,
     /// Where the SHA-256 of what --url names is
-    #[arg(long, value_name = "URL", requires = "url")]
+    #[arg(long, value_name = "URL", env = "PERIGEE_GEO_CHECKSUM_URL", requires = "url")]
     pub(crate) checksum_url: Option<String>,
     /// Trust the authorities of this PEM file instead of the public ones, for a mirror of one's own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "PERIGEE_GEO_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// Go on, and look again after so long: 3d, 12h; at least 1m
-    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    #[arg(long, value_name = "DURATION", env = "PERIGEE_GEO_EVERY", value_parser = interval)]
     pub(crate) every: Option<Duration>,
     /// Download it though it is there already
     #[arg(long)]

@@ -6,11 +6,12 @@
 use std::{
     fs,
     io::{self, Write},
+    path::Path,
     time::Duration,
 };
 
 use ::http::{HeaderMap, header};
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use perigee_node::{clock, report};
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
@@ -137,12 +138,26 @@ impl Source {
 fn key(args: &GeoFetchArgs) -> anyhow::Result<String> {
     let text = match &args.license_key_file {
         Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => std::env::var("PERIGEE_MAXMIND_LICENSE_KEY")
-            .map_err(|_| anyhow!("a licence key is wanted: add --license-key-file, or PERIGEE_MAXMIND_LICENSE_KEY"))?,
+        None => match std::env::var("PERIGEE_MAXMIND_LICENSE_KEY") {
+            Ok(key) => key,
+            Err(_) => credential()?
+                .context("a licence key is wanted: add --license-key-file, or PERIGEE_MAXMIND_LICENSE_KEY")?,
+        },
     };
     let key = text.trim();
     ensure!(!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()), "the licence key is empty or no key");
     Ok(key.to_owned())
+}
+
+/// What systemd's `LoadCredential=maxmind.key:…` hands over. An empty one is none: our unit has it where there is no such file.
+fn credential() -> anyhow::Result<Option<String>> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let file = Path::new(&folder).join("maxmind.key");
+    match fs::read_to_string(&file) {
+        Ok(key) => Ok(Some(key).filter(|key| !key.trim().is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
 }
 
 /// What was done, in a line.

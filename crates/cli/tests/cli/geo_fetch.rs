@@ -83,6 +83,7 @@ impl Bench {
         for name in ["ACCOUNT_ID", "LICENSE_KEY", "LICENSE_KEY_FILE"] {
             command.env_remove(format!("PERIGEE_MAXMIND_{name}"));
         }
+        command.env_remove("CREDENTIALS_DIRECTORY");
         command
     }
 
@@ -152,6 +153,37 @@ async fn a_database_comes_into_its_place() {
     let mut command = bench.bare(&["--server", &server.url(), "--force"]);
     command.env("PERIGEE_MAXMIND_ACCOUNT_ID", "123456").env("PERIGEE_MAXMIND_LICENSE_KEY", KEY);
     assert_eq!(run(command).await.code, Some(0));
+}
+
+/// As the unit perigee-geo has it: no flag at all, and the key where systemd puts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_and_a_credential_do() {
+    let (bench, packed) = (Bench::new(), city(&world(9)));
+    let server = service(packed.clone(), sha256(&packed)).await;
+    let credentials = tempfile::tempdir().unwrap();
+    let unit = |more: [&str; 2]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perigee"));
+        command.current_dir(bench.folder.path()).args(["geo", "fetch"]).env_remove("PERIGEE_MAXMIND_LICENSE_KEY_FILE");
+        command.env_remove("PERIGEE_MAXMIND_LICENSE_KEY").env("CREDENTIALS_DIRECTORY", credentials.path());
+        command.env("PERIGEE_GEO_DATABASE", "GeoLite2-City.mmdb").env("PERIGEE_GEO_SERVER", server.url());
+        command.env("PERIGEE_MAXMIND_ACCOUNT_ID", "123456").env(more[0], more[1]);
+        command
+    };
+    let edition = ["PERIGEE_GEO_EDITION", "GeoLite2-City"];
+    // No credential, and an empty one, are none.
+    bench.check_refused(&run(unit(edition)).await, &["a licence key is wanted"]);
+    fs::write(credentials.path().join("maxmind.key"), "\n").unwrap();
+    bench.check_refused(&run(unit(edition)).await, &["a licence key is wanted"]);
+    fs::write(credentials.path().join("maxmind.key"), "another").unwrap();
+    bench.check_refused(&run(unit(edition)).await, &["401"]);
+    // The variable goes before it.
+    assert_eq!(run(unit(["PERIGEE_MAXMIND_LICENSE_KEY", KEY])).await.code, Some(0));
+    fs::remove_file(bench.path()).unwrap();
+    fs::write(credentials.path().join("maxmind.key"), format!("{KEY}\n")).unwrap();
+    let ran = run(unit(edition)).await;
+    assert!(ran.code == Some(0) && ran.stdout.contains("verified"), "{ran:?}");
+    let ran = run(unit(["PERIGEE_GEO_EVERY", "soon"])).await;
+    assert!(ran.code == Some(2) && ran.stderr.contains("must be a duration"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
