@@ -232,6 +232,7 @@ async fn status(State(shared): State<Shared>) -> Response {
     add("started_ms", json!(state.started_ms()));
     add("uptime_s", json!(clock::now_ms().saturating_sub(state.started_ms()) / 1000));
     add("document_generation", json!(shared.metrics.reloads.generation()));
+    add("document_refusal", json!(shared.metrics.reloads.document_refusal()));
     add("connections", json!(shared.metrics.connections.open()));
     add("ready", json!(reasons.is_empty()));
     add("draining", json!(state.is_draining()));

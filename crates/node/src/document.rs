@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -104,13 +104,7 @@ fn read_text(path: &Path) -> Result<String, DocumentError> {
 #[derive(Debug)]
 pub struct DocumentWatcher {
     file: FileWatcher,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    generation: AtomicU64,
-    refusal: Mutex<Option<String>>,
+    generation: Arc<AtomicU64>,
 }
 
 impl DocumentWatcher {
@@ -138,12 +132,7 @@ impl DocumentWatcher {
 
     /// Which generation serves.
     pub fn generation(&self) -> u64 {
-        self.shared.generation.load(Ordering::Acquire)
-    }
-
-    /// Why the file as it is now does not serve; none when it does. For `/v1/status`.
-    pub fn refusal(&self) -> Option<String> {
-        self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.generation.load(Ordering::Acquire)
     }
 }
 
@@ -155,20 +144,20 @@ fn start(
     metrics: ReloadMetrics,
     apply: impl FnMut(&str, u64) -> Result<(), String> + Send + 'static,
 ) -> DocumentWatcher {
-    let shared = Arc::new(Shared { generation: AtomicU64::new(FIRST_GENERATION), refusal: Mutex::default() });
+    let generation = Arc::new(AtomicU64::new(FIRST_GENERATION));
     metrics.set_generation(FIRST_GENERATION);
     let mut reload = Reload {
         path: path.to_owned(),
         seen: Some(text.clone()),
         serving: text,
         metrics,
-        shared: Arc::clone(&shared),
+        generation: Arc::clone(&generation),
         apply,
     };
     let file = FileWatcher::start(control, path, move |cause| reload.run(cause));
     // It may have changed between the first read and the watch.
     file.check();
-    DocumentWatcher { file, shared }
+    DocumentWatcher { file, generation }
 }
 
 struct Reload<A> {
@@ -178,7 +167,7 @@ struct Reload<A> {
     /// The text that was last tried; None when the file could not be read.
     seen: Option<String>,
     metrics: ReloadMetrics,
-    shared: Arc<Shared>,
+    generation: Arc<AtomicU64>,
     apply: A,
 }
 
@@ -201,17 +190,17 @@ impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
         if cause == Cause::Changed && self.serving == text {
             tracing::info!(path = %self.path.display(), "the document is what serves again");
             self.metrics.set_failing(Reloaded::Document, false);
-            self.set_refusal(None);
+            self.metrics.set_document_refusal(None);
             return;
         }
-        let generation = self.shared.generation.load(Ordering::Acquire) + 1;
+        let generation = self.generation.load(Ordering::Acquire) + 1;
         match (self.apply)(&text, generation) {
             Ok(()) => {
                 self.serving = text;
-                self.shared.generation.store(generation, Ordering::Release);
+                self.generation.store(generation, Ordering::Release);
                 self.metrics.set_generation(generation);
                 self.metrics.count(Reloaded::Document, ReloadResult::Applied);
-                self.set_refusal(None);
+                self.metrics.set_document_refusal(None);
                 tracing::info!(path = %self.path.display(), generation, "the document serves");
             }
             Err(reason) => self.refuse(&reason),
@@ -220,13 +209,9 @@ impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
 
     fn refuse(&self, reason: &str) {
         self.metrics.count(Reloaded::Document, ReloadResult::Refused);
-        let generation = self.shared.generation.load(Ordering::Acquire);
+        let generation = self.generation.load(Ordering::Acquire);
         tracing::error!(path = %self.path.display(), generation, "the document is refused, the old one goes on:\n{reason}");
-        self.set_refusal(Some(reason.to_owned()));
-    }
-
-    fn set_refusal(&self, refusal: Option<String>) {
-        *self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        self.metrics.set_document_refusal(Some(reason));
     }
 }
 
@@ -309,14 +294,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("perigee.toml");
         let tried = std::cell::RefCell::new(Vec::new());
-        let shared = Arc::new(Shared { generation: AtomicU64::new(FIRST_GENERATION), refusal: Mutex::default() });
         let metrics = ReloadMetrics::default();
         let mut reload = Reload {
             path: path.clone(),
             serving: "good".to_owned(),
             seen: Some("good".to_owned()),
             metrics: metrics.clone(),
-            shared: Arc::clone(&shared),
+            generation: Arc::new(AtomicU64::new(FIRST_GENERATION)),
             apply: |text: &str, generation: u64| {
                 tried.borrow_mut().push((text.to_owned(), generation));
                 if text.starts_with("good") { Ok(()) } else { Err("no".to_owned()) }
@@ -325,7 +309,7 @@ mod tests {
         let mut write_and_run = |text: &str, cause| {
             fs::write(&path, text).unwrap();
             reload.run(cause);
-            let refusal = shared.refusal.lock().unwrap().clone();
+            let refusal = metrics.document_refusal();
             assert_eq!(metrics.is_failing(Reloaded::Document), refusal.is_some());
             refusal
         };
@@ -355,19 +339,16 @@ mod tests {
         let loaded = read(&path).unwrap();
         assert_eq!(loaded.document.pops[0].city, "One");
         let (tell, mut applied) = mpsc::unbounded_channel();
-        let watcher = DocumentWatcher::start(
-            &Handle::current(),
-            &loaded,
-            ReloadMetrics::default(),
-            move |document, generation| {
+        let metrics = ReloadMetrics::default();
+        let watcher =
+            DocumentWatcher::start(&Handle::current(), &loaded, metrics.clone(), move |document, generation| {
                 tell.send((document.pops[0].city.clone(), generation)).map_err(|error| error.to_string())
-            },
-        );
+            });
         fs::write(&path, text("Two")).unwrap();
         assert_eq!(applied.recv().await, Some(("Two".to_owned(), 2)));
         fs::write(&path, text("Three").replace("zone", "zoen")).unwrap();
         let refusal = loop {
-            match watcher.refusal() {
+            match metrics.document_refusal() {
                 Some(refusal) => break refusal,
                 None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
             }

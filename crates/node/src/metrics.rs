@@ -223,6 +223,7 @@ pub struct ReloadMetrics {
     generation: Gauge<u64, AtomicU64>,
     total: Family<ReloadLabels, Counter>,
     failing: Family<FailingLabels, Gauge>,
+    document_refusal: Arc<Mutex<Option<String>>>,
 }
 
 impl ReloadMetrics {
@@ -260,6 +261,26 @@ impl ReloadMetrics {
     /// A generation of the document serves from now on.
     pub fn set_generation(&self, generation: u64) {
         self.generation.set(generation);
+    }
+
+    /// Why the document's file as it is now does not serve; None when it does. For `/v1/status`.
+    pub fn document_refusal(&self) -> Option<String> {
+        self.document_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why the document's file as it is now does not serve, cut after 4,096 bytes, or that it does.
+    pub fn set_document_refusal(&self, refusal: Option<&str>) {
+        const BYTES_MAX: usize = 4_096;
+        let told = refusal.map(|reason| {
+            reason
+                .chars()
+                .scan(0, |bytes, c| {
+                    *bytes += c.len_utf8();
+                    (*bytes <= BYTES_MAX).then_some(c)
+                })
+                .collect()
+        });
+        *self.document_refusal.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     /// Says whether what lies in the files now is refused; [`ReloadMetrics::count`] says it too.

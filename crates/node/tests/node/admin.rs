@@ -65,6 +65,7 @@ async fn what_can_be_read() {
     assert_eq!((&status["tier"], &status["node"], &status["flights"]), (&"edge".into(), &"fra".into(), &3.into()));
     assert_eq!((&status["ready"], &status["draining"]), (&false.into(), &false.into()));
     assert!(status["version"].is_string() && status["uptime_s"].is_u64() && status["document_generation"].is_u64());
+    assert!(status["document_refusal"].is_null());
 }
 
 #[tokio::test]
