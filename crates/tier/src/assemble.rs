@@ -7,6 +7,7 @@ use std::{
 };
 
 use perigee_cache::{CountryOf, Site, Snapshot};
+use perigee_node::{regular, tls::PEM_BYTES_MAX};
 use perigee_protocol::{
     id::{PopId, ShieldId, SiteId},
     model::{self, CachePolicy, Document, Origin, Shield, UpstreamPolicy, Url},
@@ -79,7 +80,8 @@ pub(crate) fn trust(document: &Document, folder: &Path) -> Result<Trust, String>
     let mut trust = Trust::default();
     for name in shields.chain(sites).flatten() {
         let path: PathBuf = folder.join(name);
-        let pem = std::fs::read(&path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+        let pem = regular::read(&path, PEM_BYTES_MAX)
+            .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
         trust.add(name, Roots::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?);
     }
     Ok(trust)
@@ -163,4 +165,30 @@ pub(crate) fn quick(id: SiteId, origins: Vec<Url>, cache: CachePolicy, context: 
     };
     let fleet = Arc::new(Fleet::for_site(&site, &[], None, context));
     Snapshot::any_host(Site::new(site, fleet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_is_none_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |ca: &str, expected: &str| {
+            let text = format!(
+                "[cdn]\nzone = \"cdn.example\"\n[[pop]]\nid = \"fra\"\nlatitude = 50.1\nlongitude = 8.7\naddresses = [\"203.0.113.1\"]\n\
+                 [[site]]\nid = \"www\"\norigins = [{{ url = \"https://203.0.113.80\" }}]\nupstream = {{ tls = {{ ca = \"{ca}\" }} }}\n"
+            );
+            let document = perigee_protocol::document::load("perigee.toml", &text).unwrap();
+            let said = trust(&document, folder.path()).unwrap_err();
+            assert!(said.contains(ca) && said.contains(expected), "{said}");
+        };
+        check("absent.pem", "cannot be read");
+        std::fs::File::create(folder.path().join("long.pem")).unwrap().set_len(PEM_BYTES_MAX + 1).unwrap();
+        check("long.pem", "is it the right file?");
+        std::fs::File::create(folder.path().join("full.pem")).unwrap().set_len(PEM_BYTES_MAX).unwrap();
+        check("full.pem", "certificate");
+        // Without an end.
+        check("/dev/zero", "not a regular file");
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
-use perigee_node::clock;
+use perigee_node::{clock, regular, tls::PEM_BYTES_MAX};
 use perigee_protocol::{id::SiteId, model};
 use perigee_upstream::{
     FetchRequest, FetchResponse, Fleet, FleetContext, Metrics, RequestBody, Roots, Trust, Upstream, UpstreamBody,
@@ -166,7 +166,7 @@ fn fleet(options: &TraceOptions, context: &FleetContext) -> anyhow::Result<Fleet
     let id: SiteId = "otlp".parse()?;
     let mut trust = Trust::default();
     if let Some(path) = &options.ca {
-        let pem = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let pem = regular::read(path, PEM_BYTES_MAX).with_context(|| format!("{}: cannot be read", path.display()))?;
         trust.add(path, Roots::from_pem(&pem).with_context(|| path.display().to_string())?);
     }
     let site = model::Site {
