@@ -214,6 +214,7 @@ impl<'a> Reader<'a> {
     /// Reads the additional section to the message's end; None where it is not well-formed.
     fn additionals(&mut self, count: u16) -> Option<Additionals> {
         let mut found = Additionals::default();
+        let mut is_misplaced = false;
         for index in 1..=count {
             let start = self.at;
             let is_root = self.skip_name()?;
@@ -223,9 +224,9 @@ impl<'a> Reader<'a> {
             let data = self.bytes(usize::from(length))?;
             if kind != kind::OPT {
                 if kind == TSIG {
-                    found.tsig_at = Some(start);
-                    // RFC 8945 §5.1: the last record, and one of them.
-                    found.fault = if index < count { Some(MALFORMED) } else { found.fault };
+                    // RFC 8945 §5.1: the last record, and one of them. What is not is looked at no further.
+                    is_misplaced |= index < count;
+                    found.tsig_at = (!is_misplaced).then_some(start);
                 }
                 continue;
             }
@@ -245,7 +246,7 @@ impl<'a> Reader<'a> {
             };
             found.edns = Some(edns);
         }
-        if self.at != self.message.len() {
+        if is_misplaced || self.at != self.message.len() {
             // What follows the last record is no part of a message; OPT is answered by OPT all the same.
             found.fault = Some(MALFORMED);
         }

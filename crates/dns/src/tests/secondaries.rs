@@ -144,6 +144,21 @@ fn what_no_key_of_ours_made() {
     assert_eq!(reply(&zone(), &renumbered, SECONDARY, Transport::Tcp).1, "NOERROR static");
 }
 
+/// RFC 8945 §5.1
+#[test]
+fn a_signature_is_the_last_record_and_the_only_one() {
+    let question = ask("cdn.example", SOA).bytes();
+    let signed = signed(&question, &transfer_key(), NOW_S);
+    let tsig = &signed[question.len()..];
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    for (more, what) in [(tsig, "twice"), (&opt, "before OPT")] {
+        let mut message = [&signed, more].concat();
+        message[11] += 1;
+        check_refused(&message, "FORMERR malformed", None);
+        assert_eq!(reply(&zone(), &message, SECONDARY, Transport::Tcp).0[3] & 15, 1, "{what}");
+    }
+}
+
 #[test]
 fn both_sides_of_the_fudge() {
     let at = |at_s: u64| signed(&ask("cdn.example", SOA).bytes(), &transfer_key(), at_s);
