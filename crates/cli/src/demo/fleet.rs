@@ -118,6 +118,9 @@ fn road(layout: &Layout, listen: SocketAddr, stand: Stand) -> Option<Road> {
 fn cannot_relay(name: &str, flag: &str, listen: SocketAddr, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrNotAvailable => "--one-address".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            format!("another {flag}, or end what has the port (another demo? `ss -lntup` names it)")
+        }
         _ => format!("another {flag}"),
     };
     anyhow!("{name} cannot start; try {remedy}: cannot listen at {listen}: {error}")

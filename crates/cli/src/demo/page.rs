@@ -1,9 +1,9 @@
 //! The demo's page: every node's figures on one map. Questions and purges go on to the node that they are for, since a
 //! browser may ask only the server that a page came from.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, error::Error as _, net::SocketAddr, sync::Arc};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use perigee_node::{
     admin::{AdminServing, guard::guarded},
     page::{self, Feed, Source, Told},
@@ -31,8 +31,12 @@ impl Page {
         let heard = feeds.iter().map(heard).collect();
         let feed = Feed::start(&runtimes.control, FleetPage { heard, origin });
         let routes = page::passing(Arc::new(admins(layout))).merge(page::routes(Arc::clone(&feed)));
-        let serving = AdminServing::start(&runtimes.control, layout.page, guarded(routes, &[]), vec![feed])
-            .with_context(|| format!("the page cannot be served at {}; try another --page-port", layout.page))?;
+        let serving =
+            AdminServing::start(&runtimes.control, layout.page, guarded(routes, &[]), vec![feed]).map_err(|error| {
+                // Its own advice is for a server's flags; the cause alone is told.
+                let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                anyhow!("the page cannot be served; try another --page-port: {cause}")
+            })?;
         Ok(Self(serving))
     }
 
