@@ -1,6 +1,7 @@
 //! `cargo xtask smoke`: the world of `deploy/compose.yaml` shown to work, region by region, and taken down again.
 
 mod fetch;
+mod page;
 mod world;
 
 use std::{
@@ -103,6 +104,7 @@ fn show(world: &World, distance: bool) -> Result<()> {
     once_per_shield(world, &mut findings)?;
     let hash = miss_then_hit(world, &mut findings)?;
     from_outside(world, &hash, &mut findings)?;
+    page::show(world, &mut findings)?;
     how_far(world, distance, &mut findings)?;
     fail_over(world, &hash, &mut findings)?;
     ensure!(findings.failed == 0, "{} checks failed", findings.failed);

@@ -36,6 +36,8 @@ From this machine, which is in Frankfurt to ns1:
   dig @127.0.0.1 -p 5300 +subnet=198.18.81.0/24 www.cdn.example      # as a resolver asks for its clients in Japan
   curl -so /dev/null -D- -H 'Host: www.cdn.example' http://127.0.0.1:8080/
 
+All nodes on a map: http://127.0.0.1:9000/
+
 deploy/cdn.toml is what all nodes read: edit it, save it, and they follow. The end of the world: cargo xtask down
 "#;
 
