@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Read},
+    iter,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -211,8 +212,25 @@ impl<A: FnMut(&str, u64) -> Result<(), String>> Reload<A> {
         self.metrics.count(Reloaded::Document, ReloadResult::Refused);
         let generation = self.generation.load(Ordering::Acquire);
         tracing::error!(path = %self.path.display(), generation, "the document is refused, the old one goes on:\n{reason}");
-        self.metrics.set_document_refusal(Some(reason));
+        self.metrics.set_document_refusal(Some(&without_values(reason)));
     }
+}
+
+/// What may be told to those without a token: each mistake's place, law and remedy, and not what the document says there,
+/// which may be a secret. The log has all of it.
+fn without_values(reason: &str) -> String {
+    let is_path = |text: &str| text.chars().all(|c| c.is_alphanumeric() || "_-.[]".contains(c));
+    // Where the text is no TOML there is no path, but a piece of the text.
+    let laws = reason.lines().skip(1).chain(iter::once(""));
+    let lines = reason.lines().zip(laws).map(|(line, law)| match line.split_once("  ") {
+        // A law and its remedy, or the place of something that is no mistake of the document's text.
+        Some(("", _)) | None => line.to_owned(),
+        Some((place, said)) => match said.split_once(" = ").map_or(said, |(path, _)| path) {
+            path if is_path(path) && !law.contains("is no TOML") => format!("{place}  {path}"),
+            _ => place.to_owned(),
+        },
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -356,6 +374,19 @@ mod tests {
         assert!(refusal.contains("perigee.toml:4") && refusal.contains("zoen"), "{refusal}");
         assert!(refusal.contains("perigee.toml:2"), "the missing zone is not told beside it: {refusal}");
         assert_eq!(watcher.generation(), 2);
+    }
+
+    #[test]
+    fn a_refusal_told_to_everybody_has_no_values() {
+        let check = |text: &str, expected: &str| {
+            let told = document::load("d.toml", text).unwrap_err().to_string();
+            let public = without_values(&told);
+            assert!(!public.contains("hush") && public.contains(expected), "{public}");
+        };
+        check("version = 1\n[cdn]\nttl = \"hush = a\"\n", "d.toml:3  cdn.ttl\n    ");
+        check("version = 1\n[cdn]\nname = hush\n", "d.toml:3\n    ");
+        check("version = 1\nhush\n", "d.toml:2\n    ");
+        assert_eq!(without_values("d.toml: cannot be read: gone"), "d.toml: cannot be read: gone");
     }
 
     #[test]
