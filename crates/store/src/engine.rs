@@ -96,7 +96,7 @@ fn shards(capacity: u64) -> usize {
 }
 
 /// The unit of eviction on disk, in bytes: small disks need smaller ones, so that a flush never waits for its own blocks.
-fn block_bytes(disk_bytes: u64) -> usize {
+pub(crate) fn block_bytes(disk_bytes: u64) -> usize {
     let mib = if disk_bytes < 1024 * MIB { 4 } else { 16 };
     mib * MIB as usize
 }

@@ -175,11 +175,19 @@ fn room(dir: &Path, bytes: u64) -> Result<(), StoreError> {
     }
     let system = nix::sys::statvfs::statvfs(dir).map_err(|errno| unwritable(errno.into()))?;
     let free = system.blocks_available().saturating_mul(system.fragment_size());
-    if bytes.saturating_sub(taken) > free {
+    if lacks(bytes, taken, free) {
         let source = io::Error::new(io::ErrorKind::StorageFull, format!("only {free} bytes are free"));
         return Err(StoreError::NoRoom { dir: dir.to_owned(), bytes, source });
     }
     Ok(())
+}
+
+/// Whether what is still to be taken does not fit. foyer takes whole blocks and leaves the rest of `bytes`: a folder that
+/// has all of them already needs no more, however full the disk is.
+#[cfg(target_os = "linux")]
+fn lacks(bytes: u64, taken: u64, free: u64) -> bool {
+    let missing = bytes.saturating_sub(taken);
+    missing >= crate::engine::block_bytes(bytes) as u64 && missing > free
 }
 
 #[cfg(not(target_os = "linux"))]

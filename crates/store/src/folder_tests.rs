@@ -125,6 +125,19 @@ fn more_than_there_is_is_refused_before_anything_is_taken() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn what_is_there_already_needs_no_room() {
+    const MIB: u64 = 1 << 20;
+    let check = |taken: u64, free: u64, expected: bool| assert_eq!(lacks(96 * MIB, taken, free), expected, "{taken}");
+    check(0, 96 * MIB, false);
+    check(0, 96 * MIB - 1, true);
+    // A restart on a disk that others have filled: all whole blocks are there.
+    check(92 * MIB + 1, 0, false);
+    check(92 * MIB, 0, true);
+    check(92 * MIB, 4 * MIB, false);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn space_is_taken_before_it_is_needed() {
     use std::os::unix::fs::MetadataExt;
     let temp = temp();
