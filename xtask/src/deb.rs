@@ -122,7 +122,10 @@ fn write(stage: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// What deploy/package holds.
+/// Of deploy: for the machine that watches the fleet.
+const WATCHED_BY: [&str; 3] = ["prometheus/rules.yml", "prometheus/prometheus.yml", "grafana/perigee.json"];
+
+/// What deploy/package holds, and what goes with it.
 fn units(stage: &Path) -> Result<()> {
     let from = root().join("deploy/package");
     for name in UNITS {
@@ -138,6 +141,9 @@ fn units(stage: &Path) -> Result<()> {
     let example = root().join("deploy/example.toml");
     install(stage, "usr/share/doc/perigee/example.toml", &example, 0o644)?;
     install(stage, "usr/share/doc/perigee/perigee.schema.json", &root().join("docs/perigee.schema.json"), 0o644)?;
+    for file in WATCHED_BY {
+        install(stage, &format!("usr/share/doc/perigee/{file}"), &root().join("deploy").join(file), 0o644)?;
+    }
     Ok(())
 }
 
@@ -196,6 +202,7 @@ mod tests {
             ("./usr/bin/perigee-geodns", "-rwxr-xr-x root/root"),
             ("./usr/lib/systemd/system/perigee-edge.service", "-rw-r--r-- root/root"),
             ("./etc/perigee/shield.env", "-rw-r----- root/root"),
+            ("./usr/share/doc/perigee/prometheus/rules.yml", "-rw-r--r-- root/root"),
             ("./usr/lib/systemd/system/perigee-geo.service", "-rw-r--r-- root/root"),
             ("./etc/perigee/geo.env", "-rw-r----- root/root"),
             ("./usr/share/man/man8/perigee-edge.8.gz", "-rw-r--r-- root/root"),
