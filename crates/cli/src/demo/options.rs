@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, builder::ArgPredicate};
 use perigee_node::sizes::MemorySize;
 
 /// What the demo is told.
@@ -46,8 +46,13 @@ pub(crate) struct DemoArgs {
     /// Address of a nameserver, instead of 127.0.0.53 and 127.0.0.54; may be given several times
     #[arg(long, value_name = "IP")]
     pub(crate) nameserver: Vec<std::net::IpAddr>,
-    /// The most memory of each of the ten caches, taken as they fill; an object may be nearly half of it
-    #[arg(long, value_name = "SIZE", default_value = "160MiB")]
+    /// The most memory of each of the ten caches, taken as they fill, with --disk 256MiB by default; an object may be nearly half of it
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "160MiB",
+        default_value_if("disk", ArgPredicate::IsPresent, "256MiB")
+    )]
     pub(crate) memory: MemorySize,
     /// Disk cache of each edge and shield, in FOLDER; default: memory only
     #[arg(long, value_name = "SIZE")]
