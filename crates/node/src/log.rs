@@ -35,8 +35,10 @@ pub enum LogError {
     Twice,
 }
 
-/// Libraries that say at `info` what belongs to `debug`; a filter that names them wins.
-const QUIET: [&str; 4] = ["hickory_server=warn", "hickory_resolver=warn", "foyer=warn", "foyer_storage=warn"];
+/// Libraries that say at `info` what belongs to `debug`, or, as h2, at `warn` what any client can make them say thousands of
+/// times a second; a filter that names them wins.
+const QUIET: [&str; 5] =
+    ["h2=error", "hickory_server=warn", "hickory_resolver=warn", "foyer=warn", "foyer_storage=warn"];
 
 /// Installs the process's subscriber, which writes to stderr.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
