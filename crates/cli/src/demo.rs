@@ -11,6 +11,7 @@ mod layout;
 mod options;
 mod page;
 mod table;
+mod temporary;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{
+    layout::{DATABASE_FILE, DOCUMENT_FILE, Layout, SECRET_FILE},
+    temporary::Temporary,
+};
+use crate::geo::replace;
 use anyhow::{Context, bail};
 use perigee_geo::{
     build::build,
@@ -14,10 +19,6 @@ use perigee_geo::{
 };
 use perigee_node::document::read;
 use perigee_protocol::document::keys::{SCHEMA_FILE, schema};
-use tempfile::TempDir;
-
-use super::layout::{DATABASE_FILE, DOCUMENT_FILE, Layout, SECRET_FILE};
-use crate::geo::replace;
 
 const LOG_FILE: &str = "demo.log";
 
@@ -25,7 +26,7 @@ const LOG_FILE: &str = "demo.log";
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    _temporary: Option<TempDir>,
+    _temporary: Option<Temporary>,
 }
 
 impl Folder {
@@ -37,12 +38,9 @@ impl Folder {
                     .with_context(|| format!("cannot make {} (see --folder)", folder.display()))?;
                 None
             }
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("perigee-demo-")
-                    .tempdir()
-                    .context("cannot make a temporary folder (see --folder)")?,
-            ),
+            None => {
+                Some(Temporary::make(&std::env::temp_dir()).context("cannot make a temporary folder (see --folder)")?)
+            }
         };
         let path = temporary
             .as_ref()
