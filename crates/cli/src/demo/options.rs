@@ -57,7 +57,8 @@ pub(crate) struct DemoArgs {
     /// Disk cache of each edge and shield, in FOLDER; default: memory only
     #[arg(long, value_name = "SIZE")]
     pub(crate) disk: Option<MemorySize>,
-    /// Where the document, the geo database, logs and caches go; default: a temporary folder, removed at the end, or by the next demo if this one is killed
+    /// Where the document, the geo database, logs and caches go; default: a temporary folder, removed at the end, or by
+    /// the next demo when this one is killed
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
     /// Send traces of all requests to the collector at this URL, over OTLP/HTTP, say http://127.0.0.1:4318
