@@ -54,6 +54,14 @@ async fn look(nameserver: &Nameserver, step: u32) {
     .await;
 }
 
+/// Lets a resolver that keeps nothing forget the keys that it has: it counts its memory in whole seconds of the real clock, and
+/// what it fetched counts as fresh to the end of the second after. The files' clock, which the test moves, is none of its own.
+async fn forgotten() {
+    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let last = second() + 1;
+    wait_until("the resolver's memory ends", || second() > last).await;
+}
+
 /// The tags of the keys that sign a set, as the nameserver gives it.
 fn signers(nameserver: &Nameserver, name: &str, kind: &str) -> Vec<u16> {
     let (at, port) = (format!("@{}", nameserver.address.ip()), nameserver.address.port().to_string());
@@ -147,6 +155,8 @@ async fn a_zsk_is_rolled_by_pre_publication() {
     // Those who fetched the keys before the new one was shown will have forgotten them when it is used; others know it.
     let late = Watch::start(&[Arc::new(Resolver::start(&[nameserver.address], Some(&anchor), "").await)]);
     late.go_on().await;
+    forgotten().await;
+    watch.go_on().await;
     time_goes_by(&nameserver.folder, 2 * 3_600 + 1);
     look(&nameserver, 2).await;
     let new = signers(&nameserver, "ns1.cdn.example", "A");
