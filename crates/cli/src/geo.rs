@@ -38,7 +38,7 @@ pub(crate) fn geo(command: &GeoCommand, out: &mut impl Write) -> anyhow::Result<
         }
         GeoCommand::Fetch(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(fetch::fetch(args, out)).map(|()| true)
+            runtime.block_on(fetch::fetch(args, out))
         }
         GeoCommand::Diff(args) => diff::diff(args, out).map(|()| true),
         GeoCommand::Stats(args) => stats::stats(args, out).map(|()| true),

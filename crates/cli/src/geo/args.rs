@@ -36,7 +36,7 @@ Examples:
 Without --url, the edition comes from MaxMind's download service, which wants an account id and a licence key: the key in a \
 file, or in the variable PERIGEE_MAXMIND_LICENSE_KEY. What is downloaded is held against the published SHA-256, unpacked, \
 opened and checked, and only then renamed into its place, where nameservers notice it; whatever fails leaves the old database \
-as it is. The checksum is kept beside it (FILE.sha256), and an edition that is there already is not downloaded again. With --every \
+as it is. Several editions are fetched each by itself: what one of them fails by keeps no other. The checksum is kept beside it (FILE.sha256), and an edition that is there already is not downloaded again. With --every \
 failures are told and tried again after 1 minute, then 2, 4, up to an hour, or when the server says.
 
 With --url it comes from there: an .mmdb as it is, in gzip, or in a tar in gzip. %Y and %m stand for the year and the month, as \
@@ -45,7 +45,7 @@ DB-IP's names have them; --checksum-url names a file that begins with the SHA-25
 
 Examples:
   perigee geo fetch GeoLite2-City.mmdb --account-id 123456 --license-key-file maxmind.key
-  perigee geo fetch GeoLite2-ASN.mmdb --account-id 123456 --license-key-file maxmind.key --every 3d
+  perigee geo fetch /var/lib/perigee --edition GeoLite2-City,GeoLite2-ASN --account-id 123456 --license-key-file maxmind.key --every 3d
   perigee geo fetch city.mmdb --url 'https://download.db-ip.com/free/dbip-city-lite-%Y-%m.mmdb.gz'")]
     Fetch(GeoFetchArgs),
     /// Say which clients another database would move to another PoP
@@ -90,12 +90,13 @@ pub(crate) struct GeoLookupArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GeoFetchArgs {
-    /// Where the database belongs
+    /// Where the database belongs; or, with --edition, the folder for EDITION.mmdb
     #[arg(value_name = "FILE", env = "PERIGEE_GEO_DATABASE")]
     pub(crate) database: PathBuf,
-    /// MaxMind's name for it; without one, the file's: GeoLite2-City.mmdb
-    #[arg(long, value_name = "NAME", env = "PERIGEE_GEO_EDITION", conflicts_with = "url")]
-    pub(crate) edition: Option<String>,
+    /// MaxMind's name for it; without one, the file's: GeoLite2-City.mmdb. Several, with commas or the flag repeated, go into
+    /// a folder
+    #[arg(long, value_name = "NAME", env = "PERIGEE_GEO_EDITION", value_delimiter = ',', conflicts_with = "url")]
+    pub(crate) edition: Vec<String>,
     /// Of MaxMind
     #[arg(long, value_name = "ID", env = "PERIGEE_MAXMIND_ACCOUNT_ID")]
     pub(crate) account_id: Option<String>,

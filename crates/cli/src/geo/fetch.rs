@@ -4,28 +4,33 @@
 //! nameserver that watches the place never sees half of a file.
 
 use std::{
+    cell::RefCell,
     fs,
     io::{self, Write},
-    path::Path,
     time::Duration,
 };
 
 use ::http::{HeaderMap, header};
 use anyhow::{Context, bail, ensure};
-use perigee_node::{clock, report};
+use futures_util::future::try_join_all;
+use perigee_node::report;
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod aside;
 mod beside;
 mod http;
 mod progress;
+mod source;
 mod unpack;
 
 use self::{
+    aside::aside,
     beside::{Beside, Place},
     http::{Client, Credentials, Later},
     progress::Progress,
+    source::{Job, Source, jobs},
 };
 
 use super::{
@@ -40,31 +45,59 @@ const CHECKSUM_BYTES_MAX: usize = 4096;
 const RETRY_FIRST: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
 
-/// Fetches once, or again and again until the process is told to end.
-pub(crate) async fn fetch(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<()> {
+/// Fetches once, or again and again until the process is told to end. False when one could not be fetched, which is told.
+pub(crate) async fn fetch(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         // What is half done is taken away by being dropped. For whoever goes on and on, this is the way to end.
         _ = terminate.recv() => match args.every {
-            Some(_) => Ok(()),
+            Some(_) => Ok(true),
             None => bail!("told to end"),
         },
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             bail!("interrupted")
         }
-        done = fetch_until_done(args, out) => done,
+        done = fetch_all(args, out) => done,
     }
 }
 
-async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<()> {
+async fn fetch_all(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<bool> {
+    let jobs = jobs(args)?;
     let client = Client::new(args.ca.as_deref())?;
+    if let Some(every) = args.every {
+        // Each by itself: what one server refuses is no reason for another database to grow old.
+        let out = RefCell::new(out);
+        try_join_all(jobs.iter().map(|job| again_and_again(&client, args, job, every, &out))).await?;
+        return Ok(true);
+    }
+    let mut is_done = true;
+    for job in &jobs {
+        match once(&client, args, job).await {
+            Ok(said) => writeln!(out, "{said}")?,
+            Err(error) if jobs.len() == 1 => return Err(error),
+            Err(error) => {
+                is_done = false;
+                writeln!(io::stderr(), "perigee: {}: {}", job.place.display(), report::line(error.as_ref()))?;
+            }
+        }
+    }
+    Ok(is_done)
+}
+
+/// Ends only when nobody can be told of it.
+async fn again_and_again(
+    client: &Client,
+    args: &GeoFetchArgs,
+    job: &Job,
+    every: Duration,
+    out: &RefCell<&mut impl Write>,
+) -> anyhow::Result<()> {
     let mut failed_in_a_row = 0;
     loop {
-        let done = once(&client, args).await;
-        let Some(every) = args.every else { return Ok(writeln!(out, "{}", done?)?) };
-        let pause = match done {
+        let pause = match once(client, args, job).await {
             Ok(said) => {
+                let mut out = out.borrow_mut();
                 writeln!(out, "{said}")?;
                 out.flush()?;
                 failed_in_a_row = 0;
@@ -74,8 +107,8 @@ async fn fetch_until_done(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::
                 failed_in_a_row += 1;
                 let wish = error.chain().find_map(|cause| cause.downcast_ref::<Later>()).map(|later| later.after);
                 let pause = pause(failed_in_a_row, every, wish);
-                let reason = report::line(error.as_ref());
-                writeln!(io::stderr(), "perigee: {reason}; trying again in {} s", pause.as_secs())?;
+                let (place, reason) = (job.place.display(), report::line(error.as_ref()));
+                writeln!(io::stderr(), "perigee: {place}: {reason}; trying again in {} s", pause.as_secs())?;
                 pause
             }
         };
@@ -89,91 +122,21 @@ fn pause(failed_in_a_row: u32, every: Duration, wish: Option<Duration>) -> Durat
     doubled.min(RETRY_MAX).min(every).max(wish.unwrap_or_default())
 }
 
-/// What is to be asked for.
-struct Source {
-    archive: Url,
-    checksum: Option<Url>,
-    credentials: Option<Credentials>,
-    /// MaxMind's name for it.
-    edition: Option<String>,
-}
-
-impl Source {
-    fn of(args: &GeoFetchArgs) -> anyhow::Result<Self> {
-        let parse = |url: &str| url.parse::<Url>().with_context(|| format!("{url:?} is no URL"));
-        if let Some(url) = &args.url {
-            let today = date(clock::now_ms() / 1_000);
-            let dated = |url: &String| {
-                let (year, month) = (today.get(..4).unwrap_or_default(), today.get(5..7).unwrap_or_default());
-                parse(&url.replace("%Y", year).replace("%m", month))
-            };
-            let checksum = args.checksum_url.as_ref().map(dated).transpose()?;
-            // MaxMind's key is for MaxMind.
-            return Ok(Self { archive: dated(url)?, checksum, credentials: None, edition: None });
-        }
-        let stem = args.database.file_stem().and_then(|stem| stem.to_str());
-        let guessed = stem.filter(|stem| stem.starts_with("GeoLite2-") || stem.starts_with("GeoIP2-"));
-        let edition = args.edition.as_deref().or(guessed).context(
-            "which edition? name the file as MaxMind does (GeoLite2-City.mmdb), or add --edition GeoLite2-City, or --url",
-        )?;
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        ensure!(edition.bytes().all(is_name), "{edition:?} is no edition; it takes a name like GeoLite2-City");
-        let user = args
-            .account_id
-            .clone()
-            .context("an account id is wanted: add --account-id, or PERIGEE_MAXMIND_ACCOUNT_ID")?;
-        let password = key(args)?;
-        let base = parse(&args.server)?;
-        let of = |suffix: &str| base.join(&format!("/geoip/databases/{edition}/download?suffix={suffix}"));
-        let credentials = Some(Credentials { user, password });
-        Ok(Self {
-            archive: of("tar.gz")?,
-            checksum: Some(of("tar.gz.sha256")?),
-            credentials,
-            edition: Some(edition.to_owned()),
-        })
-    }
-}
-
-fn key(args: &GeoFetchArgs) -> anyhow::Result<String> {
-    let text = match &args.license_key_file {
-        Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => match std::env::var("PERIGEE_MAXMIND_LICENSE_KEY") {
-            Ok(key) => key,
-            Err(_) => credential()?
-                .context("a licence key is wanted: add --license-key-file, or PERIGEE_MAXMIND_LICENSE_KEY")?,
-        },
-    };
-    let key = text.trim();
-    ensure!(!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()), "the licence key is empty or no key");
-    Ok(key.to_owned())
-}
-
-/// What systemd's `LoadCredential=maxmind.key:…` hands over. An empty one is none: our unit has it where there is no such file.
-fn credential() -> anyhow::Result<Option<String>> {
-    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    let file = Path::new(&folder).join("maxmind.key");
-    match fs::read_to_string(&file) {
-        Ok(key) => Ok(Some(key).filter(|key| !key.trim().is_empty())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-    }
-}
-
 /// What was done, in a line.
-async fn once(client: &Client, args: &GeoFetchArgs) -> anyhow::Result<String> {
-    let place = Place::of(&args.database)?;
-    let source = Source::of(args)?;
+async fn once(client: &Client, args: &GeoFetchArgs, job: &Job) -> anyhow::Result<String> {
+    let place = Place::of(&job.place)?;
+    let source = Source::of(args, job)?;
     // These take away, too, what a process that was killed has left.
     let archive = Beside::create(place.archive.clone())?;
-    let mut new = Beside::create(place.new.clone())?;
+    let new = Beside::create(place.new.clone())?;
     drop(Beside::create(place.note.clone())?);
-    let old = Known::open(&place.database).ok();
+    let database = place.database.clone();
+    let old = aside(move |_| Ok(Known::open(&database).ok())).await?;
     let checksum = match &source.checksum {
         Some(url) => Some(checksum(client, url, source.credentials.as_ref()).await?),
         None => None,
     };
-    let there = |old| format!("{}: {} is there already", args.database.display(), described(old));
+    let there = |old| format!("{}: {} is there already", job.place.display(), described(old));
     let is_wanted = args.force || old.is_none();
     if let (Some(old), Some(checksum), false) = (&old, &checksum, is_wanted)
         && place.kept(&place.checksum).is_some_and(|kept| kept.trim() == checksum)
@@ -188,16 +151,22 @@ async fn once(client: &Client, args: &GeoFetchArgs) -> anyhow::Result<String> {
     let Some(validators) = download(client, &source, &conditions, &archive, checksum.as_deref()).await? else {
         return old.as_ref().map(there).context("the server says that nothing changed, though nothing is there");
     };
-    unpack::unpack(&archive.path, &mut new.file)?;
-    new.file.sync_all().context("the database cannot be written")?;
-    let known = Known::open(&new.path).context("what was downloaded does not serve, the old database stays")?;
-    check_kind(args, &source, old.as_ref(), &known)?;
+    let packed = archive.path.clone();
+    let (new, known) = aside(move |ended| {
+        let mut new = new;
+        unpack::unpack(&packed, &mut new.file, ended)?;
+        new.file.sync_all().context("the database cannot be written")?;
+        let known = Known::open(&new.path).context("what was downloaded does not serve, the old database stays")?;
+        Ok((new, known))
+    })
+    .await?;
+    check_kind(job, &source, old.as_ref(), &known)?;
     for warning in old.iter().flat_map(|old| losses(old, &known)) {
-        writeln!(io::stderr(), "perigee: {}: {warning}", args.database.display()).unwrap_or_default();
+        writeln!(io::stderr(), "perigee: {}: {warning}", job.place.display()).unwrap_or_default();
     }
     let said = format!(
         "{}: {}, {} bytes{}",
-        args.database.display(),
+        job.place.display(),
         described(&known),
         new.file.metadata()?.len(),
         if checksum.is_some() { ", checksum verified" } else { "; no checksum was named" }
@@ -232,11 +201,11 @@ fn put(place: &Place, new: &Beside, checksum: Option<&str>, origin: Option<&str>
 }
 
 /// That it is a database of what was asked for, and of what is there.
-fn check_kind(args: &GeoFetchArgs, source: &Source, old: Option<&Known>, new: &Known) -> anyhow::Result<()> {
+fn check_kind(job: &Job, source: &Source, old: Option<&Known>, new: &Known) -> anyhow::Result<()> {
     let is = new.what();
     if let Some(old) = old {
         let was = old.what();
-        ensure!(is == was, "what was downloaded is a database of {is}, and {} one of {was}", args.database.display());
+        ensure!(is == was, "what was downloaded is a database of {is}, and {} one of {was}", job.place.display());
     }
     let edition = source.edition.as_deref().unwrap_or_default();
     let wanted = match edition.split('-').nth(1) {

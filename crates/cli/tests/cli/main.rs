@@ -11,6 +11,7 @@ mod geo;
 mod geo_diff;
 mod geo_fetch;
 mod geo_fetch_odds;
+mod geo_fetch_several;
 mod measure;
 mod measure_odds;
 mod origin;

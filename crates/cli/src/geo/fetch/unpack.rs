@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use flate2::read::MultiGzDecoder;
 
+use super::aside::{Ended, Until};
+
 /// Of all that comes out of an archive; the largest databases that are sold have about 1 GiB.
 pub(super) const DATABASE_BYTES_MAX: u64 = 4 << 30;
 /// Entries of a tar that are looked at.
@@ -18,9 +20,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
 const TAR_BLOCK_BYTES: usize = 512;
 const USTAR_AT: usize = 257;
 
-/// Writes the database that is in `archive`.
-pub(super) fn unpack(archive: &Path, database: &mut File) -> anyhow::Result<()> {
-    let mut file = File::open(archive)?;
+/// Writes the database that is in `archive`; takes seconds, and goes on for as long as somebody waits for it.
+pub(super) fn unpack(archive: &Path, database: &mut File, ended: &Ended) -> anyhow::Result<()> {
+    let mut file = Until { from: File::open(archive)?, ended };
     let mut magic = Vec::new();
     Read::by_ref(&mut file).take(2).read_to_end(&mut magic)?;
     let rest = io::Cursor::new(magic.clone()).chain(file);
