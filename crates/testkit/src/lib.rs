@@ -11,25 +11,22 @@ pub mod certificates;
 pub mod client;
 mod clock;
 mod origin;
+mod ports;
 mod process;
 mod reply;
 mod wire;
 
-use std::{future::Future, net::TcpListener, time::Duration};
+use std::{future::Future, time::Duration};
 
 pub use clock::TestClock;
 pub use origin::ScriptedOrigin;
+pub use ports::{free_port, free_ports};
 pub use process::ProcessUnderTest;
 pub use reply::{Gate, Reply};
 pub use wire::Seen;
 
 /// How long any wait of the kit may take before the test fails. Long, because machines are busy: nothing depends on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A TCP port of 127.0.0.1 that was free a moment ago. Prefer binding port 0; this is for processes that must be told.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
 
 /// The SHA-256 of `bytes` in lower-case hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {

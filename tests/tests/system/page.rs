@@ -5,29 +5,19 @@ mod browser;
 mod processes;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     process::Command,
     thread,
     time::Duration,
 };
 
-use perigee_testkit::{ProcessUnderTest, client};
+use perigee_testkit::{ProcessUnderTest, client, free_ports};
 use perigee_tests::installed;
 use serde_json::Value;
 
 use self::browser::Browser;
 
-/// Ports of a demo, below those that systems lend to clients.
-const PORTS: u16 = 6;
 const HOST: &str = "www.cdn.example";
-
-fn ports() -> u16 {
-    let number = std::process::id() as u16 % 400;
-    let firsts = (0..400).map(|more| 30_000 + (number + more) % 400 * PORTS);
-    let mut free = firsts
-        .filter(|first| (*first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()));
-    free.next().expect("free ports")
-}
 
 fn demo(first: u16) -> (ProcessUnderTest, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -72,7 +62,7 @@ async fn the_page_lives_in_a_browser() {
     if !installed("chromium") {
         return;
     }
-    let first = ports();
+    let first = free_ports(6);
     let (process, _folder) = demo(first);
     process.wait_for_line("ready: 8 edges").await;
     let profile = tempfile::tempdir().unwrap();

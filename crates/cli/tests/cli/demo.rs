@@ -2,7 +2,6 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -16,7 +15,7 @@ use hickory_proto::{
 use perigee_testkit::{
     ProcessUnderTest,
     client::{Connection, get, get_with},
-    sha256, wait_until,
+    free_ports, sha256, wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,22 +45,15 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// A run of ports below those that systems lend to clients, so that no connection of another test takes one meanwhile.
     fn free() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        loop {
-            let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-            let first = 10_000 + (number % 500) as u16 * PORTS;
-            if (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()) {
-                return Self {
-                    edge: first,
-                    shield: first + 8,
-                    origin: first + 10,
-                    dns: first + 11,
-                    admin: first + 20,
-                    page: first + 35,
-                };
-            }
+        let first = free_ports(PORTS);
+        Self {
+            edge: first,
+            shield: first + 8,
+            origin: first + 10,
+            dns: first + 11,
+            admin: first + 20,
+            page: first + 35,
         }
     }
 
