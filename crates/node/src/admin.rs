@@ -6,6 +6,7 @@
 
 pub mod guard;
 mod listener;
+mod room;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use perigee_protocol::model::Scope;
 use serde_json::{Map, Value, json};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
+use self::room::AdminMetrics;
 use crate::{
     authorize::Authorizer,
     clock,
@@ -130,7 +132,8 @@ impl AdminBuilder {
         }
         let state = Arc::clone(&self.shared.state);
         let others = self.page.nodes.len();
-        let serving = AdminServing::start(control, address, self.router(), feeds)?;
+        let counted = self.shared.metrics.register(AdminMetrics::register);
+        let serving = AdminServing::start_counting(control, address, self.router(), feeds, counted)?;
         tracing::info!(node = state.id(), page = %format_args!("http://{}/", serving.local_addr), others, "the admin API listens");
         Ok(serving)
     }
@@ -152,6 +155,16 @@ impl AdminServing {
         router: Router,
         feeds: Vec<Arc<Feed>>,
     ) -> Result<Self, AdminError> {
+        Self::start_counting(control, address, router, feeds, AdminMetrics::default())
+    }
+
+    fn start_counting(
+        control: &Handle,
+        address: SocketAddr,
+        router: Router,
+        feeds: Vec<Arc<Feed>>,
+        metrics: AdminMetrics,
+    ) -> Result<Self, AdminError> {
         let failed = |source| ListenError::new(address, Transport::Tcp, source);
         // No SO_REUSEPORT: the admin port is one process's.
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -167,7 +180,7 @@ impl AdminServing {
             drop(stopped.wait_for(|stop| *stop).await);
             feeds.iter().for_each(|feed| feed.close());
         };
-        let server = axum::serve(listener::Bounded::new(listener), router).with_graceful_shutdown(stop_asked);
+        let server = axum::serve(listener::Bounded::new(listener, metrics), router).with_graceful_shutdown(stop_asked);
         let task = control.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the admin API ended");

@@ -51,7 +51,8 @@ impl Drop for Place {
     }
 }
 
-fn client_of(address: IpAddr) -> IpAddr {
+/// Whom an address counts for.
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
         four => four,
