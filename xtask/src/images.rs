@@ -221,6 +221,20 @@ mod tests {
             check(shield.id.as_str(), shield.id.as_str(), ", \"--proxy-protocol\"");
         }
         check("origin", "origin", "");
+        // A nameserver's has an address in every region, and asks from there.
+        for (node, own) in [("ns1", 53), ("ns2", 54)] {
+            let mode = format!("network_mode: \"service:distance-{node}\"");
+            assert!(service(node).contains(&mode), "{}", service(node));
+            let relay = service(&format!("distance-{node}"));
+            assert!(relay.contains("- --dns\n") && relay.contains("- --to=127.0.0.1:8100\n"), "{relay}");
+            let listens: Vec<&str> =
+                relay.split_once("--listen=").unwrap().1.lines().next().unwrap().split(',').collect();
+            assert_eq!(listens.len(), 1 + document.pops.len(), "{relay}");
+            for listen in listens {
+                let address = listen.strip_suffix(&format!(".{own}:53")).unwrap();
+                assert!(relay.contains(&format!("ipv4_address: {address}.{own} }}")), "{node}: {listen}");
+            }
+        }
     }
 
     /// Every address that the document tells is a container's, and every PoP has an edge and a client.

@@ -231,6 +231,7 @@ fn how_far(world: &World, distance: bool, findings: &mut Findings) -> Result<()>
     } else {
         println!("        it took {took:.3} s");
     }
+    how_far_is_dns(world, distance, findings)?;
     let edge = docker::id(&format!("edge-{}", near.pop))?;
     let (client, from) = (format!("\"{}20\"", far.prefix), Instant::now());
     let told = loop {
@@ -243,6 +244,24 @@ fn how_far(world: &World, distance: bool, findings: &mut Findings) -> Result<()>
         thread::sleep(POLL);
     };
     findings.check(told, format_args!("its access log names the client: {client}"));
+    Ok(())
+}
+
+/// Nameservers are as near as the nearest city: 424 km for the clients of Germany, who are in Berlin.
+fn how_far_is_dns(world: &World, distance: bool, findings: &mut Findings) -> Result<()> {
+    let Some(region) = world.regions.iter().find(|region| region.pop == "fra") else { return Ok(()) };
+    for server in &region.nameservers {
+        let line = format!("dig -u +tries=2 +time=2 +noall +stats @{server} {}", world.site);
+        let said = docker::shell(&region.client, &line)?;
+        let took = said.lines().find_map(|line| line.strip_prefix(";; Query time: ")?.strip_suffix(" usec"));
+        let took: u64 = took.with_context(|| format!("dig tells no time: {said:?}"))?.parse().context("dig's time")?;
+        if distance {
+            let what = format!("{} asks {server}: {took} µs; light in fibre takes 7,360 µs", region.client);
+            findings.check(took >= 7_300, what);
+        } else {
+            println!("        {} asks {server}: {took} µs", region.client);
+        }
+    }
     Ok(())
 }
 

@@ -21,18 +21,23 @@ use super::{
     name = "perigee-distance",
     after_help = "\
 Example:
-  perigee-distance --listen 0.0.0.0:80 --to 127.0.0.1:8080 --place tyo --proxy-protocol"
+  perigee-distance --listen 0.0.0.0:80 --to 127.0.0.1:8080 --place tyo --proxy-protocol
+  perigee-distance --listen 198.18.49.53:53,198.18.81.53:53 --to 127.0.0.1:5300 --dns"
 )]
 struct Flags {
-    /// Where clients dial
-    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_LISTEN")]
-    listen: SocketAddr,
+    /// Where clients dial; several with commas
+    #[arg(long, value_name = "ADDRESS", env = "PERIGEE_LISTEN", value_delimiter = ',', required = true)]
+    listen: Vec<SocketAddr>,
     /// Where the node listens
     #[arg(long, value_name = "ADDRESS")]
     to: SocketAddr,
     /// Where the node stands: a PoP, a shield, or origin
-    #[arg(long, value_name = "NAME", value_parser = node)]
-    place: String,
+    #[arg(long, value_name = "NAME", value_parser = node, required_unless_present = "dns")]
+    place: Option<String>,
+    /// The node is a nameserver with an address in every region: as near as the city that is nearest to whoever asks. Questions
+    /// in datagrams are taken too, and go on from the relay's address in the client's network
+    #[arg(long, conflicts_with_all = ["place", "proxy_protocol"])]
+    dns: bool,
     /// Tell the node who dials, by a header of the PROXY protocol
     #[arg(long)]
     proxy_protocol: bool,
@@ -63,16 +68,30 @@ fn relay(flags: &Flags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::install(runtime.handle()).context("cannot take over signals")?;
-        let road = Road {
-            to: flags.to,
-            stand: if flags.distance == "1" { Stand::At(place(&flags.place)) } else { Stand::Nowhere },
-            world: World::Compose,
-            told: if flags.proxy_protocol { Told::ByHeader } else { Told::Nothing },
+        let (name, stand) = match &flags.place {
+            Some(name) => (name.as_str(), Stand::At(place(name))),
+            None => ("nameserver", Stand::Nearest),
         };
-        let relay = Relay::connections(flags.listen, road, runtime.handle()).await;
-        let relay = relay.with_context(|| format!("cannot listen at {} (see --listen)", flags.listen))?;
-        let length = if flags.distance == "1" { "as long as light takes" } else { "no distance" };
-        writeln!(io::stdout(), "ready: {} → {} ({}, {length})", relay.at(), flags.to, flags.place)?;
+        let (stand, length) = match flags.distance.as_str() {
+            "1" => (stand, "as long as light takes"),
+            _ => (Stand::Nowhere, "no distance"),
+        };
+        let told = match (flags.dns, flags.proxy_protocol) {
+            (true, _) => Told::ByNetwork,
+            (false, true) => Told::ByHeader,
+            (false, false) => Told::Nothing,
+        };
+        let road = Road { to: flags.to, stand, world: World::Compose, told };
+        let mut relays = Vec::new();
+        for listen in &flags.listen {
+            let explain = || format!("cannot listen at {listen} (see --listen)");
+            if flags.dns {
+                relays.push(Relay::datagrams(*listen, road, runtime.handle()).await.with_context(explain)?);
+            }
+            relays.push(Relay::connections(*listen, road, runtime.handle()).await.with_context(explain)?);
+        }
+        let at: Vec<String> = relays.iter().map(|relay| relay.at().to_string()).collect();
+        writeln!(io::stdout(), "ready: {} → {} ({name}, {length})", at.join(","), flags.to)?;
         signals.terminated().await;
         Ok(())
     })
@@ -98,6 +117,10 @@ mod tests {
         check("--place tyo --proxy-protocol", true);
         check("--place shield-east --distance 0", true);
         check("--place origin --distance 1", true);
+        check("--dns", true);
+        check("--dns --distance 0", true);
+        check("--dns --place tyo", false);
+        check("--dns --proxy-protocol", false);
         check("--place paris", false);
         check("--place tyo --distance 2", false);
         check("", false);

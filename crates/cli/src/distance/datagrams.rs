@@ -54,15 +54,26 @@ async fn receive(socket: Arc<UdpSocket>, road: Road) {
 async fn carry(socket: &UdpSocket, question: &[u8], peer: SocketAddr, road: Road, came: Instant) -> io::Result<()> {
     let one_way = road.one_way(peer.ip(), &[]);
     sleep_until(came + one_way).await;
-    let any: IpAddr = if road.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let from = if road.told == Told::ByAddress { peer.ip() } else { any };
-    let node = UdpSocket::bind(SocketAddr::new(from, 0)).await?;
+    let node = bind(socket.local_addr()?, peer, road).await?;
     node.connect(road.to).await?;
     node.send(question).await?;
     let mut answer = vec![0; DATAGRAM_BYTES_MAX];
     let length = timeout(ANSWER_TIMEOUT, node.recv(&mut answer)).await??;
     sleep_until(Instant::now() + one_way).await;
     socket.send_to(answer.get(..length).unwrap_or_default(), peer).await.map(drop)
+}
+
+async fn bind(asked: SocketAddr, peer: SocketAddr, road: Road) -> io::Result<UdpSocket> {
+    for source in road.sources(peer.ip(), asked.ip()) {
+        if let Ok(socket) = UdpSocket::bind(SocketAddr::new(source, 0)).await {
+            return Ok(socket);
+        }
+    }
+    if road.told != Told::Nothing {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    let any: IpAddr = if road.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind(SocketAddr::new(any, 0)).await
 }
 
 #[cfg(test)]

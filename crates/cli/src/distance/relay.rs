@@ -38,6 +38,20 @@ pub(crate) enum Told {
     ByAddress,
     /// By a header of the PROXY protocol, version 2.
     ByHeader,
+    /// The relay dials from an address of its own in the client's network: all that a nameserver goes by. There is no PROXY
+    /// protocol for datagrams that it would read.
+    ByNetwork,
+}
+
+/// The address of a relay in the network of whoever asks it: networks are /24s, and the relay's last part is the same in each.
+fn own_in_network(peer: IpAddr, asked: IpAddr) -> IpAddr {
+    match (peer.to_canonical(), asked.to_canonical()) {
+        (IpAddr::V4(peer), IpAddr::V4(asked)) => {
+            let ([a, b, c, _], [_, _, _, own]) = (peer.octets(), asked.octets());
+            IpAddr::from([a, b, c, own])
+        }
+        _ => asked,
+    }
 }
 
 /// Where a node stands.
@@ -65,6 +79,16 @@ impl Road {
     /// The road to a node of the demo.
     pub(crate) fn in_demo(to: SocketAddr, stand: Stand) -> Self {
         Self { to, stand, world: World::Loopback, told: Told::ByAddress }
+    }
+
+    /// The addresses to dial the node from, the best first; none: whichever the system takes.
+    pub(super) fn sources(&self, peer: IpAddr, asked: IpAddr) -> Vec<IpAddr> {
+        match self.told {
+            Told::ByAddress => vec![peer],
+            // Somebody whose network the relay has no leg in is told of as a neighbour of the leg that was asked.
+            Told::ByNetwork => vec![own_in_network(peer, asked), asked],
+            Told::Nothing | Told::ByHeader => Vec::new(),
+        }
     }
 
     /// How long one way takes from there.
@@ -129,9 +153,14 @@ async fn carry(client: &mut TcpStream, peer: SocketAddr, road: Road) -> io::Resu
 
 async fn dial(peer: SocketAddr, asked: SocketAddr, road: Road) -> io::Result<TcpStream> {
     let socket = if road.to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if road.told == Told::ByAddress {
-        socket.bind(SocketAddr::new(peer.ip(), 0))?;
+    let mut bound = Ok(());
+    for source in road.sources(peer.ip(), asked.ip()) {
+        bound = socket.bind(SocketAddr::new(source, 0));
+        if bound.is_ok() {
+            break;
+        }
     }
+    bound?;
     let mut node = socket.connect(road.to).await?;
     node.set_nodelay(true)?;
     if road.told == Told::ByHeader {
@@ -286,6 +315,19 @@ mod tests {
         let (header, question) = got.split_at(28);
         assert_eq!(read(header), Ok(Progress::Done(Some(client.local_addr().unwrap()))));
         assert_eq!(question, b"question");
+    }
+
+    #[test]
+    fn a_relay_has_an_address_in_every_network() {
+        let check = |peer: &str, asked: &str, expected: &str| {
+            let [peer, asked, expected] = [peer, asked, expected].map(|address| address.parse::<IpAddr>().unwrap());
+            assert_eq!(own_in_network(peer, asked), expected, "{peer} asks {asked}");
+        };
+        check("198.18.81.20", "198.18.81.53", "198.18.81.53");
+        // From another region, through the internet.
+        check("198.18.49.20", "198.18.81.54", "198.18.49.54");
+        check("::ffff:198.18.49.20", "::ffff:198.18.81.54", "198.18.49.54");
+        check("2001:db8::20", "2001:db8::53", "2001:db8::53");
     }
 
     #[test]

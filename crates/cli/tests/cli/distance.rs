@@ -12,7 +12,7 @@ use perigee_node::proxy_protocol::{Progress, read};
 use perigee_testkit::ProcessUnderTest;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
 };
 
 use crate::demo::{SITE, demo};
@@ -101,4 +101,46 @@ async fn a_relay_of_compose_holds_back_and_tells_who_dials() {
         .unwrap();
     let complaint = String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.code() == Some(1) && complaint.contains("192.0.2.1:80 (see --listen)"), "{complaint}");
+}
+
+/// A nameserver's relay asks from its own address in the client's network, which is what decides about the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_of_compose_carries_questions() {
+    // Of an address of its own, and not of all, as the containers' are: answers leave from where they were asked.
+    let node = UdpSocket::bind("127.0.1.95:0").await.unwrap();
+    let to = node.local_addr().unwrap();
+    let connections = TcpListener::bind(to).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perigee-distance"));
+    let listen = "127.65.7.53:0,127.65.8.53:0";
+    command.args(["--listen", listen, "--to", &to.to_string(), "--dns"]).env("PERIGEE_DISTANCE", "0");
+    let mut process = ProcessUnderTest::spawn("perigee-distance", command);
+    let ready = process.wait_for_line("(nameserver, no distance)").await;
+    let at: Vec<SocketAddr> = ready.split(' ').nth(1).unwrap().split(',').map(|at| at.parse().unwrap()).collect();
+    let [datagrams, _, other, tcp] = at[..] else { panic!("{ready}") };
+    for (client, asked, seen) in [
+        ("127.65.7.20:0", datagrams, "127.65.7.53"),
+        ("127.65.7.20:0", other, "127.65.7.53"),
+        ("127.65.8.20:0", other, "127.65.8.53"),
+    ] {
+        let socket = UdpSocket::bind(client).await.unwrap();
+        socket.connect(asked).await.unwrap();
+        socket.send(b"question").await.unwrap();
+        let mut buffer = [0; 16];
+        let (length, from) = node.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..length], from.ip().to_string()), (&b"question"[..], seen.to_owned()));
+        node.send_to(b"answer", from).await.unwrap();
+        let length = socket.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"answer");
+    }
+    // Another program may have the same port for connections.
+    if let Ok(connections) = connections {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.65.7.20:0".parse().unwrap()).unwrap();
+        let mut client = socket.connect(tcp).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        let (_, from) = connections.accept().await.unwrap();
+        assert_eq!(from.ip().to_string(), "127.65.7.53");
+    }
+    process.signal(Signal::SIGTERM);
+    assert!(process.wait_exit().await.success());
 }
