@@ -21,7 +21,7 @@ use perigee_semantics::{
     vary,
 };
 use perigee_store::FillId;
-use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, Observer, RequestBody};
+use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, Network, Observer, RequestBody};
 
 use crate::{
     engine::{Config, Engine},
@@ -370,6 +370,7 @@ impl Ask {
             host: HeaderValue::from_str(self.host()).unwrap_or_else(|_| HeaderValue::from_static("")),
             headers,
             body,
+            network: Some(self.network()),
             key_hash: self.key_hash,
             shield_claims: Some(Claims {
                 site: self.site.model.id.clone(),
@@ -380,6 +381,13 @@ impl Ask {
             interim: self.interim.clone(),
             observer: self.observer(),
         }
+    }
+
+    /// Who asked: at a shield, whom the edge says that it asks for.
+    fn network(&self) -> Network {
+        let told = self.headers.get_all(fields::X_FORWARDED_FOR).iter().next_back().filter(|_| self.peer_proof.is_some());
+        let last = told.and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        Network::of(last.unwrap_or_else(|| self.client.ip()))
     }
 
     /// Whether what a request says in a field is its site's own doing, or can mislead nobody else.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
-use perigee_upstream::UpstreamBody;
+use perigee_upstream::{FetchErrorKind, UpstreamBody};
 
 use crate::{
     inflight::{FETCH_BYTES, Held, Inflight, Outstanding},
@@ -175,10 +175,13 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // A body that never had bytes to send is complete without being polled (HEAD, 304, 204).
-        if self.remaining == Some(0)
-            && let Some(recording) = &mut self.recording
-        {
+        let Some(recording) = &mut self.recording else { return };
+        if self.remaining == Some(0) {
             recording.complete = true;
+        } else if let Source::Upstream(relayed) = &self.source
+            && relayed.body.gave_way()
+        {
+            recording.record.reason = FetchErrorKind::SlowClient.as_str();
         }
     }
 }

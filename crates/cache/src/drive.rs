@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use perigee_semantics::{
     head::StoredHead,
     invalidate,
+    key::CacheKey,
     purge::{Seq, Verdict},
     reuse,
     status::Fwd,
@@ -36,7 +37,7 @@ use crate::{
 /// A stored object, and under which key it lies (a variant has its own).
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
-    pub(crate) key: perigee_semantics::key::CacheKey,
+    pub(crate) key: CacheKey,
     pub(crate) object: Object,
     tier: StoreTier,
 }
@@ -234,10 +235,15 @@ impl Engine {
                 Phase::Stored(object, landing) if may_share(&object.head, ask) => {
                     self.landed(ask, object, &landing, why, true)
                 }
+                Phase::Failed(failure) if failure.is_of_the_client() => {
+                    drop(reader);
+                    self.fetch_second(ask, key, located.clone(), why).await
+                }
                 Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
                 Phase::Streaming(filling) if filling.head.is_collapsible() => {
                     drop(reader);
-                    self.fetch_variant(ask, &filling, located, why).await
+                    let selection = vary::selection_hash(&filling.head.vary, &ask.headers, filling.fill.as_u64());
+                    self.fetch_second(ask, &ask.key.variant(selection), located, why).await
                 }
                 Phase::Streaming(_) | Phase::Stored(..) | Phase::Declined | Phase::Waiting => {
                     drop(reader);
@@ -255,17 +261,16 @@ impl Engine {
             || self.store.holds(filling.fill, segments::of(0, behind - 1))
     }
 
-    /// The flight that this request joined brings another variant, or its beginning is gone: those that want the same share
-    /// a fetch of their own.
-    async fn fetch_variant(
+    /// The flight that this request joined brings another variant, its beginning is gone, or it failed for its leader's own
+    /// sake: those that want the same share a fetch of their own, under `key`.
+    async fn fetch_second(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        other: &Filling,
+        key: &CacheKey,
         located: Option<Located>,
         why: Why,
     ) -> Answer {
-        let selection = vary::selection_hash(&other.head.vary, &ask.headers, other.fill.as_u64());
-        match self.board(ask, &ask.key.variant(selection)) {
+        match self.board(ask, key) {
             Joined::Leader(leader, reader) => self.lead(ask, leader, reader, located, why).await,
             Joined::Follower(reader) => match reader.phase().await {
                 Phase::Streaming(filling)
@@ -275,7 +280,7 @@ impl Engine {
                 {
                     self.stream(ask, reader, filling, why, true)
                 }
-                Phase::Failed(failure) => self.failed(ask, located.as_ref(), failure),
+                Phase::Failed(failure) if !failure.is_of_the_client() => self.failed(ask, located.as_ref(), failure),
                 _ => {
                     drop(reader);
                     self.fetch_alone(ask, located, why).await
@@ -376,7 +381,7 @@ impl Engine {
             _ => {
                 tracing::debug!(site = %ask.site.label, reason = failure.as_str(), "no response from upstream");
                 let mut answer = Answer::plain(&self.config.name, failure.status(), "error", failure.as_str());
-                if failure == Failure::Memory {
+                if failure.passes() {
                     // RFC 9110 §10.2.3.
                     answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 }

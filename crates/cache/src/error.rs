@@ -30,6 +30,17 @@ impl Failure {
         }
     }
 
+    /// Whether it says something of the one who caused the fetch and nothing of what was fetched: those who waited for the
+    /// same try for themselves.
+    pub(crate) fn is_of_the_client(self) -> bool {
+        matches!(self, Self::Fetch(FetchErrorKind::ClientShare | FetchErrorKind::SlowClient))
+    }
+
+    /// Whether there may be room for it a moment later.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::Memory | Self::Fetch(FetchErrorKind::TooManyConnections | FetchErrorKind::ClientShare))
+    }
+
     /// What the client gets when there is nothing stale to serve.
     pub(crate) fn status(self) -> StatusCode {
         match self {

@@ -124,6 +124,8 @@ impl Engine {
             };
             match reader.soon().await {
                 None => {}
+                // For its leader's own sake: once more.
+                Some(Phase::Failed(failure)) if failure.is_of_the_client() => {}
                 Some(Phase::Failed(failure)) => return self.failed(ask, None, failure),
                 // A fetch that began before an invalidation is not for those who asked after it.
                 Some(Phase::Streaming(filling))
@@ -264,7 +266,10 @@ impl Source {
         let shared = !alone && !ask.headers.contains_key(header::AUTHORIZATION);
         let joined = if shared { engine.board(ask, &key_of(ask, Some(&self.object), asked)) } else { Joined::Missed };
         let own = match joined {
-            Joined::Follower(reader) => reader.soon().await.map(|phase| (reader, phase)).ok_or(None),
+            Joined::Follower(reader) => match reader.soon().await {
+                Some(Phase::Failed(failure)) if failure.is_of_the_client() => Err(None),
+                soon => soon.map(|phase| (reader, phase)).ok_or(None),
+            },
             Joined::Leader(leader, reader) => Err(Some(self.lead_gap(leader, reader, asked))),
             Joined::Missed | Joined::Bypass => Err(None),
         };

@@ -22,7 +22,8 @@ pub use crate::fields::Decimal;
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// RFC 8586
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Whom a request is made for, hop by hop; only the last is known, and at a shield only of peers.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The authority that the client asked for; believed of peers only.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +14,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{Attempt, FetchError, FetchErrorKind, Peer, metrics::ServerMetrics, pool::Lease, server::kind_of};
+use crate::{
+    Attempt, FetchError, FetchErrorKind, Peer, exchange::Exchange, lease::Lease, metrics::ServerMetrics,
+    server::kind_of,
+};
 
 /// A response's content. Yields data frames only (trailers are dropped, RFC 9110 §6.5.1), then ends; a body that did not
 /// arrive whole is an `Err`, never a short body. Dropping it early closes its connection.
@@ -51,8 +55,14 @@ impl UpstreamBody {
         peer: &Peer,
         metrics: &ServerMetrics,
     ) -> Self {
+        let exchange = lease.exchange().cloned();
+        if let Some(exchange) = &exchange {
+            // Nothing has been taken of it.
+            exchange.waits(Instant::now());
+        }
         let mut network = Network {
             incoming,
+            exchange,
             lease: Some(lease),
             reusable,
             limit,
@@ -68,6 +78,11 @@ impl UpstreamBody {
             network.finish();
         }
         Self { inner: Inner::Network(Box::new(network)) }
+    }
+
+    /// Whether its connection was taken away because its reader took nothing.
+    pub fn gave_way(&self) -> bool {
+        matches!(&self.inner, Inner::Network(network) if network.gave_way())
     }
 
     /// Lets go of `attempt` at the body's end, and tells it when it breaks off.
@@ -114,6 +129,7 @@ impl Body for UpstreamBody {
 
 struct Network {
     incoming: Incoming,
+    exchange: Option<Arc<Exchange>>,
     lease: Option<Lease>,
     reusable: bool,
     limit: Duration,
@@ -133,10 +149,20 @@ impl Network {
             return Poll::Ready(None);
         }
         loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            // After the look: however a connection looks that was closed on purpose, its body is not whole.
+            if self.gave_way() {
+                let failure = FetchError::new(FetchErrorKind::SlowClient);
+                return Poll::Ready(Some(Err(self.fail(failure))));
+            }
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.waiting_since = None;
                     let Ok(data) = frame.into_data() else { continue };
+                    if let Some(exchange) = &self.exchange {
+                        exchange.moved(data.len() as u64);
+                        exchange.waits(Instant::now());
+                    }
                     if self.incoming.is_end_stream() {
                         self.finish();
                     }
@@ -151,6 +177,9 @@ impl Network {
                     return Poll::Ready(Some(Err(self.fail(failure))));
                 }
                 Poll::Pending => {
+                    if let Some(exchange) = &self.exchange {
+                        exchange.rests();
+                    }
                     if self.poll_late(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -159,6 +188,11 @@ impl Network {
                 }
             }
         }
+    }
+
+    /// Whether it was cut to make way, rather than finished or failed before.
+    fn gave_way(&self) -> bool {
+        !self.finished && self.exchange.as_ref().is_some_and(|exchange| exchange.gave_way())
     }
 
     /// Ready when nothing came for `limit`. The timer is left armed while pieces come, and looks again when it fires: cheaper
@@ -193,5 +227,15 @@ impl Network {
         let error = error.at(&self.peer);
         tracing::debug!(error = &error as &dyn std::error::Error, "body broke off");
         error
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Whose reader never came back.
+        if !self.failed && self.gave_way() {
+            let failure = FetchError::new(FetchErrorKind::SlowClient);
+            self.fail(failure);
+        }
     }
 }

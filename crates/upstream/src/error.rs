@@ -23,6 +23,11 @@ pub enum FetchErrorKind {
     Protocol,
     /// `connections_max` are in use and none came free within `connect_timeout`.
     TooManyConnections,
+    /// The client's network holds as many connections as are its share while others may want some, and none came free within
+    /// `connect_timeout`.
+    ClientShare,
+    /// The client neither took the response nor sent its content, and its connection was given to another network's fetch.
+    SlowClient,
     /// Every upstream is known to be down; none was asked.
     NoUpstream,
     /// The request's own body failed or stood still while it was being sent.
@@ -31,7 +36,7 @@ pub enum FetchErrorKind {
 
 impl FetchErrorKind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Connect,
         Self::ConnectTimeout,
         Self::FirstByteTimeout,
@@ -39,6 +44,8 @@ impl FetchErrorKind {
         Self::PrematureClose,
         Self::Protocol,
         Self::TooManyConnections,
+        Self::ClientShare,
+        Self::SlowClient,
         Self::NoUpstream,
         Self::RequestBody,
     ];
@@ -53,6 +60,8 @@ impl FetchErrorKind {
             Self::PrematureClose => "premature-close",
             Self::Protocol => "protocol",
             Self::TooManyConnections => "too-many-connections",
+            Self::ClientShare => "client-share",
+            Self::SlowClient => "slow-client",
             Self::NoUpstream => "no-upstream",
             Self::RequestBody => "request-body",
         }
@@ -61,18 +70,20 @@ impl FetchErrorKind {
     /// Whose fault it is.
     pub fn side(self) -> Side {
         match self {
-            Self::RequestBody => Side::Downstream,
+            Self::RequestBody | Self::ClientShare | Self::SlowClient => Side::Downstream,
             Self::TooManyConnections => Side::Here,
             _ => Side::Upstream,
         }
     }
 
-    /// What a gateway answers for it (RFC 9110 §15.6.3 to §15.6.5; 400 where the client's body failed).
+    /// What a gateway answers for it (RFC 9110 §15.6.3 to §15.6.5; 400 where the client's body failed, 408 of §15.5.9 where
+    /// it did not come).
     pub fn status(self) -> StatusCode {
         match self {
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::BetweenBytesTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect | Self::PrematureClose | Self::Protocol => StatusCode::BAD_GATEWAY,
-            Self::TooManyConnections | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyConnections | Self::ClientShare | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowClient => StatusCode::REQUEST_TIMEOUT,
             Self::RequestBody => StatusCode::BAD_REQUEST,
         }
     }
@@ -85,7 +96,7 @@ pub enum Side {
     Upstream,
     /// A limit of ours.
     Here,
-    /// Whoever sent the request's body.
+    /// The client: what it sends, takes, or asks for.
     Downstream,
 }
 

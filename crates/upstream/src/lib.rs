@@ -15,7 +15,9 @@ mod budget;
 mod connect;
 mod early;
 mod error;
+mod exchange;
 mod fleet;
+mod lease;
 mod message;
 mod metrics;
 mod multiplex;
@@ -24,6 +26,7 @@ mod pool;
 mod resolve;
 mod select;
 mod server;
+mod share;
 mod socket;
 mod tls;
 mod upload;
@@ -38,6 +41,7 @@ pub use message::{BodyFraming, Claims, FetchRequest, FetchResponse, Interim, Pee
 pub use metrics::Metrics;
 pub use observe::{Attempt, Observer};
 pub use resolve::{Resolve, ResolveError, StaticResolver, SystemResolver};
+pub use share::Network;
 pub use tls::{Roots, RootsError, Trust};
 
 /// A boxed future that may move between threads.

@@ -11,7 +11,7 @@ use perigee_protocol::{
     model::Scheme,
 };
 
-use crate::{UpstreamBody, observe::Observer};
+use crate::{UpstreamBody, observe::Observer, share::Network};
 
 /// One request. Hop-by-hop fields, `Host`, lengths and internal fields among `headers` are not sent on: those that the
 /// hop needs are made anew.
@@ -27,6 +27,8 @@ pub struct FetchRequest {
     pub headers: HeaderMap,
     /// None: no content.
     pub body: Option<RequestBody>,
+    /// Who asked: a network has its share of each upstream's connections. None: nobody in particular, without a limit.
+    pub network: Option<Network>,
     /// Decides which of several equal upstreams is asked first: one key always asks the same one.
     pub key_hash: u64,
     /// Told to shields, with a proof; never to origins.
@@ -46,6 +48,7 @@ impl FetchRequest {
             host,
             headers: HeaderMap::new(),
             body: None,
+            network: None,
             key_hash,
             shield_claims: None,
             interim: None,

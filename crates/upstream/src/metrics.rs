@@ -54,6 +54,7 @@ pub struct Metrics {
     responses: Family<ResponseLabels, Counter>,
     bodies_failed: Family<OutcomeLabels, Counter>,
     retries: Family<ServerLabels, Counter>,
+    gave_way: Family<ServerLabels, Counter>,
     connections_opened: Family<ServerLabels, Counter>,
     connections_open: Family<ServerLabels, Gauge>,
     connections_idle: Family<ServerLabels, Gauge>,
@@ -67,6 +68,7 @@ impl Default for Metrics {
             responses: Family::default(),
             bodies_failed: Family::default(),
             retries: Family::default(),
+            gave_way: Family::default(),
             connections_opened: Family::default(),
             connections_open: Family::default(),
             connections_idle: Family::default(),
@@ -104,6 +106,11 @@ impl Metrics {
                 &ours.retries,
             ),
             (
+                "perigee_upstream_exchanges_cut",
+                "Exchanges whose client neither took nor sent anything, cut while another network waited for a connection",
+                &ours.gave_way,
+            ),
+            (
                 "perigee_upstream_connections_opened",
                 "Connections made to a shield or an origin",
                 &ours.connections_opened,
@@ -135,6 +142,7 @@ impl Metrics {
             ok: self.fetches.get_or_create_owned(&labels.outcome("ok")),
             responses: STATUSES.map(|status| self.responses.get_or_create_owned(&labels.status(status))),
             retries: self.retries.get_or_create_owned(&labels),
+            gave_way: self.gave_way.get_or_create_owned(&labels),
             opened: self.connections_opened.get_or_create_owned(&labels),
             open: self.connections_open.get_or_create_owned(&labels),
             idle: self.connections_idle.get_or_create_owned(&labels),
@@ -162,6 +170,7 @@ pub(crate) struct ServerMetrics {
     /// By [`STATUSES`].
     responses: [Counter; STATUSES.len()],
     pub(crate) retries: Counter,
+    pub(crate) gave_way: Counter,
     pub(crate) opened: Counter,
     pub(crate) open: Gauge,
     pub(crate) idle: Gauge,

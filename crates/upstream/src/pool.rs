@@ -1,38 +1,37 @@
-//! Connections to one server: kept per core, counted per process.
+//! Connections to one server: kept per core, counted per process, shared among client networks.
 //!
 //! A connection lives on the runtime that made it and is reused there only, so that no byte crosses cores. The cap is the
-//! server's: a core that finds it exhausted closes another core's idle connection, or waits for one to come free.
+//! server's: a core that finds it exhausted closes another core's idle connection, or waits for one to come free. What one
+//! network may have of them, and whose turn it is, stands in [`crate::share`]; when all are in use, one whose client lets it
+//! stand still gives way ([`crate::exchange`]).
 
 use std::{
-    collections::VecDeque,
+    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::future::Either;
-use hyper::{
-    body::Incoming,
-    client::conn::{
-        TrySendError,
-        http1::{self, SendRequest},
-    },
-};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
     runtime,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     task::AbortHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
+    FetchErrorKind,
     early::Readable,
+    exchange::Exchange,
+    lease::Lease,
     metrics::{Counted, ServerMetrics},
-    multiplex::{Core, Stream},
+    multiplex::Core,
+    share::{Ledger, Network},
     socket::Socket,
     upload::Upload,
 };
@@ -45,27 +44,42 @@ pub(crate) const RESPONSE_HEADERS_MAX: usize = 128;
 pub(crate) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What one connection may hold of what it reads or writes.
 pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// A response may end before its connection is free again (the request is still being sent); longer is not waited.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// Who waits looks again so often whether an exchange stands still.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a look that found none, nobody looks for so long.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Refusals of networks are logged so often.
+const SAY_PAUSE: Duration = Duration::from_secs(10);
 
 /// One server's connections.
 pub(crate) struct Pool {
-    shards: Mutex<Vec<Shard>>,
-    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+    connections_max: usize,
     idle_max: Duration,
-    /// Askers that wait for a slot, on any core.
-    queued: AtomicUsize,
     next_id: AtomicU64,
     metrics: ServerMetrics,
 }
 
+struct State {
+    /// By cores.
+    shards: HashMap<runtime::Id, Shard>,
+    /// Connections that may yet be made.
+    free: usize,
+    ledger: Ledger<Waiter>,
+    /// By the ids of their shares.
+    exchanges: HashMap<u64, Arc<Exchange>>,
+    /// When somebody last looked in vain for an exchange that stands still.
+    in_vain: Option<Instant>,
+    /// When a refusal was last logged, and how many came since.
+    said: (Option<Instant>, u64),
+}
+
+#[derive(Default)]
 struct Shard {
-    core: runtime::Id,
     /// HTTP/2.
     shared: Arc<Core>,
     /// The last used is last.
     idle: Vec<Idle>,
-    waiting: VecDeque<oneshot::Sender<Connection>>,
 }
 
 struct Idle {
@@ -74,11 +88,17 @@ struct Idle {
     _counted: Counted,
 }
 
-struct Connection {
+struct Waiter {
+    core: runtime::Id,
+    idle_max: Duration,
+    grant: oneshot::Sender<Checkout>,
+}
+
+pub(crate) struct Connection {
     id: u64,
     /// Where its driver runs.
     core: runtime::Id,
-    sender: SendRequest<Upload>,
+    pub(crate) sender: SendRequest<Upload>,
     driver: AbortHandle,
 }
 
@@ -89,186 +109,342 @@ impl Drop for Connection {
 }
 
 /// The right to make one connection.
-pub(crate) struct Slot {
-    _permit: OwnedSemaphorePermit,
+pub(crate) struct Slot(Weak<Pool>);
+
+/// A network's hold on one connection, or on the right to make one.
+pub(crate) struct Share {
+    pool: Arc<Pool>,
+    id: u64,
+    pub(crate) exchange: Arc<Exchange>,
 }
 
 /// What an asker gets.
 pub(crate) enum Checkout {
     Reused(Lease),
-    Slot(Slot),
+    Slot(Slot, Share),
+}
+
+/// What must be dropped without the pool's lock, since it may take the lock itself: made before it is taken.
+#[derive(Default)]
+struct Debris {
+    idle: Vec<Idle>,
+    undeliverable: Vec<Checkout>,
 }
 
 impl Pool {
     /// At most `connections_max` connections, each closed when it was idle for `idle_max`.
     pub(crate) fn new(connections_max: usize, idle_max: Duration, metrics: ServerMetrics) -> Arc<Self> {
-        Arc::new(Self {
-            shards: Mutex::default(),
-            slots: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
-            idle_max,
-            queued: AtomicUsize::new(0),
-            next_id: AtomicU64::new(0),
-            metrics,
-        })
+        let connections_max = connections_max.max(1);
+        let state = State {
+            shards: HashMap::new(),
+            free: connections_max,
+            ledger: Ledger::default(),
+            exchanges: HashMap::new(),
+            in_vain: None,
+            said: (None, 0),
+        };
+        Arc::new(Self { state: Mutex::new(state), connections_max, idle_max, next_id: AtomicU64::new(0), metrics })
     }
 
     /// A connection of this core that was idle for less than `idle_max` (zero: none will do), or the right to make one.
-    /// None: the cap was reached, and nothing came free within `patience`.
-    pub(crate) async fn checkout(self: &Arc<Self>, idle_max: Duration, patience: Duration) -> Option<Checkout> {
+    ///
+    /// # Errors
+    ///
+    /// Nothing came free within `patience`: the cap was reached, or the network has its share.
+    pub(crate) async fn checkout(
+        self: &Arc<Self>,
+        network: Option<Network>,
+        idle_max: Duration,
+        patience: Duration,
+    ) -> Result<Checkout, FetchErrorKind> {
         let core = runtime::Handle::current().id();
-        if let Some(connection) = self.take_idle(core, idle_max) {
-            return Some(Checkout::Reused(Lease::new(connection, self, true)));
-        }
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(Checkout::Slot(Slot { _permit: permit }));
-        }
-        timeout(patience, self.wait(core, !idle_max.is_zero())).await.ok()
+        let (grant, granted) = oneshot::channel();
+        let ticket = {
+            let mut debris = Debris::default();
+            let mut state = self.lock();
+            let left = state.left();
+            if state.ledger.admits(network, left)
+                && let Some(found) = self.take(&mut state, network, (core, idle_max), &mut debris)
+            {
+                return Ok(found);
+            }
+            let ticket = state.ledger.wait(network, Waiter { core, idle_max, grant });
+            // Another core's idle connection makes way.
+            self.settle(&mut state, true, &mut debris);
+            ticket
+        };
+        let _place = Place { pool: self, network, ticket };
+        self.wait(network, granted, Instant::now() + patience).await
     }
 
-    async fn wait(self: &Arc<Self>, core: runtime::Id, may_reuse: bool) -> Checkout {
-        let _queued = Queued::new(&self.queued);
-        let (handover, mut handed) = oneshot::channel();
-        // Not kept when any connection would be too old: the receiver then sees a closed channel and is not asked again.
-        if may_reuse {
-            self.with_shard(core, |shard| {
-                shard.waiting.retain(|other| !other.is_closed());
-                shard.waiting.push_back(handover);
+    async fn wait(
+        &self,
+        network: Option<Network>,
+        mut granted: oneshot::Receiver<Checkout>,
+        deadline: Instant,
+    ) -> Result<Checkout, FetchErrorKind> {
+        loop {
+            self.make_way(network, Instant::now());
+            let look = deadline.min(Instant::now() + LOOK);
+            tokio::select! {
+                biased;
+                Ok(found) = &mut granted => return Ok(found),
+                () = sleep_until(look) => if look >= deadline {
+                    return Err(self.refused(network));
+                },
+            }
+        }
+    }
+
+    /// Takes what there is for somebody who may have it.
+    fn take(
+        self: &Arc<Self>,
+        state: &mut State,
+        network: Option<Network>,
+        (core, idle_max): (runtime::Id, Duration),
+        debris: &mut Debris,
+    ) -> Option<Checkout> {
+        let idle = state.shard(core).take_idle(idle_max, debris);
+        if idle.is_none() {
+            state.free = state.free.checked_sub(1)?;
+        }
+        state.ledger.take(network);
+        let share = Share { pool: Arc::clone(self), id: self.id(), exchange: Exchange::new(network) };
+        if network.is_some() {
+            state.exchanges.insert(share.id, Arc::clone(&share.exchange));
+        }
+        Some(match idle {
+            Some(Idle { connection, .. }) => Checkout::Reused(Lease::new(connection, share, true)),
+            None => Checkout::Slot(Slot(Arc::downgrade(self)), share),
+        })
+    }
+
+    /// Gives what is left to those who wait, in turn. With `closes`, closes an idle connection where one of another core is
+    /// all that there is for the next.
+    fn settle(self: &Arc<Self>, state: &mut State, closes: bool, debris: &mut Debris) {
+        loop {
+            let left = state.left();
+            let Some((network, waiter)) = state.ledger.next(left) else { return };
+            let wanted = (waiter.core, waiter.idle_max);
+            let Some(found) = self.take(state, network, wanted, debris) else {
+                if closes {
+                    debris.idle.extend(state.take_oldest_idle());
+                }
+                return;
+            };
+            let undeliverable = match state.ledger.call() {
+                Some(waiter) => waiter.grant.send(found).err(),
+                None => Some(found),
+            };
+            debris.undeliverable.extend(undeliverable);
+        }
+    }
+
+    /// For a network that waits while all connections are in use: of the networks that hold more than it does, the one that
+    /// holds most gives up what stands still longest.
+    fn make_way(&self, network: Option<Network>, now: Instant) {
+        let found = {
+            let mut state = self.lock();
+            if state.left() > 0 || state.in_vain.is_some_and(|at| now < at + LOOK_PAUSE) {
+                return;
+            }
+            let held = state.ledger.held(network);
+            let still = state.exchanges.values().filter_map(|exchange| {
+                let theirs = state.ledger.held(exchange.network);
+                let since = exchange.still_since(now).filter(|_| theirs > held)?;
+                Some((theirs, now.duration_since(since), exchange))
             });
-        } else {
-            drop(handover);
+            let found = still.max_by_key(|(theirs, still, _)| (*theirs, *still)).map(|(.., one)| Arc::clone(one));
+            if found.is_none() {
+                state.in_vain = Some(now);
+            }
+            found
+        };
+        if let Some(exchange) = found {
+            exchange.give_way();
+            self.metrics.gave_way.inc();
+            tracing::debug!(network = ?exchange.network, "a connection whose client stands still gives way to others");
         }
-        // After queueing, so that a connection put back meanwhile is either seen here or sees us there.
-        drop(self.take_oldest_idle());
-        tokio::select! {
-            biased;
-            Ok(connection) = &mut handed => Checkout::Reused(Lease::new(connection, self, true)),
-            permit = Arc::clone(&self.slots).acquire_owned() => match permit {
-                Ok(permit) => Checkout::Slot(Slot { _permit: permit }),
-                // Only a closed semaphore says so, and nobody closes this one; the caller's time-out would end the wait.
-                Err(_) => std::future::pending().await,
-            },
+    }
+
+    fn refused(&self, network: Option<Network>) -> FetchErrorKind {
+        let mut state = self.lock();
+        let (held, left) = (state.ledger.held(network), state.left());
+        // It waits for its own: others would be given one, or have hardly any.
+        let own = left > 0 && !state.ledger.admits(network, left) || held > self.connections_max / 2;
+        let Some(network) = network.filter(|_| own) else { return FetchErrorKind::TooManyConnections };
+        let now = Instant::now();
+        state.said.1 += 1;
+        if state.said.0.is_none_or(|at| now >= at + SAY_PAUSE) {
+            let refusals = state.said.1;
+            state.said = (Some(now), 0);
+            drop(state);
+            tracing::warn!(%network, held, refusals, "a client network has its share of an upstream's connections");
         }
+        FetchErrorKind::ClientShare
     }
 
     /// The HTTP/2 connections of the current core.
     pub(crate) fn shared(&self) -> Arc<Core> {
-        self.with_shard(runtime::Handle::current().id(), |shard| Arc::clone(&shard.shared))
+        Arc::clone(&self.lock().shard(runtime::Handle::current().id()).shared)
     }
 
-    /// Speaks HTTP/2 over a new socket, on the current runtime.
-    pub(crate) async fn adopt_h2(&self, core: &Arc<Core>, socket: Socket, slot: Slot) -> hyper::Result<Lease> {
+    /// Speaks HTTP/2 over a new socket, on the current runtime; the first stream is for `network`.
+    pub(crate) async fn adopt_h2(
+        &self,
+        core: &Arc<Core>,
+        socket: Socket,
+        slot: Slot,
+        network: Option<Network>,
+    ) -> hyper::Result<Lease> {
         let held = (slot, Counted::new(&self.metrics.open));
-        let stream = core.adopt(socket, held, self.idle_max).await?;
+        let stream = core.adopt(socket, held, self.idle_max, network).await?;
         self.metrics.opened.inc();
-        Ok(Lease { held: Held::Stream(stream), reused: false })
+        Ok(Lease::of(stream, false))
     }
 
     /// Speaks HTTP/1 over a new socket, on the current runtime.
-    pub(crate) async fn adopt(self: &Arc<Self>, socket: Socket, slot: Slot) -> hyper::Result<Lease> {
+    pub(crate) async fn adopt(self: &Arc<Self>, socket: Socket, slot: Slot, share: Share) -> hyper::Result<Lease> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(RESPONSE_HEADERS_MAX)
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
             .handshake::<_, Upload>(TokioIo::new(Readable::new(socket)))
             .await?;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let core = runtime::Handle::current().id();
+        let (id, core) = (self.id(), runtime::Handle::current().id());
         self.metrics.opened.inc();
         let held = (slot, Counted::new(&self.metrics.open));
         let driver = tokio::spawn(drive(connection, Arc::downgrade(self), core, id, held)).abort_handle();
-        Ok(Lease::new(Connection { id, core, sender, driver }, self, false))
+        Ok(Lease::new(Connection { id, core, sender, driver }, share, false))
     }
 
-    fn take_idle(&self, core: runtime::Id, idle_max: Duration) -> Option<Connection> {
-        let mut closed = Vec::new();
-        let found = self.with_shard(core, |shard| {
-            while let Some(idle) = shard.idle.pop() {
-                if idle.since.elapsed() >= idle_max {
-                    shard.idle.push(idle);
-                    return None;
-                }
-                if idle.connection.sender.is_closed() {
-                    closed.push(idle);
-                } else {
-                    return Some(idle);
-                }
-            }
-            None
-        });
-        found.map(|idle| idle.connection)
-    }
-
-    fn take_oldest_idle(&self) -> Option<Idle> {
-        let mut shards = self.lock();
-        let oldest = shards
-            .iter_mut()
-            .filter(|shard| !shard.idle.is_empty())
-            .min_by_key(|shard| shard.idle.first().map(|idle| idle.since));
-        oldest.map(|shard| shard.idle.remove(0))
-    }
-
-    /// Puts back a connection that is ready for another request.
-    fn put_back(&self, connection: Connection) {
-        let surplus = self.with_shard(connection.core, |shard| {
-            let mut connection = connection;
-            while let Some(asker) = shard.waiting.pop_front() {
-                match asker.send(connection) {
-                    Ok(()) => return None,
-                    Err(returned) => connection = returned,
-                }
-            }
-            // Somebody on another core waits for the slot that this connection holds.
-            if self.queued.load(Ordering::SeqCst) > 0 {
-                return Some(connection);
-            }
-            shard.idle.push(Idle { connection, since: Instant::now(), _counted: Counted::new(&self.metrics.idle) });
-            None
-        });
-        drop(surplus);
+    fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// When to look again whether `id` has been idle for too long; none: it had been, and is no longer in the pool.
     fn next_look(&self, core: runtime::Id, id: u64) -> Option<Instant> {
-        let expired = self.with_shard(core, |shard| {
-            let at = shard.idle.iter().position(|idle| idle.connection.id == id)?;
-            let until = shard.idle.get(at)?.since + self.idle_max;
-            if until > Instant::now() { Some(Err(until)) } else { Some(Ok(shard.idle.remove(at))) }
-        });
-        match expired {
-            None => Some(Instant::now() + self.idle_max),
-            Some(Err(until)) => Some(until),
-            Some(Ok(_idle)) => None,
+        let mut state = self.lock();
+        let shard = state.shard(core);
+        let now = Instant::now();
+        let Some(at) = shard.idle.iter().position(|idle| idle.connection.id == id) else {
+            return Some(now + self.idle_max);
+        };
+        let until = shard.idle.get(at)?.since + self.idle_max;
+        if until > now {
+            return Some(until);
         }
+        let expired = shard.idle.remove(at);
+        drop(state);
+        drop(expired);
+        None
     }
 
     /// A connection ended.
     fn forget(&self, core: runtime::Id, id: u64) {
-        let gone = self.with_shard(core, |shard| {
-            let at = shard.idle.iter().position(|idle| idle.connection.id == id)?;
-            Some(shard.idle.remove(at))
-        });
+        let mut state = self.lock();
+        let shard = state.shard(core);
+        let at = shard.idle.iter().position(|idle| idle.connection.id == id);
+        let gone = at.map(|at| shard.idle.remove(at));
+        drop(state);
         drop(gone);
     }
 
-    fn with_shard<T>(&self, core: runtime::Id, act: impl FnOnce(&mut Shard) -> T) -> T {
-        let mut shards = self.lock();
-        if let Some(shard) = shards.iter_mut().find(|shard| shard.core == core) {
-            return act(shard);
-        }
-        let mut shard = Shard { core, shared: Arc::default(), idle: Vec::new(), waiting: VecDeque::new() };
-        let result = act(&mut shard);
-        shards.push(shard);
-        result
+    /// Changes something, and gives what is left to those who wait.
+    fn change(self: &Arc<Self>, closes: bool, act: impl FnOnce(&mut State)) {
+        let mut debris = Debris::default();
+        let mut state = self.lock();
+        act(&mut state);
+        self.settle(&mut state, closes, &mut debris);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Shard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Connections that nobody uses.
+    fn left(&self) -> usize {
+        self.free + self.shards.values().map(|shard| shard.idle.len()).sum::<usize>()
+    }
+
+    fn shard(&mut self, core: runtime::Id) -> &mut Shard {
+        self.shards.entry(core).or_default()
+    }
+
+    fn take_oldest_idle(&mut self) -> Option<Idle> {
+        let shards = self.shards.values_mut().filter(|shard| !shard.idle.is_empty());
+        let oldest = shards.min_by_key(|shard| shard.idle.first().map(|idle| idle.since));
+        oldest.map(|shard| shard.idle.remove(0))
+    }
+}
+
+impl Shard {
+    fn take_idle(&mut self, idle_max: Duration, debris: &mut Debris) -> Option<Idle> {
+        while let Some(idle) = self.idle.pop() {
+            if idle.since.elapsed() >= idle_max {
+                self.idle.push(idle);
+                return None;
+            }
+            if !idle.connection.sender.is_closed() {
+                return Some(idle);
+            }
+            debris.idle.push(idle);
+        }
+        None
+    }
+}
+
+impl Connection {
+    pub(crate) fn driver(&self) -> AbortHandle {
+        self.driver.clone()
+    }
+}
+
+impl Share {
+    /// The connection is ready for another request.
+    pub(crate) fn put_back(self, connection: Connection) {
+        let pool = Arc::clone(&self.pool);
+        drop(self);
+        let idle = Idle { since: Instant::now(), _counted: Counted::new(&pool.metrics.idle), connection };
+        pool.change(true, |state| state.shard(idle.connection.core).idle.push(idle));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.pool.change(false, |state| {
+            state.ledger.give_back(self.exchange.network);
+            state.exchanges.remove(&self.id);
+        });
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.change(false, |state| state.free += 1);
+        }
+    }
+}
+
+/// A place in the queue.
+struct Place<'a> {
+    pool: &'a Pool,
+    network: Option<Network>,
+    ticket: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().ledger.leave(self.network, self.ticket);
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("slots", &self.slots.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Pool").field("free", &self.lock().free).finish_non_exhaustive()
     }
 }
 
@@ -298,125 +474,5 @@ async fn drive(
     drop(held);
 }
 
-struct Queued<'a>(&'a AtomicUsize);
-
-impl<'a> Queued<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// A connection in use, or a part of one. Dropping it closes what it has; [`release`](Self::release) keeps it.
-pub(crate) struct Lease {
-    held: Held,
-    pub(crate) reused: bool,
-}
-
-enum Held {
-    Own(Connection, Arc<Pool>),
-    Stream(Stream),
-}
-
-impl Lease {
-    fn new(connection: Connection, pool: &Arc<Pool>, reused: bool) -> Self {
-        Self { held: Held::Own(connection, Arc::clone(pool)), reused }
-    }
-
-    /// A stream of a connection that has served before.
-    pub(crate) fn of(stream: Stream) -> Self {
-        Self { held: Held::Stream(stream), reused: true }
-    }
-
-    pub(crate) fn is_h2(&self) -> bool {
-        matches!(self.held, Held::Stream(_))
-    }
-
-    /// Sends a request; ready with the response's head. An error may hold the request, untouched.
-    pub(crate) fn send(
-        &mut self,
-        request: http::Request<Upload>,
-    ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Upload>>>> + Send + use<>
-    {
-        match &mut self.held {
-            Held::Own(connection, _) => Either::Left(connection.sender.try_send_request(request)),
-            Held::Stream(stream) => Either::Right(stream.send(request)),
-        }
-    }
-
-    /// The exchange is over: keeps the connection for the next, once it is ready for one.
-    pub(crate) fn release(self) {
-        // A stream ends by itself.
-        let Held::Own(mut connection, pool) = self.held else { return };
-        if connection.sender.is_ready() {
-            pool.put_back(connection);
-        } else if !connection.sender.is_closed() {
-            tokio::spawn(async move {
-                if let Ok(Ok(())) = timeout(SETTLE_MAX, connection.sender.ready()).await {
-                    pool.put_back(connection);
-                }
-            });
-        }
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("reused", &self.reused).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Metrics, Peer};
-    use perigee_testkit::{Reply, ScriptedOrigin, wait_until};
-    use tokio::net::TcpStream;
-
-    #[tokio::test]
-    async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
-        let origin = ScriptedOrigin::answering(|_| Reply::new(204)).await;
-        let metrics = Metrics::default().server("www", &Peer::Origin("o".into()));
-        let pool = Pool::new(2, Duration::from_millis(20), metrics.clone());
-        let mut leases = Vec::new();
-        for _ in 0..2 {
-            let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
-            let socket = Socket::Plain(TcpStream::connect(origin.address()).await.unwrap());
-            leases.push(pool.adopt(socket, slot).await.unwrap());
-        }
-        assert_eq!((metrics.open.get(), metrics.idle.get()), (2, 0));
-        leases.pop().unwrap().release();
-        wait_until("the idle connection closing", || metrics.open.get() == 1).await;
-        origin.wait_for_connections_open(1).await;
-        // However long it takes, the busy one outlives several looks at it.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!((metrics.open.get(), metrics.idle.get(), origin.connections_open()), (1, 0, 1));
-        assert_eq!(pool.slots.available_permits(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_connection_put_back_makes_way_for_another_core() {
-        let origin = ScriptedOrigin::answering(|_| Reply::new(204)).await;
-        let metrics = Metrics::default().server("www", &Peer::Origin("o".into()));
-        let pool = Pool::new(1, IDLE_MAX, metrics.clone());
-        let Some(Checkout::Slot(slot)) = pool.checkout(IDLE_MAX, IDLE_MAX).await else { panic!("nothing is idle") };
-        let lease = pool.adopt(Socket::Plain(TcpStream::connect(origin.address()).await.unwrap()), slot).await.unwrap();
-        let (theirs, (answer, answered)) = (Arc::clone(&pool), oneshot::channel());
-        std::thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // Shorter than the idle connection lives: waiting for its end must not do.
-            let got = runtime.block_on(theirs.checkout(IDLE_MAX, IDLE_MAX / 2));
-            answer.send(matches!(got, Some(Checkout::Slot(_)))).unwrap();
-        });
-        wait_until("the other core queueing", || pool.queued.load(Ordering::SeqCst) == 1).await;
-        lease.release();
-        assert!(perigee_testkit::patiently("the other core's slot", answered).await.unwrap());
-        assert_eq!(metrics.idle.get(), 0);
-    }
-}
+mod tests;

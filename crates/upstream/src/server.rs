@@ -20,9 +20,11 @@ use crate::{
     breaker::Breaker,
     connect::Connector,
     fleet::Clock,
+    lease::Lease,
     metrics::ServerMetrics,
     multiplex::Core,
-    pool::{Checkout, IDLE_MAX, Lease, Pool},
+    pool::{Checkout, IDLE_MAX, Pool},
+    share::Network,
     socket::Socket,
     upload::{Upload, Waiting, Watch},
     wire,
@@ -131,13 +133,14 @@ impl Server {
         let has_content = request.body.is_some();
         let mut idle_max = if repeatable(request) && !has_content { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
         loop {
-            let mut lease = self.connection(idle_max).await?;
+            let mut lease = self.connection(request.network, idle_max).await?;
             let mut headers = wire::request_headers(request);
             if let Some(seen) = seen {
                 seen.fields(&mut headers);
             }
             let proof = secret.and_then(|secret| wire::prove(request, &mut headers, secret, (self.clock)()));
-            let (upload, watch) = Upload::new(request.body.take());
+            let exchange = lease.exchange().cloned();
+            let (upload, watch) = Upload::new(request.body.take(), exchange.as_ref());
             let composed = if lease.is_h2() {
                 compose_h2(request, headers, upload, &self.scheme).map_err(|(error, body)| {
                     request.body = body;
@@ -148,6 +151,10 @@ impl Server {
             };
             let sending = lease.send(composed);
             let mut error = match self.head(sending, watch.as_deref()).await {
+                _ if exchange.is_some_and(|exchange| exchange.gave_way()) => {
+                    let error = FetchError::new(FetchErrorKind::SlowClient).at(&self.peer);
+                    return Err(Failure { error, retry: Retry::Never });
+                }
                 Ok(Ok(response)) => return self.accept(request, response, lease, secret.zip(proof.as_deref())),
                 Ok(Err(error)) => error,
                 Err(kind) => return Err(self.timed_out(kind, request, watch.as_deref())),
@@ -174,36 +181,45 @@ impl Server {
         }
     }
 
-    async fn connection(&self, idle_max: Duration) -> Result<Lease, Failure> {
+    async fn connection(&self, network: Option<Network>, idle_max: Duration) -> Result<Lease, Failure> {
         if !self.speaks_h2 {
-            return self.own_connection(idle_max, None).await;
+            return self.own_connection(network, idle_max, None).await;
         }
         let core = self.pool.shared();
         // Zero: a connection that was there has just failed.
         if !idle_max.is_zero()
-            && let Some(stream) = core.stream()
+            && let Some(stream) = core.stream(network)
         {
-            return Ok(Lease::of(stream));
+            return Ok(Lease::of(stream, true));
         }
         let turn = timeout(self.policy.connect_timeout, core.connecting.lock()).await;
         let _turn = turn.map_err(|_| {
             let error = FetchError::new(FetchErrorKind::ConnectTimeout).at(&self.peer);
             Failure { error, retry: Retry::Elsewhere }
         })?;
-        match core.stream() {
-            Some(stream) => Ok(Lease::of(stream)),
-            None => self.own_connection(idle_max, Some(&core)).await,
+        match core.stream(network) {
+            Some(stream) => Ok(Lease::of(stream, true)),
+            None => self.own_connection(network, idle_max, Some(&core)).await,
         }
     }
 
     /// A connection for one exchange alone, or the first stream of a new one where `h2` is given and the server agrees.
-    async fn own_connection(&self, idle_max: Duration, h2: Option<&Arc<Core>>) -> Result<Lease, Failure> {
-        let slot = match self.pool.checkout(idle_max, self.policy.connect_timeout).await {
-            Some(Checkout::Reused(lease)) => return Ok(lease),
-            Some(Checkout::Slot(slot)) => slot,
-            None => {
-                let error = FetchError::new(FetchErrorKind::TooManyConnections).at(&self.peer);
-                return Err(Failure { error, retry: Retry::Elsewhere });
+    async fn own_connection(
+        &self,
+        network: Option<Network>,
+        idle_max: Duration,
+        h2: Option<&Arc<Core>>,
+    ) -> Result<Lease, Failure> {
+        let (slot, share) = match self.pool.checkout(network, idle_max, self.policy.connect_timeout).await {
+            Ok(Checkout::Reused(lease)) => return Ok(lease),
+            Ok(Checkout::Slot(slot, share)) => (slot, share),
+            Err(kind) => {
+                if let Some(stream) = h2.and_then(|core| core.any_stream(network)) {
+                    return Ok(Lease::of(stream, true));
+                }
+                // A network with its share here is not to take the others' elsewhere.
+                let retry = if kind == FetchErrorKind::ClientShare { Retry::Never } else { Retry::Elsewhere };
+                return Err(Failure { error: FetchError::new(kind).at(&self.peer), retry });
             }
         };
         let socket = self.connector.connect(self.policy.connect_timeout).await.map_err(|error| {
@@ -213,9 +229,11 @@ impl Server {
         let adopted = match h2 {
             // RFC 9113 §3.3: without TLS by prior knowledge; with it as ALPN says (§3.2).
             Some(core) if matches!(socket, Socket::Plain(_)) || socket.alpn() == Some(b"h2") => {
-                self.pool.adopt_h2(core, socket, slot).await
+                // Of its streams a network has its share too; the connection is all networks'.
+                drop(share);
+                self.pool.adopt_h2(core, socket, slot, network).await
             }
-            _ => self.pool.adopt(socket, slot).await,
+            _ => self.pool.adopt(socket, slot, share).await,
         };
         adopted.map_err(|error| self.failure(FetchErrorKind::Connect, error, Retry::Anywhere))
     }

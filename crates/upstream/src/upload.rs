@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::{RequestBody, message::BoxError};
+use crate::{RequestBody, exchange::Exchange, message::BoxError};
 
 /// What hyper sends: nothing, or a watched stream.
-pub(crate) struct Upload(Option<(RequestBody, Arc<Watch>)>);
+pub(crate) struct Upload(Option<(RequestBody, Arc<Watch>, Option<Arc<Exchange>>)>);
 
 /// How far an upload is.
 #[derive(Debug)]
@@ -59,16 +59,17 @@ impl Progress {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Option<RequestBody>) -> (Self, Option<Arc<Watch>>) {
+    /// `exchange` hears how it goes.
+    pub(crate) fn new(body: Option<RequestBody>, exchange: Option<&Arc<Exchange>>) -> (Self, Option<Arc<Watch>>) {
         let Some(body) = body else { return (Self(None), None) };
         let progress = Progress { moved: Instant::now(), source_is_late: false, failure: None };
         let watch = Arc::new(Watch(Mutex::new(progress)));
-        (Self(Some((body, Arc::clone(&watch)))), Some(watch))
+        (Self(Some((body, Arc::clone(&watch), exchange.cloned()))), Some(watch))
     }
 
     /// The body again, of an upload that hyper handed back untouched.
     pub(crate) fn into_body(self) -> Option<RequestBody> {
-        self.0.map(|(body, _)| body)
+        self.0.map(|(body, ..)| body)
     }
 }
 
@@ -77,7 +78,7 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some((body, watch)) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let Some((body, watch, exchange)) = &mut self.get_mut().0 else { return Poll::Ready(None) };
         let polled = body.0.as_mut().poll_frame(cx);
         watch.with(|progress| {
             progress.source_is_late = polled.is_pending();
@@ -85,6 +86,15 @@ impl Body for Upload {
                 progress.moved = Instant::now();
             }
         });
+        if let Some(exchange) = exchange {
+            match &polled {
+                Poll::Pending => exchange.waits(Instant::now()),
+                Poll::Ready(Some(Ok(frame))) if !body.0.is_end_stream() => {
+                    exchange.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
+                }
+                Poll::Ready(_) => exchange.rests(),
+            }
+        }
         match polled {
             Poll::Ready(Some(Err(error))) => {
                 // hyper needs one error and the fetch another; it is not Clone.
@@ -96,11 +106,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|(body, _)| body.0.is_end_stream())
+        self.0.as_ref().is_none_or(|(body, ..)| body.0.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |(body, _)| body.0.size_hint())
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |(body, ..)| body.0.size_hint())
     }
 }
 
