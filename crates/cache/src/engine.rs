@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     record::{CLIENT_GONE, Record, Recorder, Recording, elapsed_us},
     snapshot::Snapshot,
+    tally::Place,
     trace::Tracer,
 };
 
@@ -100,6 +101,7 @@ impl Engine {
         recorder: Arc<dyn Recorder>,
         metrics: Metrics,
     ) -> Arc<Self> {
+        metrics.serve(&snapshot);
         let snapshot = ArcSwap::from_pointee(snapshot);
         let via = headers::via(Version::HTTP_11, &config.name);
         let index_turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
@@ -130,6 +132,7 @@ impl Engine {
 
     /// Serves another generation from the next request on; requests under way keep theirs.
     pub fn publish(&self, snapshot: Snapshot) {
+        self.metrics.serve(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -226,12 +229,14 @@ impl Engine {
             began,
             recorder: Arc::clone(&self.recorder),
             metrics: self.metrics.clone(),
+            site: Place::default(),
             answered: false,
             complete: false,
         });
-        let record = &mut recording.record;
+        let Recording { record, site, .. } = &mut *recording;
         let answer = match Ask::new(self, parts, client, scheme, now, interim) {
             Ok(ask) => {
+                *site = ask.site.place();
                 record.site = Arc::clone(&ask.site.label);
                 record.generation = ask.generation;
                 record.rule = ask.choice.index().and_then(|index| u16::try_from(index).ok());
@@ -240,7 +245,10 @@ impl Engine {
                 let body = (!body.is_end_stream()).then(|| RequestBody::new(body));
                 self.drive(ask, body).await
             }
-            Err(refusal) => self.refuse(refusal, record),
+            Err(refusal) => {
+                *site = refusal.site.as_ref().map(|site| site.place()).unwrap_or_default();
+                self.refuse(refusal, record)
+            }
         };
         complete(answer, recording)
     }

@@ -51,6 +51,7 @@ const SEAT_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     used: Gauge,
+    capacity: Gauge,
     lent: Gauge,
     waited: Counter,
     refused: Counter,
@@ -60,6 +61,11 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("perigee_inflight_bytes", "Bytes held for bodies under way", metrics.used.clone());
+        registry.register(
+            "perigee_inflight_capacity_bytes",
+            "Bytes that may be held for bodies under way, with what the store lends",
+            metrics.capacity.clone(),
+        );
         registry.register(
             "perigee_inflight_lent_bytes",
             "Bytes that the store lends to bodies under way",
@@ -106,9 +112,11 @@ impl fmt::Debug for Inflight {
 impl Inflight {
     /// What the store's `budget` sets aside, and what `lend` gives of its entries: it is told how much to give in all.
     pub(crate) fn new(budget: Budget, metrics: Metrics, lend: impl Fn(u64) + Send + Sync + 'static) -> Arc<Self> {
+        let max = budget.inflight + budget.entries / LENT_SHARE;
+        metrics.capacity.set(signed(max));
         Arc::new(Self {
             reserve: budget.inflight,
-            max: budget.inflight + budget.entries / LENT_SHARE,
+            max,
             spills: budget.buffers > 0,
             lent: Mutex::new(0),
             lend: Box::new(lend),

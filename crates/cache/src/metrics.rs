@@ -7,7 +7,8 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use crate::{
     inflight,
     record::Record,
-    tally::{Scrape, Tally},
+    snapshot::Snapshot,
+    tally::{Place, Scrape, Tally},
 };
 
 /// The engine's counters; clones share them.
@@ -62,8 +63,13 @@ impl Metrics {
         self.0.tally.began();
     }
 
-    pub(crate) fn ended(&self, record: &Record) {
-        self.0.tally.ended(record);
+    pub(crate) fn ended(&self, record: &Record, site: Place) {
+        self.0.tally.ended(record, site);
+    }
+
+    /// Whose sites have figures from now on.
+    pub(crate) fn serve(&self, snapshot: &Snapshot) {
+        self.0.tally.serve(snapshot);
     }
 
     pub(crate) fn inflight(&self) -> inflight::Metrics {

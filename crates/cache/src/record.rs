@@ -122,6 +122,8 @@ pub(crate) struct Recording {
     pub(crate) began: Instant,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) metrics: crate::metrics::Metrics,
+    /// Where it is counted.
+    pub(crate) site: crate::tally::Place,
     /// Whether there is a response.
     pub(crate) answered: bool,
     /// Whether all of it was handed over.
@@ -136,7 +138,7 @@ impl Drop for Recording {
             // For so long at least there was no head.
             self.record.head_us = self.record.total_us;
         }
-        self.metrics.ended(&self.record);
+        self.metrics.ended(&self.record, self.site);
         self.recorder.record(&self.record);
         if let Some(trace) = &self.record.trace {
             trace.served(&self.record);

@@ -1,10 +1,20 @@
 //! What requests are served by: the sites of one generation of the document. A request pins one for its life.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use perigee_protocol::model;
 use perigee_semantics::rules;
 use perigee_upstream::Upstream;
+
+use crate::tally::Place;
 
 /// Sites by host, at one generation.
 #[derive(Debug)]
@@ -48,6 +58,8 @@ pub struct Site {
     pub rules_fingerprint: u64,
     /// Where its misses go.
     pub upstream: Arc<dyn Upstream>,
+    /// Where its requests are counted; told when it comes to serve.
+    place: AtomicU16,
 }
 
 impl Site {
@@ -56,7 +68,17 @@ impl Site {
         let rules_fingerprint = rules::fingerprint(&model.rules);
         let adds_parts = |rule: &model::Rule| !rule.cache.key.is_empty() || !rule.request_headers.is_empty();
         let keys_parts = model.rules.iter().any(adds_parts);
-        Self { label: model.id.as_str().into(), keys_parts, rules_fingerprint, model, upstream }
+        let (label, place) = (model.id.as_str().into(), AtomicU16::new(Place::default().number()));
+        Self { label, keys_parts, rules_fingerprint, model, upstream, place }
+    }
+
+    pub(crate) fn counted_at(&self, place: Place) {
+        self.place.store(place.number(), Ordering::Relaxed);
+    }
+
+    /// Where its requests are counted.
+    pub(crate) fn place(&self) -> Place {
+        Place::of_number(self.place.load(Ordering::Relaxed))
     }
 }
 

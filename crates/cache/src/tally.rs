@@ -1,6 +1,8 @@
 //! What every request adds to, counted apart by threads and added up by whoever asks: cores that count share no cache
 //! line, and a request takes one lock that nobody else wants.
 
+mod sites;
+
 use std::{
     fmt,
     sync::{
@@ -15,7 +17,9 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use crate::{metrics::Totals, record::Record};
+pub(crate) use self::sites::Place;
+use self::sites::{Names, Table};
+use crate::{metrics::Totals, record::Record, snapshot::Snapshot};
 
 /// Threads beyond so many share a shard.
 const SHARDS: usize = 16;
@@ -45,7 +49,10 @@ struct Outcome {
 
 /// The counts of all threads.
 #[derive(Debug, Default)]
-pub(crate) struct Tally([Shard; SHARDS]);
+pub(crate) struct Tally {
+    shards: [Shard; SHARDS],
+    sites: Names,
+}
 
 /// Two cache lines, since processors fetch them in pairs.
 #[derive(Debug, Default)]
@@ -66,24 +73,35 @@ struct Counts {
     heads: [u64; HEAD_US.len() + 1],
     /// As many as the program has words for.
     outcomes: Vec<(Outcome, u64)>,
+    sites: Table,
 }
 
 impl Tally {
+    /// Whose sites are told from now on.
+    pub(crate) fn serve(&self, snapshot: &Snapshot) {
+        let places = self.sites.serve(snapshot.sites().iter().map(|site| &site.label));
+        for (site, place) in snapshot.sites().iter().zip(places) {
+            site.counted_at(place);
+        }
+    }
+
     pub(crate) fn began(&self) {
-        if let Some(shard) = self.0.get(shard()) {
+        if let Some(shard) = self.shards.get(shard()) {
             shard.began.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn ended(&self, record: &Record) {
-        if let Some(shard) = self.0.get(shard()) {
-            shard.lock().add(record);
+    pub(crate) fn ended(&self, record: &Record, site: Place) {
+        if let Some(shard) = self.shards.get(shard()) {
+            let mut counts = shard.lock();
+            counts.add(record);
+            counts.sites.add(site, record);
         }
     }
 
     fn sum(&self) -> (u64, Counts) {
         let (mut began, mut all) = (0, Counts::default());
-        for shard in &self.0 {
+        for shard in &self.shards {
             let counts = shard.lock().clone();
             began += shard.began.load(Ordering::Relaxed);
             all.merge(&counts);
@@ -92,8 +110,16 @@ impl Tally {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let (began, Counts { ended, hits, bytes, .. }) = self.sum();
-        Totals { requests: ended, hits, bytes, active: began.saturating_sub(ended) }
+        let (mut began, mut totals) = (0, Totals::default());
+        for shard in &self.shards {
+            // Not all of it: who watches asks every second, and there may be thousands of sites.
+            let Counts { ended, hits, bytes, .. } = *shard.lock();
+            began += shard.began.load(Ordering::Relaxed);
+            totals.requests += ended;
+            totals.hits += hits;
+            totals.bytes += bytes;
+        }
+        Totals { active: began.saturating_sub(totals.requests), ..totals }
     }
 }
 
@@ -137,6 +163,7 @@ impl Counts {
         for (outcome, count) in &other.outcomes {
             self.count(*outcome, *count);
         }
+        self.sites.merge(&other.sites);
     }
 }
 
@@ -166,6 +193,7 @@ impl Collector for Scrape {
         for (outcome, count) in &counts.outcomes {
             ConstCounter::new(*count).encode(family.encode_family(outcome)?)?;
         }
+        self.0.sites.encode(&counts.sites, &mut encoder)?;
         // The last bucket's bound is written as +Inf.
         let bounds = HEAD_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.heads).collect();
@@ -216,7 +244,7 @@ mod tests {
                 scope.spawn(|| {
                     for (cache, status, head_us) in [("hit", 200, 50), ("hit", 206, 51), ("miss", 200, 13_107_201)] {
                         tally.began();
-                        tally.ended(&record(cache, status, head_us));
+                        tally.ended(&record(cache, status, head_us), Place::default());
                     }
                     tally.began();
                 });
@@ -231,6 +259,10 @@ mod tests {
             "perigee_requests_active 20",
             r#"perigee_requests_total{cache="hit",reason="fresh",status="2xx"} 40"#,
             r#"perigee_requests_total{cache="miss",reason="fresh",status="2xx"} 20"#,
+            r#"perigee_site_requests_total{site="(none)",cache="hit"} 40"#,
+            r#"perigee_site_requests_total{site="(none)",cache="miss"} 20"#,
+            r#"perigee_site_response_body_bytes_total{site="(none)",cache="miss"} 200"#,
+            r#"perigee_site_errors_total{site="(none)"} 0"#,
             "perigee_response_head_seconds_count 60",
             r#"perigee_response_head_seconds_bucket{le="0.00005"} 20"#,
             r#"perigee_response_head_seconds_bucket{le="0.0002"} 40"#,
