@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 
 use crate::{connections::Connections, door::Door, http::HttpService};
@@ -18,7 +18,6 @@ pub(crate) struct Acceptor<S> {
     pub(crate) service: Arc<S>,
     pub(crate) door: Arc<Door>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) permits: Arc<Semaphore>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -47,21 +46,7 @@ impl<S: HttpService> Acceptor<S> {
     }
 
     async fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.connections.metrics().at_limit();
-                let permits = Arc::clone(&self.permits);
-                tokio::select! {
-                    permit = permits.acquire_owned() => match permit {
-                        Ok(permit) => permit,
-                        Err(_) => return,
-                    },
-                    // Nothing was promised to this client yet; a drain does not wait for room.
-                    _ = self.stop.wait_for(|stop| *stop) => return,
-                }
-            }
-        };
+        let Some(permit) = self.door.room.place(&mut self.stop).await else { return };
         let Ok(local) = stream.local_addr() else { return };
         let entry = self.connections.enter(self.core, peer, local, self.door.is_secure());
         let (door, service) = (Arc::clone(&self.door), Arc::clone(&self.service));

@@ -3,17 +3,26 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::{http::Connection, metrics::ConnectionMetrics};
+use crate::{
+    client_cap::client_of,
+    giving_way::{SILENCE_MIN, Silent},
+    http::Connection,
+    metrics::ConnectionMetrics,
+};
+
+/// A connection that was told to end has so long for its last words before it is dropped.
+const LEAVE_BOUND: Duration = Duration::from_secs(1);
 
 /// How far a server is in ending. Only ever goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +89,38 @@ pub(crate) struct Connections {
     next_id: AtomicU64,
     open: AtomicUsize,
     closed: Notify,
-    cores: Vec<Mutex<HashMap<u64, Arc<Connection>>>>,
+    cores: Vec<Mutex<HashMap<u64, Held>>>,
+    began: Instant,
     metrics: ConnectionMetrics,
+}
+
+/// A connection, and what was seen of it when it was looked at last. Times are since [`Connections::began`].
+#[derive(Debug)]
+struct Held {
+    connection: Arc<Connection>,
+    requests: u64,
+    /// When it was seen at work last, or came.
+    since: Duration,
+    told_to_end: Option<Duration>,
+}
+
+impl Held {
+    fn is_busy(&self) -> bool {
+        let activity = &self.connection.activity;
+        let finished = activity.finished.load(Ordering::Relaxed);
+        self.connection.requests() != finished || activity.blocked.load(Ordering::Relaxed)
+    }
+}
+
+/// What there is on a core.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// No request is under way on these, and none was for [`SILENCE_MIN`].
+    pub(crate) silent: Vec<Silent>,
+    /// Connections of each client.
+    pub(crate) held: HashMap<IpAddr, usize>,
+    /// Connections that have been told to end.
+    pub(crate) leaving: usize,
 }
 
 impl Connections {
@@ -92,6 +131,7 @@ impl Connections {
             open: AtomicUsize::new(0),
             closed: Notify::new(),
             cores: (0..cores.max(1)).map(|_| Mutex::default()).collect(),
+            began: Instant::now(),
             metrics,
         })
     }
@@ -111,7 +151,8 @@ impl Connections {
             let mut open = self.lock(core);
             // Under the lock: a change of phase either finds this connection in the map or is read here.
             connection.control().phase.store(self.phase.load(Ordering::SeqCst), Ordering::Release);
-            open.insert(id, Arc::clone(&connection));
+            let since = self.began.elapsed();
+            open.insert(id, Held { connection: Arc::clone(&connection), requests: 0, since, told_to_end: None });
         }
         Entry { connections: Arc::clone(self), connection }
     }
@@ -125,10 +166,49 @@ impl Connections {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
         let phase = Phase::from_u8(self.phase.load(Ordering::SeqCst));
         for core in 0..self.cores.len() {
-            for connection in self.lock(core).values() {
-                connection.control().tell(phase);
+            for held in self.lock(core).values() {
+                held.connection.control().tell(phase);
             }
         }
+    }
+
+    /// Looks at every connection of a core: what is silent is known as exactly as looks are frequent, and a look costs what
+    /// a request need not. Drops those that were told to end and do not.
+    pub(crate) fn look(&self, core: usize) -> Found {
+        let now = self.began.elapsed();
+        let mut found = Found::default();
+        for (&id, held) in self.lock(core).iter_mut() {
+            let client = client_of(held.connection.peer().ip());
+            *found.held.entry(client).or_default() += 1;
+            let (requests, is_busy) = (held.connection.requests(), held.is_busy());
+            if is_busy || requests != held.requests {
+                (held.requests, held.since) = (requests, now);
+            }
+            if let Some(told) = held.told_to_end {
+                found.leaving += 1;
+                if !is_busy && now >= told + LEAVE_BOUND {
+                    held.connection.control().tell(Phase::Aborted);
+                }
+            } else if !is_busy && now >= held.since + SILENCE_MIN {
+                found.silent.push(Silent { id, client, since: held.since });
+            }
+        }
+        found
+    }
+
+    /// Tells connections of a core to end as soon as they have no request under way; returns how many there were.
+    pub(crate) fn end(&self, core: usize, ids: &[u64]) -> usize {
+        let now = self.began.elapsed();
+        let mut open = self.lock(core);
+        let mut told = 0;
+        for id in ids {
+            if let Some(held) = open.get_mut(id) {
+                held.told_to_end = Some(now);
+                held.connection.control().tell(Phase::Closing);
+                told += 1;
+            }
+        }
+        told
     }
 
     /// Returns when no connection is open.
@@ -144,7 +224,7 @@ impl Connections {
         }
     }
 
-    fn lock(&self, core: usize) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+    fn lock(&self, core: usize) -> MutexGuard<'_, HashMap<u64, Held>> {
         // `core` counts the runtimes this was made for; the remainder only keeps a slip from becoming a panic.
         let index = core % self.cores.len();
         self.cores[index].lock().unwrap_or_else(PoisonError::into_inner)

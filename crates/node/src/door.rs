@@ -15,6 +15,7 @@ use crate::{
     drive::Protocols,
     http::{Connection, HttpService},
     proxy_protocol::{self, Progress},
+    room::{Room, Share},
     stream::ClientStream,
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Door {
     pub(crate) proxies: Arc<[IpNet]>,
     pub(crate) metrics: DoorMetrics,
     pub(crate) client_cap: Option<Arc<ClientCap>>,
+    pub(crate) room: Arc<Room>,
     pub(crate) protocols: Protocols,
 }
 
@@ -39,7 +41,7 @@ pub(crate) struct Door {
 struct Ready {
     stream: ClientStream,
     protocol: Protocol,
-    _place: Option<Place>,
+    places: (Option<Place>, Option<Share>),
 }
 
 /// Why a connection never spoke HTTP; None: its client went away.
@@ -65,7 +67,7 @@ impl Door {
             () = connection.control().reached(Phase::Closing) => return,
             ready = prepare => ready,
         };
-        let Ready { stream, protocol, _place } = match ready {
+        let Ready { stream, protocol, places: _places } = match ready {
             Ok(ready) => ready,
             Err(Some(reason)) => {
                 tracing::debug!(peer = %connection.peer(), reason = reason.as_str(), "a connection was refused");
@@ -95,6 +97,7 @@ impl Door {
             Some(cap) => Some(cap.enter(connection.peer().ip()).ok_or(Some(Ended::ClientLimit))?),
             None => None,
         };
+        let share = self.room.share(connection.peer().ip()).ok_or(Some(Ended::ClientLimit))?;
         let (stream, protocol) = match &self.tls {
             Some(acceptor) => self.handshake(acceptor, stream, connection).await?,
             None => {
@@ -103,7 +106,7 @@ impl Door {
                 (ClientStream::Plain(stream), if h2 { Protocol::Http2 } else { Protocol::Http1 })
             }
         };
-        Ok(Ready { stream, protocol, _place: place })
+        Ok(Ready { stream, protocol, places: (place, share) })
     }
 
     /// Of handshakes there are as many at once as connections: one that waits for its client costs what an idle connection

@@ -31,8 +31,10 @@ macro_rules! words {
 words!(
     /// Why a connection ended before its client wanted it to.
     Ended {
-        /// `Limits::client_connections_max`
+        /// `Limits::client_connections_max`, or its share of a door that is nearly full.
         ClientLimit => "client-limit",
+        /// It had no request under way, and the door was nearly full.
+        GaveWay => "gave-way",
         /// A listed balancer began with something else, or with nothing we understand.
         ProxyHeader => "proxy-header",
         /// … or took too long for it.

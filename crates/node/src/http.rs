@@ -35,6 +35,7 @@ use crate::{
     interim::Interims,
     listen::Listeners,
     metrics::ConnectionMetrics,
+    room::Room,
     runtimes::Runtimes,
 };
 
@@ -216,6 +217,9 @@ pub struct Limits {
     /// Connections of one client (an IPv4 address, an IPv6 /64) at once, over all cores; further ones are closed as
     /// they come. None: no limit of its own.
     pub client_connections_max: Option<u32>,
+    /// Whether a client may have no more than 16 times the places that are free, at each core; further connections of it
+    /// are closed as they come.
+    pub client_share: bool,
     /// See [`H2_STREAMS_MAX`].
     pub h2_streams_max: u32,
 }
@@ -231,6 +235,7 @@ impl Default for Limits {
             write_timeout: WRITE_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             client_connections_max: None,
+            client_share: true,
             h2_streams_max: H2_STREAMS_MAX,
         }
     }
@@ -299,6 +304,12 @@ pub fn serve<S: HttpService>(
     let local_addrs = plain.local_addrs().to_vec();
     let mut tls_addrs = Vec::new();
     let mut accepting = Vec::new();
+    // Both doors share the room of a core.
+    let per_core = (limits.connections_max / runtimes.threads()).clamp(1, Semaphore::MAX_PERMITS);
+    let room = |core| {
+        let (connections, metrics) = (Arc::clone(&connections), door_metrics.clone());
+        Room::new(core, per_core, limits.client_share, connections, metrics)
+    };
     let common = Door {
         tls: None,
         handshake_timeout: limits.handshake_timeout,
@@ -306,14 +317,14 @@ pub fn serve<S: HttpService>(
         proxies: proxies.into(),
         metrics: door_metrics.clone(),
         client_cap: limits.client_connections_max.map(|max| Arc::new(ClientCap::new(max))),
-        protocols: Protocols::new(limits, door_metrics),
+        room: room(0),
+        protocols: Protocols::new(limits, door_metrics.clone()),
     };
-    // Both doors share the room of a core.
-    let per_core = (limits.connections_max / runtimes.threads()).clamp(1, Semaphore::MAX_PERMITS);
-    let rooms: Vec<_> = runtimes.cores.iter().map(|_| (Arc::new(Semaphore::new(per_core)), common.clone())).collect();
+    let doors: Vec<_> =
+        (0..runtimes.cores.len()).map(|core| Door { room: room(core), ..common.clone() }).collect();
     let mut open = |listeners: Listeners, config: Option<Arc<rustls::ServerConfig>>| {
         for (core, row) in listeners.into_cores().into_iter().enumerate() {
-            let (Some(handle), Some((permits, door))) = (runtimes.cores.get(core), rooms.get(core)) else {
+            let (Some(handle), Some(door)) = (runtimes.cores.get(core), doors.get(core)) else {
                 tracing::error!(core, "listeners were bound for more cores than there are; these serve nobody");
                 continue;
             };
@@ -323,7 +334,6 @@ pub fn serve<S: HttpService>(
                     service: Arc::clone(&service),
                     door: Arc::new(door.with_tls(config.clone())),
                     connections: Arc::clone(&connections),
-                    permits: Arc::clone(permits),
                     stop: stop.subscribe(),
                 };
                 accepting.push(handle.spawn(acceptor.run(listener)));

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -50,9 +51,9 @@ pub struct DoorFlags {
     #[arg(long, value_name = "PREFIX", env = "PERIGEE_PROXY_PROTOCOL", value_delimiter = ',', value_parser = parse_prefix)]
     pub proxy_protocol: Vec<IpNet>,
 
-    /// Connections of one client (an IPv4 address, an IPv6 /64) at once; further ones are closed [default: no limit]
-    #[arg(long, value_name = "N", env = "PERIGEE_CONNECTIONS_PER_CLIENT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub connections_per_client: Option<u32>,
+    /// Connections of one client (an IPv4 address, an IPv6 /64) at once; further ones are closed. fair: 16 times what is free, so that it bites only where doors are nearly full; off: no limit
+    #[arg(long, value_name = "N|fair|off", env = "PERIGEE_CONNECTIONS_PER_CLIENT", default_value = "fair")]
+    pub connections_per_client: PerClient,
 
     /// How long a request's head may take, and a new connection to send one
     #[arg(long, value_name = "DURATION", env = "PERIGEE_HEADER_TIMEOUT", value_parser = parse_timeout, default_value_t = Shown(HEADER_TIMEOUT))]
@@ -87,7 +88,7 @@ impl DoorFlags {
             tls,
             pair: self.tls_certificate.clone().zip(self.tls_key.clone()),
             proxies: self.proxy_protocol.clone(),
-            client_connections_max: self.connections_per_client,
+            per_client: self.connections_per_client,
             header_timeout: self.header_timeout.0,
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
@@ -107,6 +108,29 @@ impl FromStr for TlsAddress {
             return Ok(Self(None));
         }
         text.parse().map(|address| Self(Some(address))).map_err(|_| "an address with a port, say 0.0.0.0:443, or off")
+    }
+}
+
+/// How many connections a client may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PerClient {
+    /// See [`Limits::client_share`].
+    #[default]
+    Fair,
+    /// See [`Limits::client_connections_max`].
+    Most(NonZeroU32),
+    /// As many as there are.
+    Off,
+}
+
+impl FromStr for PerClient {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "fair" => Ok(Self::Fair),
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::Most).map_err(|_| "a number from 1 on, fair, or off"),
+        }
     }
 }
 
@@ -156,8 +180,8 @@ pub struct DoorOptions {
     pub pair: Option<(PathBuf, PathBuf)>,
     /// Who speaks the PROXY protocol.
     pub proxies: Vec<IpNet>,
-    /// See [`Limits::client_connections_max`].
-    pub client_connections_max: Option<u32>,
+    /// How many connections a client may have.
+    pub per_client: PerClient,
     /// See [`Limits::header_timeout`].
     pub header_timeout: Duration,
     /// See [`Limits::idle_timeout`].
@@ -175,7 +199,7 @@ impl Default for DoorOptions {
             tls: TlsListen::Off,
             pair: None,
             proxies: Vec::new(),
-            client_connections_max: None,
+            per_client: PerClient::Fair,
             header_timeout: HEADER_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
@@ -186,9 +210,14 @@ impl Default for DoorOptions {
 
 impl DoorOptions {
     pub(crate) fn limits(&self, connections_max: usize) -> Limits {
+        let client_connections_max = match self.per_client {
+            PerClient::Most(most) => Some(most.get()),
+            PerClient::Fair | PerClient::Off => None,
+        };
         Limits {
             connections_max,
-            client_connections_max: self.client_connections_max,
+            client_connections_max,
+            client_share: self.per_client == PerClient::Fair,
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
@@ -352,16 +381,25 @@ mod tests {
             (defaults.header_timeout, defaults.idle_timeout, defaults.handshake_timeout, defaults.write_timeout),
             (HEADER_TIMEOUT, IDLE_TIMEOUT, HANDSHAKE_TIMEOUT, WRITE_TIMEOUT)
         );
-        let set =
-            parse("--header-timeout 1ms --idle-timeout 1h --handshake-timeout 2s --connections-per-client 1").unwrap();
+        let set = parse("--header-timeout 1ms --idle-timeout 1h --handshake-timeout 2s").unwrap();
         assert_eq!((set.header_timeout, set.idle_timeout), (Duration::from_millis(1), Duration::from_secs(3600)));
-        assert_eq!(set.limits(7).client_connections_max, Some(1));
+        let per_client = |line: &str| {
+            let limits = parse(line).unwrap().limits(7);
+            (limits.client_connections_max, limits.client_share)
+        };
+        assert_eq!(per_client(""), (None, true));
+        assert_eq!(per_client("--connections-per-client fair"), (None, true));
+        assert_eq!(per_client("--connections-per-client off"), (None, false));
+        assert_eq!(per_client("--connections-per-client 1"), (Some(1), false));
+        assert_eq!(per_client("--connections-per-client 4294967295"), (Some(u32::MAX), false));
         for bad in [
             "--header-timeout 0s",
             "--idle-timeout 3601s",
             "--handshake-timeout 2",
             "--write-timeout 0ms",
             "--connections-per-client 0",
+            "--connections-per-client 4294967296",
+            "--connections-per-client Fair",
             "--proxy-protocol 10.0.0.1/8",
             "--proxy-protocol x",
         ] {

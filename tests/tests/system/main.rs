@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![expect(clippy::print_stdout, reason = "figures and skips are for whoever reads the run")]
 
+mod admission;
 mod bad_input;
 mod draining;
 mod fleet;

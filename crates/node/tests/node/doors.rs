@@ -145,7 +145,7 @@ async fn what_is_no_tls_is_refused() {
     assert!(secure.authority.connect(secure.address, "www.example", &["spdy/3"]).await.is_err(), "no common protocol");
 }
 
-fn proxied(limits: Limits, prefixes: &[&str]) -> (Bench, DoorMetrics) {
+pub(crate) fn proxied(limits: Limits, prefixes: &[&str]) -> (Bench, DoorMetrics) {
     let metrics = DoorMetrics::default();
     let counted = metrics.clone();
     let proxies = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();

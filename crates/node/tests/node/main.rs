@@ -3,6 +3,7 @@
 
 mod admin;
 mod doors;
+mod full;
 mod h2_wire;
 mod http;
 mod lingering;
