@@ -21,7 +21,7 @@ const CLIENTS: [(&str, Ask); 4] = [("dig", dig), ("kdig", kdig), ("drill", drill
 fn dig(server: SocketAddr, from: &str, name: &str, kind: &str, tcp: bool) -> Read {
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
     let tcp = if tcp { "+tcp" } else { "+notcp" };
-    let text = run("dig", &[&at, "-p", &port, "-b", from, tcp, "+norecurse", "+timeout=5", "+noedns", name, kind]);
+    let text = run("dig", &[&at, "-p", &port, "-b", from, tcp, "+norecurse", "+timeout=20", "+noedns", name, kind]);
     Read { rcode: after(&text, "status: "), records: answers(&text) }
 }
 
@@ -29,7 +29,7 @@ fn kdig(server: SocketAddr, from: &str, name: &str, kind: &str, tcp: bool) -> Re
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
     // +notcp would be never, not even after TC.
     let tcp = if tcp { "+tcp" } else { "+edns" };
-    let text = run("kdig", &[&at, "-p", &port, "-b", from, tcp, "+norec", "+timeout=5", name, kind]);
+    let text = run("kdig", &[&at, "-p", &port, "-b", from, tcp, "+norec", "+timeout=20", name, kind]);
     Read { rcode: after(&text, "status: "), records: answers(&text) }
 }
 
@@ -50,9 +50,9 @@ import sys, dns.message, dns.query, dns.rcode, dns.flags
 server, port, source, name, kind, tcp = sys.argv[1:]
 query = dns.message.make_query(name, kind, use_edns=0, payload=1232)
 if tcp == 'tcp':
-    reply = dns.query.tcp(query, server, timeout=5, port=int(port), source=source)
+    reply = dns.query.tcp(query, server, timeout=20, port=int(port), source=source)
 else:
-    reply, _ = dns.query.udp_with_fallback(query, server, timeout=5, port=int(port), source=source)
+    reply, _ = dns.query.udp_with_fallback(query, server, timeout=20, port=int(port), source=source)
 print(';; status: ' + dns.rcode.to_text(reply.rcode()) + ',')
 print(';; ANSWER SECTION:')
 for rrset in reply.answer:

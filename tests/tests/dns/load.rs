@@ -27,6 +27,8 @@ use crate::{
 const A: u16 = 1;
 /// Sockets that share the load: each has so small a buffer that a client who is not run for a while loses answers.
 const SOCKETS: usize = 32;
+/// What a datagram takes of a socket's buffer, with all that the kernel counts beside its bytes.
+const DATAGRAM_BYTES: u64 = 1_280;
 /// How long the last answers may take to come. Nothing but the verdict on what is lost waits for it.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,15 @@ pub(crate) fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     message
 }
 
+/// So many queries may be on their way at once. A buffer that is full loses what comes next, which is nobody's mistake: whoever
+/// sends waits before it is, where a nameserver is not run for a while. What is lost otherwise is waited for to the end.
+fn under_way_max() -> u64 {
+    let told = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap_or_default();
+    // The kernel's own default; it doubles what is asked for, and the nameserver asks for 4 MiB.
+    let bytes = told.trim().parse::<u64>().unwrap_or(212_992).min(4 << 20) * 2;
+    bytes / DATAGRAM_BYTES * 3 / 4
+}
+
 /// So many queries a second for `www`, by the clock and not by the answers.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -57,7 +68,7 @@ struct Load {
 impl Load {
     fn start(server: SocketAddr, per_second: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (sent, burst) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let [sent, burst, answered] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
         let sockets: Vec<UdpSocket> = (0..SOCKETS)
             .map(|_| {
                 let socket = UdpSocket::bind((GERMANY, 0)).unwrap();
@@ -67,16 +78,17 @@ impl Load {
             })
             .collect();
         let receivers = sockets.iter().enumerate().map(|(index, socket)| {
-            let (socket, stop) = (socket.try_clone().unwrap(), Arc::clone(&stop));
-            thread::spawn(move || receive(&socket, index, &stop))
+            let (socket, stop, answered) = (socket.try_clone().unwrap(), Arc::clone(&stop), Arc::clone(&answered));
+            thread::spawn(move || receive(&socket, index, &stop, &answered))
         });
         let receivers = receivers.collect();
         let (stopped, count, more) = (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&burst));
         let sender = thread::spawn(move || {
-            let began = Instant::now();
+            let (began, under_way_max) = (Instant::now(), under_way_max());
             while !stopped.load(Ordering::SeqCst) {
                 let due = u64::try_from(began.elapsed().as_micros()).unwrap() * per_second / 1_000_000;
                 let due = due + more.load(Ordering::SeqCst);
+                let due = due.min(answered.load(Ordering::SeqCst) + under_way_max);
                 for number in count.load(Ordering::SeqCst)..due {
                     let number = usize::try_from(number).unwrap();
                     let message = query(u16::try_from(number / SOCKETS).unwrap(), "www.cdn.example", A);
@@ -123,7 +135,7 @@ impl Load {
 }
 
 /// The numbers of the queries that are answered on a socket, and when.
-fn receive(socket: &UdpSocket, index: usize, stop: &AtomicBool) -> Vec<(u64, Instant)> {
+fn receive(socket: &UdpSocket, index: usize, stop: &AtomicBool, answered: &AtomicU64) -> Vec<(u64, Instant)> {
     let (mut answers, mut reply, mut ended) = (Vec::new(), [0; 1_500], None);
     loop {
         match socket.recv(&mut reply) {
@@ -131,6 +143,7 @@ fn receive(socket: &UdpSocket, index: usize, stop: &AtomicBool) -> Vec<(u64, Ins
                 assert!(length > 12 && reply[3] & 15 == 0 && reply[7] == 1, "an answer with one address");
                 let id = usize::from(u16::from_be_bytes([reply[0], reply[1]]));
                 answers.push((u64::try_from(id * SOCKETS + index).unwrap(), Instant::now()));
+                answered.fetch_add(1, Ordering::SeqCst);
             }
             Err(_) if stop.load(Ordering::SeqCst) => {
                 let ended = *ended.get_or_insert_with(Instant::now);
@@ -161,10 +174,19 @@ async fn documents_and_databases_are_replaced_under_load() {
         }
         load.reach(2_000 * (step + 2)).await;
     }
-    let applied = nameserver.metric("perigee_reloads_total", "result=\"applied\"").await;
+    // What came while another was under way may have been applied as one.
+    let applied = patiently("four reloads", async {
+        loop {
+            let applied = nameserver.metric("perigee_reloads_total", "result=\"applied\"").await;
+            if applied >= 4.0 {
+                return applied;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let (sent, lost, gap) = load.end(|sent| sent);
     println!("{sent} queries at 10,000 a second over {applied} reloads: {} lost, longest gap {gap:?}", lost.len());
-    assert!(applied >= 4.0, "{applied} reloads");
     assert!(lost.is_empty(), "{} of {sent} lost: {:?}", lost.len(), &lost[..lost.len().min(20)]);
 }
 
@@ -181,8 +203,8 @@ async fn what_was_asked_before_the_end_is_answered() {
         [&u16::try_from(message.len()).unwrap().to_be_bytes(), &message[..]].concat()
     };
     stream.write_all(&(0..PIPELINED).flat_map(framed).collect::<Vec<u8>>()).await.unwrap();
-    // More than is answered before the signal comes.
-    load.burst(1_500).await;
+    // More than is answered before the signal comes, and less than a buffer has room for.
+    load.burst((under_way_max() / 2).min(1_500)).await;
     let before = load.sent();
     nameserver.process.terminate();
     let answered = patiently("answers over TCP", async {
@@ -214,7 +236,7 @@ async fn resolvers_go_on_when_one_of_two_is_killed() {
     let port = Some(first.address.port());
     let mut second = Nameserver::at([127, 0, 0, 2].into(), &document(""), port).await;
     // Nothing is kept, so that every question goes to one of the two.
-    let forgetful = "  cache-max-ttl: 0\n  cache-max-negative-ttl: 0\n";
+    let forgetful = "  cache-max-ttl: 0\n  cache-max-negative-ttl: 0\n  infra-cache-min-rtt: 50\n";
     let resolver = Resolver::start(&[first.address, second.address], None, forgetful).await;
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..4)
