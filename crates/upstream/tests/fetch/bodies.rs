@@ -67,7 +67,7 @@ async fn a_body_that_stands_still_times_out() {
     let reply = std::sync::Mutex::new(Some(reply));
     let server = ScriptedOrigin::answering(move |_| reply.lock().unwrap().take().unwrap()).await;
     let setup = Setup::of(vec![origin(&server.url())]);
-    let world = setup.policy(|policy| policy.between_bytes_timeout = Duration::from_millis(50)).build();
+    let world = setup.policy(|policy| policy.between_bytes_timeout = Duration::from_millis(500)).build();
     let mut body = world.fetch(get("/")).await.unwrap().body;
     gate.send("abc");
     let data = patiently("the first piece", body.frame()).await.unwrap().unwrap().into_data().unwrap();
@@ -80,7 +80,7 @@ async fn a_body_that_stands_still_times_out() {
 
 #[tokio::test]
 async fn a_reader_that_takes_its_time_is_not_the_upstreams_fault() {
-    let limit = Duration::from_millis(50);
+    let limit = Duration::from_millis(300);
     let server = ScriptedOrigin::answering(|_| Reply::ok(noise(3, 8 << 20))).await;
     let world = Setup::of(vec![origin(&server.url())]).policy(|policy| policy.between_bytes_timeout = limit).build();
     let mut body = world.fetch(get("/")).await.unwrap().body;

@@ -203,7 +203,7 @@ async fn a_full_pool_is_an_error_of_its_own() {
     let server = ScriptedOrigin::answering(|_| Reply::hang()).await;
     let setup = Setup::of(vec![origin(&server.url())]);
     let world = setup
-        .policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_millis(300)))
+        .policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_secs(1)))
         .build();
     let fleet = Arc::clone(&world.fleet);
     let _holding = tokio::spawn(async move { fleet.fetch(get("/")).await.map(drop) });

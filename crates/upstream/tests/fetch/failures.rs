@@ -74,7 +74,7 @@ async fn only_what_may_be_repeated_is_retried() {
 async fn a_first_byte_time_out_goes_to_the_next_upstream_only() {
     let (slow, quick) =
         (ScriptedOrigin::answering(|_| Reply::hang()).await, ScriptedOrigin::answering(|_| Reply::ok("quick")).await);
-    let short = |policy: &mut UpstreamPolicy| policy.first_byte_timeout = Duration::from_millis(200);
+    let short = |policy: &mut UpstreamPolicy| policy.first_byte_timeout = Duration::from_millis(500);
     let world = Setup::of(vec![origin(&slow.url())]).policy(short).build();
     let error = world.fetch(get("/")).await.expect_err("it hangs");
     assert_eq!(
