@@ -18,10 +18,12 @@ use perigee_semantics::{
     rules::{self, Choice, Client, RuleView},
     storable::{Admission, Times, admit_post},
     time::Timestamp,
+    trace::TraceId,
     vary,
 };
 use perigee_store::FillId;
 use perigee_upstream::{Claims, FetchRequest, FetchResponse, Interim, Network, Observer, RequestBody};
+use tracing::field::{DisplayValue, display};
 
 use crate::{
     engine::{Config, Engine},
@@ -192,6 +194,11 @@ impl Ask {
             may_trace: tracer.is_some(),
             site,
         }))
+    }
+
+    /// For log lines.
+    pub(crate) fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
+        self.trace.as_ref().map(|trace| display(trace.id()))
     }
 
     /// What the rules would be if the request had another method.

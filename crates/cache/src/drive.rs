@@ -379,7 +379,8 @@ impl Engine {
                 self.hit(ask, located, "stale", "stale-if-error")
             }
             _ => {
-                tracing::debug!(site = %ask.site.label, reason = failure.as_str(), "no response from upstream");
+                let (site, trace_id) = (&*ask.site.label, ask.trace_id());
+                tracing::debug!(site, reason = failure.as_str(), trace_id, "no response from upstream");
                 let mut answer = Answer::plain(&self.config.name, failure.status(), "error", failure.as_str());
                 if failure.passes() {
                     // RFC 9110 §10.2.3.

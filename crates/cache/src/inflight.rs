@@ -23,7 +23,10 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 /// The seat of a fetch, in bytes: a piece that its upstream connection has read, and the one that it may always hold.
 pub(crate) const FETCH_BYTES: u64 = 2 * BUFFER_BYTES;
@@ -46,6 +49,9 @@ const LENT_SHARE: u64 = 2;
 const WINDOW_BYTES_MIN: u64 = 128 * 1024;
 /// How long a new fetch waits for a seat: longer than leaders take to notice that memory is short.
 const SEAT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the log says at most that there is no seat.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What it says of itself.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +106,8 @@ pub(crate) struct Inflight {
     waiting: AtomicUsize,
     /// Seats that are taken.
     seated: AtomicUsize,
+    /// When the log last said that there was no seat.
+    said: Mutex<Option<Instant>>,
     metrics: Metrics,
 }
 
@@ -123,6 +131,7 @@ impl Inflight {
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
             seated: AtomicUsize::new(0),
+            said: Mutex::new(None),
             metrics,
         })
     }
@@ -192,9 +201,20 @@ impl Inflight {
         let found = timeout(SEAT_PATIENCE, self.wait(|| !self.is_full())).await.is_ok();
         if !found {
             self.metrics.refused.inc();
-            tracing::warn!(used = self.used(), "no memory for another fetch");
+            self.say_refused();
         }
         found.then(|| self.sit(bytes))
+    }
+
+    /// Not for each fetch: where there is no memory for one, there is none for thousands.
+    fn say_refused(&self) {
+        let now = Instant::now();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+            *said = Some(now);
+            let refused = self.metrics.refused.get();
+            tracing::warn!(used = self.used(), max = self.max, refused, "no memory for another fetch");
+        }
     }
 
     /// Ready when windows have room.

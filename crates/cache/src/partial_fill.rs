@@ -179,7 +179,8 @@ impl Parting {
 
     /// What was stored can be no part of what contradicts itself.
     async fn contradicted(self, leader: Leader, response: FetchResponse, begun: Begun) {
-        tracing::debug!(site = %self.ask.site.label, "a 206 contradicts itself");
+        let (site, trace_id) = (&*self.ask.site.label, self.ask.trace_id());
+        tracing::debug!(site, trace_id, "a 206 contradicts itself");
         match &self.base {
             // A fragment, perhaps, which does not answer this request; of a URL that varies, this request's variant.
             Base::Nothing => {

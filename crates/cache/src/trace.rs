@@ -2,6 +2,7 @@
 //! upstream. Who decides which requests are traced, gives ids and takes spans is a [`Tracer`]; without one there is nothing.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -249,6 +250,10 @@ impl Attempt for Spanned {
         if let Some(span) = &mut self.span {
             span.failed = Some(kind);
         }
+    }
+
+    fn trace_id(&self) -> Option<&dyn fmt::Display> {
+        Some(&self.trace.begun.own.trace)
     }
 }
 

@@ -220,12 +220,14 @@ impl Network {
     fn fail(&mut self, error: FetchError) -> FetchError {
         self.failed = true;
         self.lease = None;
-        if let Some(mut seen) = self.seen.take() {
+        let mut seen = self.seen.take();
+        if let Some(seen) = &mut seen {
             seen.failed(error.kind());
         }
         self.metrics.body_failed(error.kind());
         let error = error.at(&self.peer);
-        tracing::debug!(error = &error as &dyn std::error::Error, "body broke off");
+        let trace_id = seen.as_ref().and_then(|seen| seen.trace_id()).map(tracing::field::display);
+        tracing::debug!(site = self.metrics.site(), error = &error as &dyn std::error::Error, trace_id, "body broke off");
         error
     }
 }

@@ -189,6 +189,11 @@ impl ServerMetrics {
         }
     }
 
+    /// For log lines.
+    pub(crate) fn site(&self) -> &str {
+        &self.labels.site
+    }
+
     pub(crate) fn failed(&self, kind: FetchErrorKind) {
         self.families.fetches.get_or_create(&self.labels.outcome(kind.as_str())).inc();
     }

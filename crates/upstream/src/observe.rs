@@ -22,4 +22,8 @@ pub trait Attempt: Send + Sync + fmt::Debug {
     fn answered(&mut self, status: StatusCode, version: Version, connect_reused: bool);
     /// There is no response, or its body broke off.
     fn failed(&mut self, kind: FetchErrorKind);
+    /// The trace that it is part of, for log lines; None: of none.
+    fn trace_id(&self) -> Option<&dyn fmt::Display> {
+        None
+    }
 }

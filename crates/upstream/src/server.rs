@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt::Display,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use perigee_protocol::{model::UpstreamPolicy, proof::FleetSecret};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::field::display;
 
 use crate::{
     Attempt, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Peer, RequestBody, UpstreamBody,
@@ -99,28 +101,29 @@ impl Server {
                 self.metrics.answered(response.status);
                 self.metrics.first_byte.observe(began.elapsed().as_secs_f64());
                 if self.with_breaker(|breaker, _| breaker.succeeded()) {
-                    tracing::info!(peer = %self.peer, "upstream answers again");
+                    tracing::info!(site = self.metrics.site(), peer = %self.peer, "upstream answers again");
                 }
             }
             Err(failure) => {
                 if let Some(seen) = &mut seen {
                     seen.failed(failure.error.kind());
                 }
-                self.note(failure);
+                self.note(failure, seen.as_ref().and_then(|seen| seen.trace_id()));
             }
         }
         result
     }
 
-    fn note(&self, failure: &Failure) {
+    fn note(&self, failure: &Failure, trace_id: Option<&dyn Display>) {
         use FetchErrorKind::{Connect, ConnectTimeout, FirstByteTimeout, PrematureClose};
         let kind = failure.error.kind();
         self.metrics.failed(kind);
-        tracing::debug!(peer = %self.peer, error = &failure.error as &dyn Error, "attempt failed");
+        let (site, error, trace_id) = (self.metrics.site(), &failure.error as &dyn Error, trace_id.map(display));
+        tracing::debug!(site, peer = %self.peer, error, trace_id, "attempt failed");
         self.hung_up.store(kind == PrematureClose, Ordering::Relaxed);
         let ill = matches!(kind, Connect | ConnectTimeout | FirstByteTimeout | PrematureClose);
         if ill && self.with_breaker(Breaker::failed) {
-            tracing::warn!(peer = %self.peer, error = &failure.error as &dyn Error, "upstream is given up for a while");
+            tracing::warn!(site, peer = %self.peer, error, trace_id, "upstream is given up for a while");
         }
     }
 
