@@ -10,6 +10,7 @@ use perigee_protocol::id::PopId;
 use serde::Serialize;
 
 use crate::{
+    dnstap::{Tap, Tapper},
     metrics::DnsMetrics,
     page::{DnsSamples, Sample},
     tally::Tallies,
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) health: ArcSwap<HealthView>,
     pub(crate) metrics: DnsMetrics,
     pub(crate) query_log: AccessLog,
+    pub(crate) tap: Tap,
     pub(crate) samples: DnsSamples,
     pub(crate) transfers: Transfers,
 }
@@ -38,12 +40,21 @@ pub(crate) struct Answerer {
     was_steered: bool,
     /// The transfer that the last message began.
     transfer: Option<Sending>,
+    tap: Option<Tapper>,
 }
 
 impl Answerer {
     /// `memory`: one of its own for each socket of datagrams.
     pub(crate) fn new(shared: Arc<Shared>, transport: Transport, memory: Memory) -> Self {
-        Self { shared, transport, memory, tallies: Tallies::default(), was_steered: false, transfer: None }
+        let (tap, tallies) = (shared.tap.tapper(transport), Tallies::default());
+        Self { shared, transport, memory, tallies, was_steered: false, transfer: None, tap }
+    }
+
+    /// Tells where it is asked, for those who are told of its messages. `local` is only asked where there are such.
+    pub(crate) fn at(&mut self, local: impl FnOnce() -> Option<SocketAddr>) {
+        if let Some(tap) = &mut self.tap {
+            tap.set_local(local());
+        }
     }
 
     /// Whether a transfer is under way, whose messages [`Self::go_on`] makes.
@@ -56,6 +67,8 @@ impl Answerer {
         let goes_on = self.transfer.as_mut().is_some_and(|transfer| transfer.next(out));
         if !goes_on {
             self.transfer = None;
+        } else if let Some(tap) = &mut self.tap {
+            tap.follow(out);
         }
         goes_on
     }
@@ -72,10 +85,11 @@ impl Answerer {
 
     /// Begins to answer what has arrived by now.
     pub(crate) fn turn(&mut self) -> Turn<'_> {
-        let Self { shared, transport, memory, tallies, was_steered, transfer } = self;
+        let Self { shared, transport, memory, tallies, was_steered, transfer, tap } = self;
         let (snapshot, health) = (shared.snapshot.load(), shared.health.load());
         let (transport, now_ms) = (*transport, clock::now_ms());
-        Turn { shared, transport, snapshot, health, now_ms, memory, tallies, was_steered, transfer }
+        let tap = tap.as_mut().map(|tap| (tap, clock::now_ns()));
+        Turn { shared, transport, snapshot, health, now_ms, memory, tallies, was_steered, transfer, tap }
     }
 }
 
@@ -92,6 +106,8 @@ pub(crate) struct Turn<'a> {
     tallies: &'a mut Tallies,
     was_steered: &'a mut bool,
     transfer: &'a mut Option<Sending>,
+    /// … and when the turn began.
+    tap: Option<(&'a mut Tapper, u64)>,
 }
 
 impl Drop for Turn<'_> {
@@ -129,7 +145,11 @@ impl Turn<'_> {
         if self.shared.query_log.takes_next() {
             log(self.shared, &arrival, peer, message, out, &outcome);
         }
-        outcome.rcode.is_some()
+        let is_answered = outcome.rcode.is_some();
+        if let Some((tap, asked_ns)) = &mut self.tap {
+            tap.offer(peer, *asked_ns, message, is_answered.then_some(out), self.transfer.is_some());
+        }
+        is_answered
     }
 }
 

@@ -4,7 +4,6 @@
 //! Deliberately absent: CORS (a page has no business with an authoritative server), JSON, and HTTP in the clear.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -61,11 +60,12 @@ impl Doh {
     }
 
     /// The answer, and what HTTP caches are told of it; None: it deserves none.
-    fn answer(&self, core: usize, peer: SocketAddr, message: &[u8]) -> Option<(Bytes, String)> {
+    fn answer(&self, connection: &Connection, message: &[u8]) -> Option<(Bytes, String)> {
         let mut reply = Vec::new();
-        let answerer = self.answerers.get(core)?;
+        let answerer = self.answerers.get(connection.core())?;
         let mut answerer = answerer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !answerer.answer(peer, message, &mut reply) {
+        answerer.at(|| Some(connection.local()));
+        if !answerer.answer(connection.peer(), message, &mut reply) {
             return None;
         }
         let freshness = match freshness_s(&reply) {
@@ -87,7 +87,7 @@ impl HttpService for Doh {
     async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Self::Body> {
         let is_head = request.method() == Method::HEAD;
         let answered = match message(request).await {
-            Ok(message) => self.answer(connection.core(), connection.peer(), &message).ok_or(Refusal::NoQuery),
+            Ok(message) => self.answer(connection, &message).ok_or(Refusal::NoQuery),
             Err(refusal) => Err(refusal),
         };
         match answered {

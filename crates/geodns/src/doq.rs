@@ -3,7 +3,7 @@
 //! A connection is one task, so that it answers one message at a time and no query is a task of its own.
 
 use std::{
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -72,7 +72,7 @@ async fn serve_with(socket: UdpSocket, config: ServerConfig, door: Door, unvalid
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => admit(&mut connections, incoming, &unvalidated, &door),
+                Some(incoming) => admit(&mut connections, incoming, endpoint.local_addr().ok(), &unvalidated, &door),
                 None => return,
             },
             () = asked(&mut drain) => break,
@@ -84,7 +84,13 @@ async fn serve_with(socket: UdpSocket, config: ServerConfig, door: Door, unvalid
     drop(time::timeout(CLOSED_BOUND, endpoint.wait_idle()).await);
 }
 
-fn admit(connections: &mut JoinSet<()>, incoming: Incoming, unvalidated: &Arc<Semaphore>, door: &Door) {
+fn admit(
+    connections: &mut JoinSet<()>,
+    incoming: Incoming,
+    local: Option<SocketAddr>,
+    unvalidated: &Arc<Semaphore>,
+    door: &Door,
+) {
     let turn = if incoming.remote_address_validated() {
         None
     } else {
@@ -102,13 +108,15 @@ fn admit(connections: &mut JoinSet<()>, incoming: Incoming, unvalidated: &Arc<Se
         return door.at_limit();
     };
     let door = door.clone();
+    let mut answerer = door.answerer(Transport::Quic);
+    answerer.at(|| local.map(|local| SocketAddr::new(incoming.local_ip().unwrap_or(local.ip()), local.port())));
     connections.spawn(async move {
         door.node_metrics.connections.opened();
         let shaken = async { incoming.accept()?.await };
         let ended = match time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
             Ok(Ok(connection)) => {
                 drop(turn);
-                Session::new(connection, door.answerer(Transport::Quic)).serve(door.drain.clone()).await
+                Session::new(connection, answerer).serve(door.drain.clone()).await
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a handshake of QUIC failed");

@@ -9,6 +9,7 @@
 
 mod answerer;
 mod databases;
+mod dnstap;
 mod doh;
 mod doq;
 mod encrypted;
@@ -35,5 +36,6 @@ mod world;
 pub mod zones;
 
 pub use options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options};
+pub use dnstap::{TapOptions, TapTarget};
 pub use process::{command, main};
 pub use running::{Running, Stats, start};

@@ -12,6 +12,8 @@ use std::{
 use perigee_node::{flags::AccessLogTarget, page::PageOptions};
 use perigee_protocol::model::Document;
 
+use crate::dnstap::TapOptions;
+
 /// The port of DNS (RFC 1035 §4.2).
 pub const DNS_PORT: u16 = 53;
 
@@ -50,6 +52,8 @@ pub struct Options {
     pub query_log: AccessLogTarget,
     /// Of how many queries one gets its line.
     pub query_log_one_in: NonZeroU32,
+    /// What of the queries goes where as dnstap.
+    pub dnstap: TapOptions,
     /// Where the probes of an address go instead of to the address and its health port, for edges that this machine
     /// reaches by another way than clients do.
     pub probe_at: BTreeMap<IpAddr, SocketAddr>,

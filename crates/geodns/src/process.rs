@@ -10,6 +10,7 @@ use perigee_node::{
 };
 
 use crate::{
+    dnstap::TapFlags,
     options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options},
     running::{Running, start},
 };
@@ -21,7 +22,8 @@ use crate::{
 ///
 /// Answers over UDP and TCP, and over TLS, QUIC and HTTPS where the document has [cdn.dns_tls]. Without --listen:
 /// port 53 of every address that an interface has at the start, each bound by itself, so that every reply comes from
-/// the address asked. --access-log is the query log.
+/// the address asked. --access-log is the query log, and --dnstap the one that
+/// has the messages byte for byte.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "perigee-geodns", version, verbatim_doc_comment)]
 struct Flags {
@@ -48,6 +50,9 @@ struct Flags {
     /// Folder that keeps what operators say of PoPs (perigee pop) over restarts; made if it is not there [default: they hold until the node ends]
     #[arg(long, value_name = "FOLDER", env = "PERIGEE_STATE")]
     state: Option<PathBuf>,
+
+    #[command(flatten)]
+    tap: TapFlags,
 
     #[command(flatten)]
     server: ServerFlags,
@@ -100,6 +105,7 @@ pub fn main() -> ExitCode {
             page: flags.server.page(),
             query_log: flags.server.access_log.clone(),
             query_log_one_in: flags.server.access_log_one_in,
+            dnstap: flags.tap.options(),
             probe_at: BTreeMap::new(),
             state: flags.state.clone(),
             keys_look: KEYS_LOOK,

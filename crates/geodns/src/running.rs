@@ -29,6 +29,8 @@ use tokio::{sync::watch, task::JoinHandle, time};
 use crate::{
     answerer::Shared,
     databases::{self, Databases, Which},
+    dnstap::{Tap, TapMetrics},
+    drops::Drops,
     encrypted::{self, Encrypted},
     explain,
     health::Prober,
@@ -49,6 +51,9 @@ const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
 /// … and of it, how long for requests of HTTPS.
 const HTTPS_DRAIN_BOUND: Duration = Duration::from_secs(4);
+
+/// … and for a collector of dnstap.
+const TAP_BOUND: Duration = Duration::from_secs(2);
 
 /// A nameserver that answers until it is drained; dropped, it stops without answering what is queued.
 #[derive(Debug)]
@@ -136,12 +141,14 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let certificates = encrypted.certificates.clone();
     let query_log = AccessLog::open(&options.query_log, node_metrics.register(AccessLogMetrics::register))?
         .sampled(options.query_log_one_in);
+    let tap = Tap::start(&options.dnstap, &name, node_metrics.register(TapMetrics::register))?;
     let shared = Arc::new(Shared {
         name,
         snapshot: ArcSwap::from_pointee(snapshot),
         health: ArcSwap::default(),
         metrics: node_metrics.register(DnsMetrics::register),
         query_log,
+        tap,
         samples: Default::default(),
         transfers: Default::default(),
     });
@@ -291,7 +298,7 @@ impl Running {
         self.node_metrics.encode()
     }
 
-    /// What SIGHUP asks for: the query log opened anew, document and database read again.
+    /// What SIGHUP asks for: the query log and dnstap opened anew, document and database read again.
     pub fn reload(&self) {
         self.shared.query_log.reopen();
         if let Some(watcher) = &self.watcher {
@@ -300,6 +307,7 @@ impl Running {
     }
 
     /// Returns when the admin API was told to drain.
+        self.shared.tap.reopen();
     pub async fn drain_requested(&self) {
         self.state.drain_requested().await;
     }
@@ -328,6 +336,9 @@ impl Running {
             aborts.iter().for_each(|task| task.abort());
         }
         drop(self.watcher);
+            if time::timeout(TAP_BOUND, self.shared.tap.close()).await.is_err() {
+                tracing::warn!(after = ?TAP_BOUND, "the collector of dnstap is left before it took everything");
+            }
         self.feed.close();
         if let Some(admin) = self.admin {
             admin.end().await;

@@ -74,7 +74,8 @@ impl<'a> Spawner<'a> {
             for ((core, door), (udp, tcp)) in self.cores().zip(bound.udp.into_iter().zip(bound.tcp)) {
                 let limiter = Limiter::new(world::random_key(), self.doors.len());
                 let memory = Memory::new(limiter, door.signatures.clone());
-                let answerer = Answerer::new(Arc::clone(&door.shared), Transport::Udp, memory);
+                let mut answerer = Answerer::new(Arc::clone(&door.shared), Transport::Udp, memory);
+                answerer.at(|| Some(bound.address));
                 let served = udp::start(udp, answerer, door.drain.clone()).context("no thread can be started")?;
                 tasks.push(core.spawn(self.guard(bound.address).until(served)));
                 let served = tcp::serve(tcp, Greeting::Plain, door.clone());

@@ -107,10 +107,12 @@ fn admit(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, gre
     let (door, greeting) = (door.clone(), greeting.clone());
     connections.spawn(async move {
         door.node_metrics.connections.opened();
+        let mut answerer = door.answerer(transport);
+        answerer.at(|| stream.local_addr().ok());
         let ended = match greeting {
-            Greeting::Plain => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
+            Greeting::Plain => Connection::new(stream, peer, answerer).serve(door.drain.clone()).await,
             Greeting::Tls(acceptor) => match shake_hands(&acceptor, stream, &door).await {
-                Ok(stream) => Connection::new(stream, peer, door.answerer(transport)).serve(door.drain.clone()).await,
+                Ok(stream) => Connection::new(stream, peer, answerer).serve(door.drain.clone()).await,
                 Err(ended) => ended,
             },
         };

@@ -231,8 +231,8 @@ impl Shared {
     }
 }
 
-/// Numbers that look random, of a thread's own (SplitMix64).
-fn chance() -> u64 {
+/// Numbers that look random, of a thread's own (SplitMix64): for samples, never for secrets.
+pub fn chance() -> u64 {
     thread_local! {
         // A map's seed is the one thing random that needs no system call of ours.
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));

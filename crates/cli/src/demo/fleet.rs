@@ -186,6 +186,7 @@ impl Fleet {
                 state: None,
                 keys_look: perigee_geodns::KEYS_LOOK,
             };
+                dnstap: Default::default(),
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));
         Ok(Self { origin, shields, edges, nameservers: nameservers.await?, _relays: relays })

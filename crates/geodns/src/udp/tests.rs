@@ -47,6 +47,7 @@ pub(crate) fn shared() -> Shared {
         health: ArcSwap::default(),
         metrics: DnsMetrics::default(),
         query_log: AccessLog::off(),
+        tap: Default::default(),
         samples: Default::default(),
         transfers: Default::default(),
     }

@@ -185,6 +185,7 @@ pub(crate) fn options(folder: &tempfile::TempDir) -> Options {
         page: Default::default(),
         query_log: AccessLogTarget::Off,
         query_log_one_in: std::num::NonZeroU32::MIN,
+        dnstap: Default::default(),
         encrypted: perigee_geodns::EncryptedListen::default(),
         probe_at: std::collections::BTreeMap::new(),
         state: None,
