@@ -96,7 +96,11 @@ impl Collector for Readiness {
         };
         let help = "Whether new clients may be sent to the node, as /readyz tells: 1 or 0; not while it drains.";
         gauge("perigee_ready", help, self.0.is_ready())?;
-        gauge("perigee_draining", "Whether the node was told to end and drains: 1 or 0.", self.0.is_draining())
+        gauge("perigee_draining", "Whether the node was told to end and drains: 1 or 0.", self.0.is_draining())?;
+        // Prometheus knows when it asked: the difference is how far this clock is off.
+        let help = "What the node takes the time to be, in seconds since the Unix epoch.";
+        let clock = ConstGauge::new(crate::clock::now_ms() as f64 / 1e3);
+        clock.encode(encoder.encode_descriptor("perigee_clock_seconds", help, None, MetricType::Gauge)?)
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn watch(
     connections_max: usize,
 ) -> Load {
     let load = metrics.register(Load::register);
+    metrics.register(|registry| registry.register("perigee_connections_max", MAX_HELP, max(connections_max)));
     let (told, node) = (load.clone(), Arc::clone(state));
     engine.report_by(move || Report { load: Some(told.get()), is_draining: node.is_draining() });
     let (engine, connections, heard) = (Arc::downgrade(engine), metrics.connections.clone(), load.clone());
@@ -68,6 +69,14 @@ pub(crate) fn watch(
         }
     });
     load
+}
+
+const MAX_HELP: &str = "Client connections that may be open at a time";
+
+fn max(connections: usize) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    gauge
 }
 
 /// How busy cores are.
