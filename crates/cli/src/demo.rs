@@ -10,6 +10,7 @@ mod guide;
 mod layout;
 mod options;
 mod page;
+mod refusal;
 mod table;
 mod temporary;
 
@@ -35,7 +36,7 @@ use self::{
     folder::Folder,
     layout::Layout,
     page::Page,
-    table::{Painter, changes, table},
+    table::{Painter, changes, size, table},
 };
 
 const REFRESH: Duration = Duration::from_secs(1);
@@ -99,7 +100,8 @@ async fn show(fleet: &Fleet, mut before: View, signals: &Signals, with_table: bo
         let now = fleet.view();
         let mut out = io::stdout().lock();
         if with_table {
-            painter.paint(&table(&now), &mut out)?;
+            let size = size();
+            painter.paint(&table(&now, size), size, &mut out)?;
         } else {
             for line in changes(&before, &now) {
                 writeln!(out, "{line}")?;

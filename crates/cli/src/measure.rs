@@ -33,7 +33,7 @@ pub(crate) use self::args::MeasureArgs;
 use self::{
     assets::Inventory,
     fetch::Client,
-    report::Report,
+    report::{PlaceReport, Report},
     run::{Place, Run, Seen},
     target::Target,
 };
@@ -79,7 +79,9 @@ pub(crate) async fn measure(args: &MeasureArgs, out: &mut impl Write) -> anyhow:
     }
     // After what was measured is told: a disk that is full takes nothing of that away.
     if let Some(file) = &args.svg {
-        let title = format!("Milliseconds of a fetch over a new connection: {} beside its origin", report.cdn);
+        let is_fair = report.places.iter().all(PlaceReport::has_fair_dns);
+        let without = if is_fair { "" } else { ", without DNS" };
+        let title = format!("Milliseconds of a fetch over a new connection{without}: {} beside its origin", report.cdn);
         let plot = svg::svg(&title, &report.places);
         std::fs::write(file, plot).with_context(|| format!("cannot write {}", file.display()))?;
     }

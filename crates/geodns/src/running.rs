@@ -293,6 +293,11 @@ impl Running {
         stats(&self.shared, &self.world, self.node_metrics.reloads.generation())
     }
 
+    /// Why the document's file as it is now does not serve; None when it does.
+    pub fn document_refusal(&self) -> Option<String> {
+        self.node_metrics.reloads.document_refusal()
+    }
+
     /// Its metrics, in the text that Prometheus reads.
     pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
         self.node_metrics.encode()

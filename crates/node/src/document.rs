@@ -106,6 +106,7 @@ fn read_text(path: &Path) -> Result<String, DocumentError> {
 pub struct DocumentWatcher {
     file: FileWatcher,
     generation: Arc<AtomicU64>,
+    metrics: ReloadMetrics,
 }
 
 impl DocumentWatcher {
@@ -131,6 +132,11 @@ impl DocumentWatcher {
         self.file.trigger();
     }
 
+    /// Why the file as it is now does not serve; None when it does.
+    pub fn refusal(&self) -> Option<String> {
+        self.metrics.document_refusal()
+    }
+
     /// Which generation serves.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -151,14 +157,14 @@ fn start(
         path: path.to_owned(),
         seen: Some(text.clone()),
         serving: text,
-        metrics,
+        metrics: metrics.clone(),
         generation: Arc::clone(&generation),
         apply,
     };
     let file = FileWatcher::start(control, path, move |cause| reload.run(cause));
     // It may have changed between the first read and the watch.
     file.check();
-    DocumentWatcher { file, generation }
+    DocumentWatcher { file, generation, metrics }
 }
 
 struct Reload<A> {

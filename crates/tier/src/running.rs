@@ -455,6 +455,11 @@ impl Running {
         }
     }
 
+    /// Why the document's file as it is now does not serve; None when it does.
+    pub fn document_refusal(&self) -> Option<String> {
+        self.watcher.as_ref().and_then(DocumentWatcher::refusal)
+    }
+
     /// What SIGHUP asks for: the document is read again, and the access log reopened.
     pub fn reload(&self) {
         if let Some(watcher) = &self.watcher {

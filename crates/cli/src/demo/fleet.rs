@@ -19,6 +19,7 @@ use perigee_tier::{Role, Source, TierStats};
 use super::{
     layout::{DOCUMENT_FILE, Edge, Layout, Server},
     options::DemoArgs,
+    refusal::{Refusal, gather},
 };
 use crate::{
     distance::{Relay, Road, Stand, place},
@@ -35,6 +36,8 @@ pub(crate) struct Fleet {
     shields: Vec<(Server, perigee_tier::Running)>,
     edges: Vec<EdgeNode>,
     nameservers: Vec<perigee_geodns::Running>,
+    /// Where the document lies.
+    folder: String,
     /// What holds back everything that goes to shields, origin and nameservers.
     _relays: Vec<Relay>,
 }
@@ -86,6 +89,8 @@ pub(crate) struct View {
     /// By id.
     pub(crate) shields: Vec<(String, TierStats)>,
     pub(crate) origin_requests: u64,
+    /// Of the document as its file is now.
+    pub(crate) refusals: Vec<Refusal>,
 }
 
 /// A relay at a node's address, where there is distance; `flag` moves the address.
@@ -181,15 +186,22 @@ impl Fleet {
                 page: Default::default(),
                 query_log: AccessLogTarget::Off,
                 query_log_one_in: std::num::NonZeroU32::MIN,
+                dnstap: Default::default(),
                 encrypted: perigee_geodns::EncryptedListen::default(),
                 probe_at: layout.probe_at(),
                 state: None,
                 keys_look: perigee_geodns::KEYS_LOOK,
             };
-                dnstap: Default::default(),
             perigee_geodns::start(options, runtimes).await.map_err(|error| explain(&server.id, "--dns-port", error))
         }));
-        Ok(Self { origin, shields, edges, nameservers: nameservers.await?, _relays: relays })
+        Ok(Self {
+            origin,
+            shields,
+            edges,
+            nameservers: nameservers.await?,
+            folder: folder.display().to_string(),
+            _relays: relays,
+        })
     }
 
     /// What each node tells a page, by its name.
@@ -227,7 +239,18 @@ impl Fleet {
             edges: edges.collect(),
             shields: self.shields.iter().map(|(server, running)| (server.id.clone(), running.stats())).collect(),
             origin_requests: self.origin.requests(),
+            refusals: self.refusals(),
         }
+    }
+
+    fn refusals(&self) -> Vec<Refusal> {
+        let shields = self.shields.iter().map(|(server, running)| (server.id.as_str(), running.document_refusal()));
+        let edges = self.edges.iter().filter_map(|node| {
+            let running = node.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.as_ref().map(|running| (node.edge.city.id, running.document_refusal()))
+        });
+        let nameservers = self.nameservers.iter().map(|running| (running.name(), running.document_refusal()));
+        gather(shields.chain(edges).chain(nameservers), &self.folder)
     }
 
     /// Ends the edges that were asked to end through their admin API, so that their ports are closed too.

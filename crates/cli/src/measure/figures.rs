@@ -36,7 +36,7 @@ pub(super) struct Sample {
     pub(super) tls_ms: Option<f64>,
     /// From the request to the head of the answer.
     pub(super) first_byte_ms: f64,
-    /// All of it: from the question for the name to the last byte.
+    /// All of it: from the question for the name, where there is one, to the last byte.
     pub(super) total_ms: f64,
     pub(super) status: u16,
     pub(super) is_http2: bool,
@@ -62,10 +62,15 @@ pub(super) struct Row {
     pub(super) connection: Connection,
     pub(super) fetches: usize,
     pub(super) dns_ms: Option<Spread>,
-    /// TCP and TLS.
+    /// TCP.
     pub(super) connect_ms: Option<Spread>,
+    pub(super) tls_ms: Option<Spread>,
     pub(super) first_byte_ms: Option<Spread>,
+    /// What of TLS and the first byte is the handshake's after all: something nearer than the server took the connection.
+    pub(super) early_ms: Option<f64>,
     pub(super) total_ms: Option<Spread>,
+    /// The total less DNS.
+    pub(super) without_dns_ms: Option<Spread>,
     /// All bytes over all time.
     pub(super) bytes_per_second: Option<f64>,
 }
@@ -117,11 +122,31 @@ pub(super) fn row(samples: &[Sample], place: usize, way: Way, connection: Connec
         connection,
         fetches: own.len(),
         dns_ms: of(|sample| sample.dns_ms),
-        connect_ms: of(|sample| sample.connect_ms.map(|connect| connect + sample.tls_ms.unwrap_or_default())),
+        connect_ms: of(|sample| sample.connect_ms),
+        tls_ms: of(|sample| sample.tls_ms),
         first_byte_ms: of(|sample| Some(sample.first_byte_ms)),
+        early_ms: None,
         total_ms: of(|sample| Some(sample.total_ms)),
+        without_dns_ms: of(|sample| Some(sample.total_ms - sample.dns_ms.unwrap_or_default())),
         bytes_per_second: (seconds > 0.0).then(|| bytes as f64 / seconds),
     }
+}
+
+/// Less is nobody's round trip.
+const EARLY_MS_MIN: f64 = 5.0;
+
+/// What of a new connection's phases is the handshake's after all, by the same fetches over a kept connection.
+///
+/// A handshake takes as long as a question and its answer: the way there and back. Where connecting takes next to nothing and the
+/// first answer much longer than later ones, something nearer took the connection, and asked the server only then: a relay of
+/// the demo, a proxy that nobody sees, a virtual private network.
+pub(super) fn early(fresh: &Row, kept: &Row) -> Option<f64> {
+    let half = |spread: Option<Spread>| spread.map(|spread| spread.p50);
+    let (connect, first, later) = (half(fresh.connect_ms)?, half(fresh.first_byte_ms)?, half(kept.first_byte_ms)?);
+    // RFC 8446 §2: TLS is a round trip of its own.
+    let due = half(fresh.tls_ms).map_or(later, |_| 2.0 * later);
+    let early = half(fresh.tls_ms).unwrap_or_default() + first - due;
+    (early >= EARLY_MS_MIN && early > 10.0 * connect && early > later / 2.0).then_some(early)
 }
 
 /// Of all that went through the CDN.
@@ -199,8 +224,43 @@ pub(super) mod tests {
         assert_eq!((direct.fetches, direct.total_ms), (2, Some(Spread { p50: 100.0, p95: 300.0 })));
         assert_eq!(direct.bytes_per_second, Some(5000.0));
         let first = row(&samples, 0, Way::CdnFirst, Connection::Fresh);
-        assert_eq!(first.connect_ms, Some(Spread { p50: 5.0, p95: 5.0 }));
+        assert_eq!(first.connect_ms, Some(Spread { p50: 2.0, p95: 2.0 }));
+        assert_eq!((first.tls_ms, direct.tls_ms), (Some(Spread { p50: 3.0, p95: 3.0 }), None));
+        assert_eq!(direct.without_dns_ms, Some(Spread { p50: 99.0, p95: 299.0 }));
         assert_eq!(row(&samples, 2, Way::Direct, Connection::Fresh).total_ms, None);
+    }
+
+    #[test]
+    fn a_connection_that_was_taken_early_is_seen() {
+        let check = |connect: f64, tls: Option<f64>, first: f64, later: f64, expected: Option<f64>| {
+            let one = |ms: f64| Some(Spread { p50: ms, p95: ms });
+            let kept = Row { first_byte_ms: one(later), ..row(&[], 0, Way::Direct, Connection::Kept) };
+            let fresh = Row {
+                connect_ms: one(connect),
+                tls_ms: tls.and_then(one),
+                first_byte_ms: one(first),
+                ..row(&[], 0, Way::Direct, Connection::Fresh)
+            };
+            assert_eq!(early(&fresh, &kept), expected, "{connect} {tls:?} {first} {later}");
+        };
+        // Australia's clients and an origin in Frankfurt, behind the demo's relay.
+        check(0.1, None, 500.0, 250.0, Some(250.0));
+        check(0.1, Some(500.0), 250.0, 250.0, Some(250.0));
+        // A network as it is: with TLS 1.3, and with the two round trips of TLS 1.2.
+        check(250.0, None, 250.0, 250.0, None);
+        check(250.0, Some(250.0), 250.0, 250.0, None);
+        check(250.0, Some(500.0), 250.0, 250.0, None);
+        // Servers that think, and near ones.
+        check(20.0, None, 130.0, 100.0, None);
+        check(0.1, None, 4.9, 0.1, None);
+        check(0.1, None, 5.1, 0.1, Some(5.0));
+        check(0.1, None, 149.0, 100.0, None);
+        check(0.1, None, 151.0, 100.0, Some(51.0));
+        // Nothing to compare with.
+        assert_eq!(
+            early(&row(&[], 0, Way::Direct, Connection::Fresh), &row(&[], 0, Way::Direct, Connection::Kept)),
+            None
+        );
     }
 
     #[test]

@@ -259,9 +259,11 @@ fn is_text(headers: &HeaderMap) -> bool {
 fn of_place(evidence: &Evidence<'_>, place: usize) -> Vec<(Kind, String)> {
     let mut found = Vec::new();
     let tcp = evidence.samples.iter().filter(|it| it.place == place && it.way != Way::Direct);
-    let connect = super::figures::spread(tcp.filter_map(|sample| sample.connect_ms));
-    if let Some(connect) = connect.filter(|connect| connect.p50 > evidence.far_ms) {
-        found.push((Kind::FarEdge, format!("{:.0} ms to connect", connect.p50)));
+    let connect = super::figures::spread(tcp.filter_map(|sample| sample.connect_ms)).map(|connect| connect.p50);
+    let again = |connection| row(evidence.samples, place, Way::CdnAgain, connection);
+    let early = super::figures::early(&again(Connection::Fresh), &again(Connection::Kept)).unwrap_or_default();
+    if let Some(connect) = connect.map(|connect| connect + early).filter(|connect| *connect > evidence.far_ms) {
+        found.push((Kind::FarEdge, format!("{connect:.0} ms to connect")));
     }
     let total = |way| row(evidence.samples, place, way, Connection::Kept).total_ms;
     if let (Some(direct), Some(cdn)) = (total(Way::Direct), total(Way::CdnAgain)) {

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::{
     assets::Asset,
-    figures::{ROWS, Row, Sample, Spared, Spread, Way, row, spared},
+    figures::{Connection, ROWS, Row, Sample, Spared, Spread, Way, early, row, spared},
     findings::{Evidence, Finding, findings},
     run::{Place, Run, Seen},
 };
 
 /// Of the JSON: another where a field changes its meaning or goes away; one that comes is no other.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -50,11 +50,36 @@ pub(super) struct PlaceReport {
 }
 
 impl PlaceReport {
-    /// The time of a fetch over a fresh connection, straight and again through the CDN.
+    /// The time of a fetch over a fresh connection, straight and again through the CDN: with DNS where both have names, else
+    /// without, since one of them would be compared by what the other never waits for.
     pub(super) fn gain(&self) -> Option<(Spread, Spread)> {
-        let total = |way| self.rows.iter().find(|row| row.way == way)?.total_ms;
+        let is_fair = self.has_fair_dns();
+        let total = |way| {
+            let row = self.rows.iter().find(|row| row.way == way)?;
+            if is_fair { row.total_ms } else { row.without_dns_ms }
+        };
         Some((total(Way::Direct)?, total(Way::CdnAgain)?))
     }
+
+    /// Whether both sides waited for DNS, or neither did.
+    pub(super) fn has_fair_dns(&self) -> bool {
+        let has_dns = |way| self.rows.iter().any(|row| row.way == way && row.dns_ms.is_some());
+        has_dns(Way::Direct) == has_dns(Way::CdnAgain)
+    }
+}
+
+/// The rows of one place, of those kinds of fetches that there were.
+pub(super) fn rows(samples: &[Sample], place: usize) -> Vec<Row> {
+    let of = |way, connection| row(samples, place, way, connection);
+    let whole = ROWS.into_iter().map(|(way, connection)| {
+        let mut own = of(way, connection);
+        // What was fetched for the first time has nothing that it could be held against.
+        if connection == Connection::Fresh && way != Way::CdnFirst {
+            own.early_ms = early(&own, &of(way, Connection::Kept));
+        }
+        own
+    });
+    whole.filter(|row| row.fetches > 0).collect()
 }
 
 impl Report {
@@ -64,13 +89,12 @@ impl Report {
         let mut samples = Vec::new();
         let mut reports = Vec::new();
         for (index, (place, seen)) in places.into_iter().zip(seen).enumerate() {
-            let rows = ROWS.into_iter().map(|(way, connection)| row(&seen.samples, index, way, connection));
             reports.push(PlaceReport {
                 name: place.name,
                 address: place.address,
                 fetched_from_there: place.is_ours,
                 edges: seen.edges.into_iter().collect(),
-                rows: rows.filter(|row| row.fetches > 0).collect(),
+                rows: rows(&seen.samples, index),
                 spared: spared(&seen.samples),
                 errors: seen.errors,
                 failed: seen.failed,

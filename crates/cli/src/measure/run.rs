@@ -193,7 +193,11 @@ impl Run<'_> {
     /// Where the target is for that place, and what asking took.
     async fn addresses(&self, place: &Place, peer: Peer<'_>) -> anyhow::Result<(Vec<IpAddr>, Option<Duration>)> {
         let (mut addresses, took) = if peer.way == Way::Direct {
-            (self.origin.clone(), None)
+            // The CDN's own nameserver knows nothing of the origin's name: the system's is asked.
+            let (mut addresses, took) = lookup(&[], &self.direct.host, place.asker()).await?;
+            // What took a connection before is asked first.
+            addresses.sort_by_key(|address| self.origin.first() != Some(address));
+            (addresses, took)
         } else {
             let servers: &[SocketAddr] = &self.args.nameserver;
             lookup(servers, &self.cdn.host, place.asker()).await?

@@ -68,8 +68,11 @@ mod tests {
             fetches: 1,
             dns_ms: None,
             connect_ms: None,
+            tls_ms: None,
             first_byte_ms: None,
+            early_ms: None,
             total_ms: Some(Spread { p50: total, p95: total }),
+            without_dns_ms: Some(Spread { p50: total, p95: total }),
             bytes_per_second: None,
         };
         PlaceReport {

@@ -56,19 +56,38 @@ fn table(place: &PlaceReport, out: &mut impl Write) -> io::Result<()> {
     if !place.fetched_from_there {
         writeln!(out, "  this machine has no such address: the nameserver was told of it, the times are from here")?;
     }
-    writeln!(out, "  {:<23} {:>13} {:>15} {:>15} {:>15} {:>9}", "", "DNS", "connect", "first byte", "total", "MB/s")?;
+    // Where nobody speaks TLS there is nothing to tell of it.
+    let has_tls = place.rows.iter().any(|row| row.tls_ms.is_some());
+    let tls = |text: &str| if has_tls { format!(" {text:>13}") } else { String::new() };
+    let head = tls("TLS");
+    writeln!(
+        out,
+        "  {:<23} {:>14} {:>13}{head} {:>15} {:>15} {:>9}",
+        "", "DNS", "connect", "first byte", "total", "MB/s"
+    )?;
     for row in &place.rows {
         let spread =
             |spread: Option<Spread>| spread.map_or("-".to_owned(), |it| format!("{} / {}", time(it.p50), time(it.p95)));
-        let speed = row.bytes_per_second.map_or("-".to_owned(), |speed| format!("{:.2}", speed / 1e6));
+        let is_address = row.connection == Connection::Fresh && row.dns_ms.is_none();
         writeln!(
             out,
-            "  {:<23} {:>13} {:>15} {:>15} {:>15} {speed:>9}",
+            "  {:<23} {:>14} {:>13}{} {:>15} {:>15} {:>9}",
             label(row),
-            spread(row.dns_ms),
+            if is_address { "none (address)".to_owned() } else { spread(row.dns_ms) },
             spread(row.connect_ms),
+            tls(&spread(row.tls_ms)),
             spread(row.first_byte_ms),
             spread(row.total_ms),
+            row.bytes_per_second.map_or("-".to_owned(), |speed| format!("{:.2}", speed / 1e6)),
+        )?;
+    }
+    for (row, early) in place.rows.iter().filter_map(|row| Some((row, row.early_ms?))) {
+        let of = if row.tls_ms.is_some() { "TLS and the first byte are" } else { "the first byte are" };
+        writeln!(
+            out,
+            "  {}: taken by something nearer than the server; {} ms of {of} the handshake's",
+            label(row),
+            time(early)
         )?;
     }
     for error in &place.errors {
@@ -90,6 +109,9 @@ fn label(row: &Row) -> &'static str {
     }
 }
 
+/// What the bars are of, where it is not the total.
+const WITHOUT_DNS: &str = "New connections, again, without DNS: one side is an address, and waits for none.";
+
 /// Bars of the totals over new connections.
 fn plot(places: &[PlaceReport], out: &mut impl Write) -> io::Result<()> {
     let longest = places.iter().filter_map(|place| place.gain()).map(|(direct, cdn)| direct.p50.max(cdn.p50));
@@ -98,6 +120,9 @@ fn plot(places: &[PlaceReport], out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     }
     let width = places.iter().map(|place| place.name.chars().count()).max().unwrap_or_default();
+    if !places.iter().all(PlaceReport::has_fair_dns) {
+        writeln!(out, "{WITHOUT_DNS}")?;
+    }
     for place in places {
         let Some((direct, cdn)) = place.gain() else { continue };
         let bar = |value: f64| "█".repeat(((value / longest * BAR as f64).round() as usize).clamp(1, BAR));
@@ -224,24 +249,104 @@ mod tests {
             fetches: 1,
             dns_ms: None,
             connect_ms: None,
+            tls_ms: None,
             first_byte_ms: None,
+            early_ms: None,
             total_ms: spread(total),
+            without_dns_ms: spread(total / 2.0),
             bytes_per_second: None,
         };
-        let place = PlaceReport {
+        let place = |rows: Vec<Row>| PlaceReport {
             name: "Tokyo".into(),
             address: None,
             fetched_from_there: true,
             edges: Vec::new(),
-            rows: vec![row(Way::Direct, 480.0), row(Way::CdnAgain, 10.0)],
+            rows,
             spared: Spared::default(),
             errors: Vec::new(),
             failed: 0,
             untried: 0,
         };
-        let mut out = Vec::new();
-        plot(&[place], &mut out).unwrap();
-        let expected = format!("Tokyo  origin {} 480\n       CDN    █ 10  ×48.0\n", "█".repeat(48));
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let check = |rows: Vec<Row>, expected: String| {
+            let mut out = Vec::new();
+            plot(&[place(rows)], &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let bar = "█".repeat(48);
+        let both = vec![row(Way::Direct, 480.0), row(Way::CdnAgain, 10.0)];
+        check(both.clone(), format!("Tokyo  origin {bar} 480\n       CDN    █ 10  ×48.0\n"));
+        let named: Vec<Row> = both.iter().map(|row| Row { dns_ms: spread(1.0), ..row.clone() }).collect();
+        check(named.clone(), format!("Tokyo  origin {bar} 480\n       CDN    █ 10  ×48.0\n"));
+        // An origin that is an address is not compared by what it never waits for.
+        let one = vec![both[0].clone(), named[1].clone()];
+        check(one, format!("{WITHOUT_DNS}\nTokyo  origin {bar} 240\n       CDN    █ 5.0  ×48.0\n"));
+    }
+
+    #[test]
+    fn phases_stand_apart() {
+        let one = |ms: f64| Some(Spread { p50: ms, p95: 2.0 * ms });
+        let row = |way, connection, dns: Option<f64>, tls: Option<f64>, early: Option<f64>| Row {
+            way,
+            connection,
+            fetches: 1,
+            dns_ms: dns.and_then(one),
+            connect_ms: one(2.0).filter(|_| connection == Connection::Fresh),
+            tls_ms: tls.and_then(one),
+            first_byte_ms: one(300.0),
+            early_ms: early,
+            total_ms: one(400.0),
+            without_dns_ms: one(399.0),
+            bytes_per_second: None,
+        };
+        let told = |rows: Vec<Row>| {
+            let place = PlaceReport {
+                name: "Tokyo".into(),
+                address: None,
+                fetched_from_there: true,
+                edges: Vec::new(),
+                rows,
+                spared: Spared::default(),
+                errors: Vec::new(),
+                failed: 0,
+                untried: 0,
+            };
+            let mut out = Vec::new();
+            table(&place, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let plain = told(vec![
+            row(Way::Direct, Connection::Fresh, None, None, Some(250.0)),
+            row(Way::CdnAgain, Connection::Fresh, Some(1.0), None, None),
+            row(Way::CdnAgain, Connection::Kept, None, None, None),
+        ]);
+        let lines: Vec<String> = plain.lines().map(words).collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "DNS connect first byte total MB/s",
+                "origin, new connection none (address) 2.0 / 4.0 300 / 600 400 / 800 -",
+                "CDN, new, again 1.0 / 2.0 2.0 / 4.0 300 / 600 400 / 800 -",
+                "CDN, kept, again - - 300 / 600 400 / 800 -",
+                "origin, new connection: taken by something nearer than the server; 250 ms of the first byte are the handshake's",
+            ]
+        );
+        let secure = told(vec![
+            row(Way::Direct, Connection::Fresh, Some(1.0), None, None),
+            row(Way::CdnAgain, Connection::Fresh, Some(1.0), Some(5.0), Some(8.0)),
+        ]);
+        let lines: Vec<String> = secure.lines().map(words).collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "DNS connect TLS first byte total MB/s",
+                "origin, new connection 1.0 / 2.0 2.0 / 4.0 - 300 / 600 400 / 800 -",
+                "CDN, new, again 1.0 / 2.0 2.0 / 4.0 5.0 / 10 300 / 600 400 / 800 -",
+                "CDN, new, again: taken by something nearer than the server; 8.0 ms of TLS and the first byte are the handshake's",
+            ]
+        );
+        // Columns are of one width in every row.
+        let widths: Vec<usize> = secure.lines().skip(1).take(3).map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{secure}");
     }
 }

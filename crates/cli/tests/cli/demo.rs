@@ -13,7 +13,7 @@ use hickory_proto::{
     },
 };
 use perigee_testkit::{
-    ProcessUnderTest,
+    PATIENCE, ProcessUnderTest,
     client::{Connection, get, get_with},
     free_ports, sha256, wait_until,
 };
@@ -96,7 +96,7 @@ fn query(name: &str, kind: RecordType, subnet: Option<Ipv4Addr>) -> Message {
 /// What the nameserver answers a client of that address.
 fn ask(client: Ipv4Addr, server: SocketAddr, query: &Message) -> Message {
     let socket = UdpSocket::bind((client, 0)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(&query.to_vec().unwrap(), server).unwrap();
     let mut answer = [0; 4096];
     let (length, from) = socket.recv_from(&mut answer).unwrap();
@@ -274,8 +274,11 @@ async fn every_node_follows_the_document_when_it_is_edited() {
 
     // A bad one is refused by all of them, and the good one goes on.
     fs::write(&document, "version = 9\n").unwrap();
-    process.wait_for_line("version").await;
+    process.wait_for_line("document=refused by=all reason=\"perigee.toml:1  ").await;
     assert_eq!((ttl(), get(edge, SITE, "/").await.header("x-edited")), (Some(77), "yes"));
+    // Mended, it is said no more.
+    fs::write(&document, text).unwrap();
+    process.wait_for_line("document=serves").await;
 }
 
 /// Edges, shields, nameservers and the origin.
@@ -297,7 +300,7 @@ async fn page_where(page: SocketAddr, holds: impl Fn(&Value) -> bool) -> Value {
         }
         panic!("the page's figures ended");
     };
-    timeout(Duration::from_secs(60), wait).await.expect("figures as they should be")
+    timeout(PATIENCE, wait).await.expect("figures as they should be")
 }
 
 fn node<'a>(told: &'a Value, name: &str) -> &'a Value {

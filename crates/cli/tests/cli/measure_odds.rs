@@ -338,7 +338,7 @@ async fn the_json_is_documented() {
     let ran = measure(&["--direct", &origin.url(), "--cdn", &cdn, "--nameserver", &server, "--json"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let told = json(&ran);
-    assert_eq!(told["version"], 1);
+    assert_eq!(told["version"], 2);
     let mut found = BTreeSet::new();
     keys(&told, "", &mut found);
     let page = include_str!("../../../../docs/measure.md");
