@@ -46,7 +46,7 @@ pub(crate) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Who waits looks again so often whether an exchange stands still.
 const LOOK: Duration = Duration::from_millis(500);
-/// After a look that found none, nobody looks for so long.
+/// After a look that found none, nobody who holds as many looks for so long.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals of networks are logged so often.
 const SAY_PAUSE: Duration = Duration::from_secs(10);
@@ -68,8 +68,8 @@ struct State {
     ledger: Ledger<Waiter>,
     /// By the ids of their shares.
     exchanges: HashMap<u64, Arc<Exchange>>,
-    /// When somebody last looked in vain for an exchange that stands still.
-    in_vain: Option<Instant>,
+    /// When somebody last looked in vain for an exchange that stands still, and how many its network held.
+    in_vain: Option<(Instant, usize)>,
     /// When a refusal was last logged, and how many came since.
     said: (Option<Instant>, u64),
 }
@@ -245,10 +245,12 @@ impl Pool {
     fn make_way(&self, network: Option<Network>, now: Instant) {
         let found = {
             let mut state = self.lock();
-            if state.left() > 0 || state.in_vain.is_some_and(|at| now < at + LOOK_PAUSE) {
+            let held = state.ledger.held(network);
+            // Who holds less finds what others must leave alone.
+            let in_vain = state.in_vain.is_some_and(|(at, theirs)| held >= theirs && now < at + LOOK_PAUSE);
+            if in_vain || state.left() > 0 {
                 return;
             }
-            let held = state.ledger.held(network);
             let still = state.exchanges.values().filter_map(|exchange| {
                 let theirs = state.ledger.held(exchange.network);
                 let since = exchange.still_since(now).filter(|_| theirs > held)?;
@@ -256,7 +258,7 @@ impl Pool {
             });
             let found = still.max_by_key(|(theirs, still, _)| (*theirs, *still)).map(|(.., one)| Arc::clone(one));
             if found.is_none() {
-                state.in_vain = Some(now);
+                state.in_vain = Some((now, held));
             }
             found
         };

@@ -7,9 +7,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// A network takes another connection while it holds fewer than so many times those that are left. So one alone has seven
-/// eighths of a pool (all of one of seven), two that want all of them get seven fifteenths each, and so on; and whoever
-/// holds none finds one.
+/// A network that holds some takes another while it holds fewer than so many times those that are left, and never the last.
+/// So one alone has seven eighths of a pool, two that want all of it seven fifteenths each, and so on; and whoever holds none
+/// finds one.
 const LEFT_TIMES: usize = 7;
 
 /// A network that fetches are made for: an IPv4 address, or an IPv6 /64, which is what one subscriber is given.
@@ -66,7 +66,8 @@ impl<T> Ledger<T> {
 
     /// Whether it may have one of those that are left.
     pub(crate) fn admits(&self, network: Option<Network>, left: usize) -> bool {
-        left > 0 && (network.is_none() || self.held(network) < left.saturating_mul(LEFT_TIMES))
+        let held = if network.is_some() { self.held(network) } else { 0 };
+        left > 0 && (held == 0 || left > 1 && held < left.saturating_mul(LEFT_TIMES))
     }
 
     /// It has one more.
@@ -189,8 +190,9 @@ mod tests {
             assert_eq!(divided(pool, networks), expected, "{networks} of {pool}");
         };
         check(1, 1, &[1]);
-        check(7, 1, &[7]);
+        check(2, 1, &[1]);
         check(8, 1, &[7]);
+        check(16, 1, &[14]);
         check(256, 1, &[224]);
         check(256, 2, &[120, 119]);
         check(3, 3, &[1, 1, 1]);
@@ -207,6 +209,9 @@ mod tests {
         }
         (0..1000).for_each(|_| ledger.take(None));
         assert!(ledger.admits(None, 1) && !ledger.admits(None, 0));
+        // The last is for who has none.
+        ledger.take(network(2));
+        assert!(ledger.admits(network(2), 2) && !ledger.admits(network(2), 1));
     }
 
     #[test]
@@ -223,11 +228,10 @@ mod tests {
             called.extend(ledger.call());
         }
         assert_eq!((called, ledger.waiting()), (vec!["a", "c", "b", "d"], 2));
-        ledger.give_back(network(9));
+        (0..7).for_each(|_| ledger.give_back(network(9)));
         assert_eq!(ledger.next(1).map(|(who, waiter)| (who, *waiter)), Some((network(9), "x")));
         called = std::iter::from_fn(|| ledger.call()).collect();
         assert_eq!(called, ["x", "y"]);
-        (0..6).for_each(|_| ledger.give_back(network(9)));
         assert!(ledger.accounts.is_empty() && ledger.turns.is_empty(), "{ledger:?}");
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    async fn start(binary: &str, address: SocketAddr, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(binary: &str, address: SocketAddr, arguments: &[&str]) -> Self {
         let admin = loopback(free_port());
         let mut all = vec!["--listen".to_owned(), address.to_string(), "--admin".to_owned(), admin.to_string()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));

@@ -176,10 +176,12 @@ async fn uploads_to_an_origin_that_stops_reading_are_bounded() {
     let body = Bytes::from(noise(7, 4 * MIB));
     let address = edge.address;
     let uploads: Vec<_> = (0..UPLOADS)
-        .map(|_| {
+        .map(|number| {
             let body = body.clone();
+            // Of as many networks, since none alone may have all connections.
+            let from = [127, 0, 1, number as u8];
             tokio::spawn(async move {
-                let mut connection = client::Connection::open(address).await;
+                let mut connection = client::Connection::open_from(from.into(), address).await;
                 connection.send_body(Method::PUT, "a", "/up", &[], body).await.status.as_u16()
             })
         })

@@ -17,6 +17,7 @@ mod reload;
 mod restart;
 mod rules;
 mod semantics;
+mod shares;
 mod soak;
 mod supervised;
 mod tiers;
