@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long it waits for bytes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no whole answer.

@@ -387,17 +387,16 @@ mod tests {
     #[test]
     fn an_origin_is_right_by_itself() {
         let (origin, objects) = origin(50, true).unwrap();
-        let soak = Soak {
-            edge: origin.address(),
-            host: "origin".to_owned(),
-            purge: None,
-            time: Duration::from_millis(300),
-            clients: 4,
-        };
-        let report = run(&soak, &objects).unwrap();
-        let closed = report.faults.iter().filter(|fault| fault.contains("NoHead")).count() as u64;
-        assert_eq!(report.wrong - closed, 0, "{report}");
-        assert!(report.right > 0 && report.changes > 0 && report.parts > 0, "{report}");
+        let time = Duration::from_millis(300);
+        let soak = Soak { edge: origin.address(), host: "origin".to_owned(), purge: None, time, clients: 4 };
+        // Until it has done everything once: how much it does in a while is the machine's to say.
+        let is_enough = |report: &Report| report.right > 0 && report.changes > 0 && report.parts > 0;
+        let mut report = Report::default();
+        while !is_enough(&report) {
+            report = run(&soak, &objects).unwrap();
+            let closed = report.faults.iter().filter(|fault| fault.contains("NoHead")).count() as u64;
+            assert_eq!(report.wrong - closed, 0, "{report}");
+        }
     }
 
     #[test]

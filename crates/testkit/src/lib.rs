@@ -14,6 +14,7 @@ mod origin;
 mod ports;
 mod process;
 mod reply;
+mod skip;
 mod wire;
 
 use std::{future::Future, time::Duration};
@@ -23,10 +24,11 @@ pub use origin::ScriptedOrigin;
 pub use ports::{free_port, free_ports};
 pub use process::ProcessUnderTest;
 pub use reply::{Gate, Reply};
+pub use skip::{has_ipv6, skip};
 pub use wire::Seen;
 
 /// How long any wait of the kit may take before the test fails. Long, because machines are busy: nothing depends on it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The SHA-256 of `bytes` in lower-case hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {

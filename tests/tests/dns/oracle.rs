@@ -3,11 +3,10 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::Duration,
 };
 
 use hickory_proto::{op::Message, rr::Record};
-use perigee_testkit::{ProcessUnderTest, free_port};
+use perigee_testkit::{PATIENCE, ProcessUnderTest, free_port};
 use perigee_tests::installed;
 
 use crate::{
@@ -48,9 +47,17 @@ web HTTPS 0 mailer
 tlsa TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 unknown TYPE65280 \# 2 0a0b
 pointer PTR mailer
+old DNAME new
+old TXT "beside it"
+x.new A 192.0.2.11
+*.w.new TXT "made"
+gone DNAME elsewhere.example.
+dloop1 DNAME dloop2
+dloop2 DNAME dloop1
+intodname CNAME x.old
 "#;
 
-const NAMES: [&str; 52] = [
+const NAMES: [&str; 63] = [
     "",
     "ns1",
     "mailer",
@@ -102,10 +109,21 @@ const NAMES: [&str; 52] = [
     "unknown",
     "pointer",
     "text",
+    "old",
+    "x.old",
+    "X.oLd",
+    "nobody.old",
+    "q.w.old",
+    "new",
+    "x.gone",
+    "a.dloop1",
+    "intodname",
+    "x.new",
+    "y.x.old",
     "\u{e4}",
 ];
 /// All but ANY and transfers, which each answers after its own taste.
-const KINDS: [u16; 20] = [1, 28, 2, 6, 15, 16, 5, 12, 33, 43, 48, 47, 46, 257, 52, 64, 65, 13, 65_280, 1_000];
+const KINDS: [u16; 21] = [39, 1, 28, 2, 6, 15, 16, 5, 12, 33, 43, 48, 47, 46, 257, 52, 64, 65, 13, 65_280, 1_000];
 
 /// Code, AA, TC, and the records of the answer and authority sections; those of the additional one in referrals alone: the rest
 /// is a courtesy.
@@ -119,7 +137,7 @@ struct Told {
 fn ask(server: SocketAddr, name: &str, kind: u16) -> Told {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(server).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut message = query(7, name, kind);
     // With EDNS, so that no answer is too long.
     message[11] = 1;

@@ -19,7 +19,7 @@ use nix::{
 use crate::{compare::fits, parse::Step};
 
 /// A step that takes longer fails; so does one that was repeated for as long. Far above what any takes on a busy machine.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_secs(180);
 
 /// `cargo run --bin PROGRAM -- ARGUMENTS` is the program that was built; nothing else of cargo is there.
 const CARGO: &str = r#"#!/bin/sh
@@ -153,12 +153,13 @@ impl Shell {
         self.said.recv_timeout(STEP).map_err(|error| format!("no status ({error})"))?;
         let from = Instant::now();
         loop {
+            // Asked before its output is read, so that its last words are among it.
+            self.write("if kill -0 $background 2>/dev/null; then echo runs; else echo ended; fi");
+            let state = self.said.recv_timeout(STEP).unwrap_or_default();
             let text = fs::read_to_string(&printed).unwrap_or_default();
             if text.contains(until) {
                 return Ok(());
             }
-            self.write("if kill -0 $background 2>/dev/null; then echo runs; else echo ended; fi");
-            let state = self.said.recv_timeout(STEP).unwrap_or_default();
             if state != "runs" || from.elapsed() > STEP {
                 return Err(format!("it {state}, and never printed {until:?}, but:\n{text}"));
             }

@@ -67,7 +67,7 @@ async fn nameserver(folder: &Path, listen: SocketAddr, admin: SocketAddr) -> Pro
 /// The address of `www`; every client is where the first PoP is.
 fn www(server: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     let mut message = Message::query();
     message.add_query(Query::query(Name::from_ascii("www.cdn.example.").unwrap(), RecordType::A));
     socket.send_to(&message.to_vec().unwrap(), server).unwrap();

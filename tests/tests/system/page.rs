@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use perigee_testkit::{ProcessUnderTest, client, free_ports};
+use perigee_testkit::{PATIENCE, ProcessUnderTest, client, free_ports};
 use perigee_tests::installed;
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ fn ask_names(codes: &[u8], port: u16) {
     let question = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x03www\x03cdn\x07example\0\0\x01\0\x01";
     for code in codes {
         let socket = UdpSocket::bind((Ipv4Addr::new(127, *code, 0, 1), 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send_to(question, (Ipv4Addr::new(127, 0, 0, 53), port)).unwrap();
         let mut answer = [0; 512];
         socket.recv_from(&mut answer).unwrap();

@@ -159,7 +159,7 @@ async fn https_over_both_versions_and_http_beside_it() {
     assert_eq!(world.serving("other.cdn.example").await, b"");
 
     let logged = || std::fs::read_to_string(log.path()).unwrap();
-    perigee_testkit::wait_until("the log of four requests", || logged().lines().count() == 4).await;
+    perigee_testkit::wait_until("the log of four requests", || logged().matches('\n').count() == 4).await;
     let lines: Vec<serde_json::Value> = logged().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut protocols: Vec<&str> = lines.iter().filter_map(|line| line["protocol"].as_str()).collect();
     protocols.sort_unstable();
