@@ -1,5 +1,7 @@
 //! The one door: a message in, a reply out.
 
+mod resolve;
+
 use std::net::IpAddr;
 
 use perigee_geo::{
@@ -17,12 +19,12 @@ use crate::{
     name::{Name, QueryName},
     options::{self, Said},
     outcome::{Outcome, Reason, SteeredTo},
-    query::{self, Edns, Query, Question},
+    query::{self, Edns, Query},
     rdata::{Rdata, octets, service_data, text},
     signed,
     snapshot::Snapshot,
     writer::{Full, Header, Owner, Section, TCP_BYTES_MAX, Writer},
-    zone::{Found, Node, Rrset},
+    zone::{Node, Rrset},
 };
 
 /// The longest reply over UDP, whatever the client offers, and what we offer: it passes every path of IPv6's smallest
@@ -32,8 +34,6 @@ pub const UDP_BYTES_MAX: u16 = 1_232;
 const UDP_BYTES_MIN: u16 = 512;
 /// OPT without options.
 const OPT_BYTES: usize = 11;
-/// CNAMEs followed for one question.
-const ALIASES_MAX: usize = 8;
 
 /// Lines of an explanation: three and the first of the PoPs.
 const WHY_LINES_MAX: usize = 32;
@@ -216,65 +216,6 @@ struct Denied<'a, 's> {
 }
 
 impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
-    /// RFC 1034 §4.3.2, for one zone; sets the verdict before it writes, so that it stands when there is no room.
-    fn resolve(&mut self, question: &Question<'_>) -> Result<(), Full> {
-        if question.kind == kind::TXT && self.may_ask_why() {
-            let (name, client, health) = (self.question, &self.client, self.health);
-            if let Some(explained) = self.snapshot.why(name, client, health) {
-                return self.explain(&explained);
-            }
-        }
-        let zone = &*self.snapshot.zone;
-        let mut alias: Option<&'s Name> = None;
-        let mut passed: [Option<&'s Name>; ALIASES_MAX] = [None; ALIASES_MAX];
-        // The first is borrowed: it is nearly always the only one, and not small.
-        let mut target_name;
-        let mut name = self.question;
-        for hop in 0..=ALIASES_MAX {
-            let owner = alias.map_or(Owner::Question, Owner::from);
-            let node = match zone.find(name, question.kind) {
-                Found::Outside if alias.is_none() => {
-                    self.verdict = (Rcode::Refused, Reason::OutOfZone);
-                    return Ok(());
-                }
-                Found::Outside => break,
-                Found::Cut { node, skipped } => return self.refer(node, name.suffix(skipped), alias.is_some()),
-                Found::Nothing => {
-                    let denied = Denied { name: name.suffix(0), node: None, kind: question.kind };
-                    return self.negative(Rcode::NxDomain, Reason::NxDomain, denied);
-                }
-                Found::Node { node } => node,
-            };
-            self.authoritative = true;
-            let all_down = node.all_down.as_deref().filter(|_| self.is_all_down(node));
-            let is_asked = matches!(question.kind, kind::CNAME | kind::ANY);
-            if let Some(cname) = all_down.filter(|_| is_asked) {
-                return self.rrset(Section::Answer, owner, cname);
-            }
-            // RFC 4034 §3, §4: a CNAME has signatures and an NSEC beside it, which are asked for in its stead.
-            let is_beside = matches!(question.kind, kind::NSEC | kind::RRSIG);
-            let cname = all_down.or_else(|| node.rrset(kind::CNAME)).filter(|_| !is_asked && !is_beside);
-            let Some(cname) = cname else {
-                let denied = Denied { name: name.suffix(0), node: Some(node), kind: question.kind };
-                return self.records(node, owner, denied);
-            };
-            self.verdict = (Rcode::NoError, Reason::Alias);
-            // A circle ends where it closes: at a name, since one wildcard stands for many.
-            let is_circle = alias.is_some()
-                && (self.question.suffix(0) == name.suffix(0) || passed.iter().flatten().any(|passed| name.is(passed)));
-            let (Some(slot), false) = (passed.get_mut(hop), is_circle) else { break };
-            *slot = alias;
-            self.rrset(Section::Answer, owner, cname)?;
-            let target = cname.records.first().and_then(|record| record.names.first());
-            let Some((target, next)) = target.and_then(|target| Some((target, QueryName::of(target)?))) else { break };
-            alias = Some(target);
-            target_name = next;
-            name = &target_name;
-        }
-        self.verdict = (Rcode::NoError, Reason::Alias);
-        Ok(())
-    }
-
     /// Whether a name that is a CNAME when all of its site's PoPs are down is it now, for this client.
     fn is_all_down(&mut self, node: &Node) -> bool {
         let Some(site) = node.site else { return false };

@@ -14,6 +14,7 @@ pub(crate) mod kind {
     pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
+    pub(crate) const DNAME: u16 = 39;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const DS: u16 = 43;
     pub(crate) const RRSIG: u16 = 46;
@@ -58,6 +59,8 @@ pub enum Rcode {
     NotImp,
     /// Not our zone, class or business.
     Refused,
+    /// A DNAME makes a name of it that is too long (RFC 6672 §2.2).
+    YxDomain,
     /// The signature is not one of ours (RFC 8945 §5.3.2).
     NotAuth,
     /// An EDNS version above 0.
@@ -75,6 +78,7 @@ impl Rcode {
             Self::NxDomain => "NXDOMAIN",
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
+            Self::YxDomain => "YXDOMAIN",
             Self::NotAuth => "NOTAUTH",
             Self::BadVers => "BADVERS",
             Self::BadCookie => "BADCOOKIE",
@@ -89,6 +93,7 @@ impl Rcode {
             Self::NxDomain => 3,
             Self::NotImp => 4,
             Self::Refused => 5,
+            Self::YxDomain => 6,
             Self::NotAuth => 9,
             Self::BadVers => 16,
             Self::BadCookie => 23,
@@ -118,7 +123,7 @@ pub fn kind_name(number: u16) -> Cow<'static, str> {
         kind::AAAA => "AAAA",
         kind::SRV => "SRV",
         35 => "NAPTR",
-        39 => "DNAME",
+        kind::DNAME => "DNAME",
         kind::DS => "DS",
         44 => "SSHFP",
         kind::RRSIG => "RRSIG",

@@ -10,7 +10,7 @@ use perigee_geo::{
 
 use crate::{
     code::kind,
-    name::{InvalidName, Name, QueryName},
+    name::{InvalidName, Name, QueryName, labels},
     snapshot::Snapshot,
     zone::{Found, Zone},
 };
@@ -121,24 +121,32 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
 
 /// NAME of `_why.NAME`.
 fn split(name: &QueryName) -> Option<(Name, Family)> {
-    let family = match crate::name::labels(name.suffix(0)).next()? {
+    let family = match labels(name.suffix(0)).next()? {
         WHY => Family::V4,
         WHY_V6 => Family::V6,
         _ => return None,
     };
-    Some((Name::from_labels(crate::name::labels(name.suffix(1))).ok()?, family))
+    Some((Name::from_labels(labels(name.suffix(1))).ok()?, family))
 }
 
 impl Zone {
-    /// The site of a name, and the name at the end of its CNAMEs.
+    /// The site of a name, and the name at the end of its CNAMEs and DNAMEs.
     fn steered(&self, name: &Name) -> Result<(Name, SiteIndex), ExplainError> {
         let outside = || ExplainError::OutOfZone { name: name.to_string(), zone: self.apex().to_string() };
         let mut last = name.clone();
         for _ in 0..=ALIASES_MAX {
-            let node = match QueryName::of(&last).map(|name| self.find(&name, kind::A)) {
-                Some(Found::Node { node }) => node,
-                Some(Found::Nothing) => return Err(ExplainError::NoName { name: last.to_string() }),
-                Some(Found::Outside | Found::Cut { .. }) | None => return Err(outside()),
+            let Some(name) = QueryName::of(&last) else { return Err(outside()) };
+            let node = match self.find(&name, kind::A) {
+                Found::Node { node } => node,
+                Found::Redirected { node, skipped } => {
+                    let target = node.rrset(kind::DNAME).and_then(|dname| dname.records.first());
+                    let next = target.and_then(|target| name.redirected(skipped, &target.head));
+                    let next = next.and_then(|next| Name::from_labels(labels(next.suffix(0))).ok());
+                    last = next.ok_or_else(|| ExplainError::NoName { name: last.to_string() })?;
+                    continue;
+                }
+                Found::Nothing => return Err(ExplainError::NoName { name: last.to_string() }),
+                Found::Outside | Found::Cut { .. } => return Err(outside()),
             };
             let alias = node.rrset(kind::CNAME).and_then(|alias| alias.records.first()?.names.first());
             match (node.site, alias) {

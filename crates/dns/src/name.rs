@@ -178,9 +178,12 @@ impl QueryName {
         of.read(&name.0).map(|_| of)
     }
 
-    /// Whether it is that name.
-    pub(crate) fn is(&self, name: &Name) -> bool {
-        Self::of(name).is_some_and(|name| name.suffix(0) == self.suffix(0))
+    /// The name with `target` in place of all but its first `kept` labels (RFC 6672 §2.2). None: it would be too long.
+    pub(crate) fn redirected(&self, kept: usize, target: &[u8]) -> Option<Self> {
+        let kept_bytes = self.len.checked_sub(self.suffix(kept).len())?;
+        let mut redirected = Self::new();
+        let bytes = [self.bytes.get(..kept_bytes)?, target].concat();
+        redirected.read(&bytes).map(|_| redirected)
     }
 
     /// How many labels there are, the root not counted.
@@ -247,6 +250,22 @@ mod tests {
         for bad in [&b""[..], b"\x03ww", b"\x03www", b"\xc0\x0c", b"\x40a\x00", b"\x80a\x00"] {
             assert!(name.read(bad).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn redirections() {
+        let check = |name: &str, kept: usize, target: &str, expected: Option<&str>| {
+            let (name, target) = (QueryName::of(&Name::parse(name).unwrap()).unwrap(), Name::parse(target).unwrap());
+            let redirected = name.redirected(kept, target.as_wire()).map(|name| name.to_string());
+            assert_eq!(redirected.as_deref(), expected);
+        };
+        check("a.b.example", 2, "c.test", Some("a.b.c.test"));
+        check("a.b.example", 1, "c.test", Some("a.c.test"));
+        check("a.b.example", 2, ".", Some("a.b"));
+        // RFC 6672 §2.2: 255 octets, and no more.
+        let target = format!("{0}.{0}.{0}", "t".repeat(63));
+        check(&format!("{}.old", "x".repeat(61)), 1, &target, Some(&format!("{}.{target}", "x".repeat(61))));
+        check(&format!("{}.old", "x".repeat(62)), 1, &target, None);
     }
 
     #[test]

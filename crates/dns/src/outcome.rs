@@ -43,8 +43,10 @@ pub enum Reason {
     Steered(SteerReason),
     /// Records of the document, nameservers and SOA included.
     Static,
-    /// A CNAME that leaves the zone, or one too many.
+    /// A CNAME or DNAME that leaves the zone, or one too many.
     Alias,
+    /// A DNAME whose target makes the name too long.
+    NameTooLong,
     /// ANY, minimally (RFC 8482).
     Any,
     /// `_why.NAME`: an explanation.
@@ -115,6 +117,7 @@ impl Reason {
             Self::Steered(reason) => reason.as_str(),
             Self::Static => "static",
             Self::Alias => "alias",
+            Self::NameTooLong => "name-too-long",
             Self::Why => "why",
             Self::Any => "any",
             Self::NoData => "no-data",

@@ -58,6 +58,8 @@ impl Rdata {
             RecordData::A(address) => (kind::A, Self::address((*address).into())),
             RecordData::Aaaa(address) => (kind::AAAA, Self::address((*address).into())),
             RecordData::Cname(target) => (kind::CNAME, Self::name(host(target)?)),
+            // RFC 6672 §2.5: the target is not compressed.
+            RecordData::Dname(target) => (kind::DNAME, Self::bytes(host(target)?.as_wire())),
             RecordData::Ns(target) => (kind::NS, Self::name(host(target)?)),
             RecordData::Ptr(target) => (kind::PTR, Self::name(host(target)?)),
             RecordData::Mx { preference, exchange } => {
@@ -152,6 +154,8 @@ mod tests {
         check("CNAME", "A.c.", 5, b"\x01a\x01c\x00");
         check("NS", "a", 2, b"\x01a\x01b\x00");
         check("PTR", "@", 12, b"\x01b\x00");
+        check("DNAME", "A.c.", 39, b"\x01a\x01c\x00");
+        check("DNAME", ".", 39, b"\x00");
         check("MX", "10 mail", 15, b"\x00\x0a\x04mail\x01b\x00");
         check("MX", "0 .", 15, b"\x00\x00\x00");
         check("SRV", "1 2 443 a", 33, b"\x00\x01\x00\x02\x01\xbb\x01a\x01b\x00");

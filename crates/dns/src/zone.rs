@@ -61,6 +61,12 @@ pub enum ZoneError {
         /// The owner.
         name: Name,
     },
+    /// RFC 6672 §2.4
+    #[error("{name} has several DNAMEs, or names below the one that it has")]
+    Dname {
+        /// The owner.
+        name: Name,
+    },
     /// Addresses at a steered name.
     #[error("{name} is the name of a site, whose addresses are steered: it can have no {kind} record")]
     Steered {
@@ -92,6 +98,8 @@ pub(crate) struct Node {
     is_below_cut: bool,
     /// Whether a wildcard stands right below it.
     has_wildcard: bool,
+    /// Whether it has a DNAME: names below it are looked for elsewhere.
+    is_redirected: bool,
 }
 
 impl Node {
@@ -127,6 +135,8 @@ pub(crate) enum Found<'z> {
     Node { node: &'z Node },
     /// The name is at or below a delegation: its owner, and how many labels of the name come before that.
     Cut { node: &'z Node, skipped: usize },
+    /// The name is below a DNAME (RFC 6672): its owner, and how many labels of the name come before that.
+    Redirected { node: &'z Node, skipped: usize },
     /// Not there.
     Nothing,
 }
@@ -301,6 +311,27 @@ impl Zone {
                 return Err(ZoneError::CnameAndOthers { name: owner.clone() });
             }
         }
+        self.check_redirections()
+    }
+
+    /// RFC 6672 §2.4: a name has one DNAME, and nothing below it.
+    fn check_redirections(&self) -> Result<(), ZoneError> {
+        let dname = |node: &Node| node.rrset(kind::DNAME).map(|dname| dname.records.len());
+        if !self.nodes.values().any(|node| dname(node).is_some()) {
+            return Ok(());
+        }
+        for (owner, node) in &self.nodes {
+            if dname(node).is_some_and(|count| count > 1) {
+                return Err(ZoneError::Dname { name: owner.clone() });
+            }
+            let Some(name) = QueryName::of(owner) else { continue };
+            for skipped in 1..=name.count().saturating_sub(self.apex_labels) {
+                let above = self.nodes.get_key_value(name.suffix(skipped));
+                if let Some((above, _)) = above.filter(|(_, node)| dname(node).is_some()) {
+                    return Err(ZoneError::Dname { name: above.clone() });
+                }
+            }
+        }
         Ok(())
     }
 
@@ -326,6 +357,7 @@ impl Zone {
             let has_wildcard = self.wildcard(owner.suffix(0)).is_some();
             if let Some(node) = self.nodes.get_mut(owner.suffix(0)) {
                 (node.is_below_cut, node.has_wildcard) = (is_below_cut, has_wildcard);
+                node.is_redirected = node.rrset(kind::DNAME).is_some();
             }
         }
     }
@@ -369,6 +401,9 @@ impl Zone {
                 return Found::Cut { node, skipped };
             }
             encloser = Some((node, skipped));
+        }
+        if let Some((node, skipped)) = encloser.filter(|(node, _)| node.is_redirected) {
+            return Found::Redirected { node, skipped };
         }
         let wildcard = encloser.filter(|(node, _)| node.has_wildcard);
         match wildcard.and_then(|(_, skipped)| self.wildcard(name.suffix(skipped))) {

@@ -20,12 +20,13 @@ use text::quoted_strings;
 pub(crate) use wire::{labels, name_text, name_wire};
 
 /// The types that a static record may have, beside `TYPE123`.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     "A",
     "AAAA",
     "AFSDB",
     "CAA",
     "CNAME",
+    "DNAME",
     "DS",
     "HINFO",
     "HTTPS",
@@ -66,8 +67,18 @@ pub fn kind_text(number: u16) -> Cow<'static, str> {
 }
 
 /// The types that have a variant of their own.
-const PLAIN: [(&str, u16); 9] =
-    [("A", 1), ("NS", 2), ("CNAME", 5), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28), ("SRV", 33), ("CAA", 257)];
+const PLAIN: [(&str, u16); 10] = [
+    ("A", 1),
+    ("NS", 2),
+    ("CNAME", 5),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("SRV", 33),
+    ("DNAME", 39),
+    ("CAA", 257),
+];
 
 /// Data of one record. Names are absolute, in lower case, without the trailing dot, special characters escaped as in zone
 /// files (RFC 1035 §5.1); the root is the empty string.
@@ -88,6 +99,8 @@ pub enum RecordData {
     },
     /// RFC 1035 §3.3.1
     Cname(String),
+    /// RFC 6672 §2.1: where the names below its owner are looked for instead.
+    Dname(String),
     /// RFC 1035 §3.3.9
     Mx {
         /// The lower the sooner.
@@ -146,6 +159,7 @@ impl RecordData {
             "AAAA" => text.parse().map(Self::Aaaa).map_err(|_| InvalidData("an IPv6 address")),
             "CAA" => caa(text).ok_or(InvalidData("FLAGS TAG \"VALUE\", like 0 issue \"letsencrypt.org\"")),
             "CNAME" => one_name().map(Self::Cname),
+            "DNAME" => one_name().map(Self::Dname),
             "NS" => one_name().map(Self::Ns),
             "PTR" => one_name().map(Self::Ptr),
             "MX" => mx(text, name)
@@ -168,6 +182,7 @@ impl RecordData {
             Self::Aaaa(_) => "AAAA",
             Self::Caa { .. } => "CAA",
             Self::Cname(_) => "CNAME",
+            Self::Dname(_) => "DNAME",
             Self::Mx { .. } => "MX",
             Self::Ns(_) => "NS",
             Self::Ptr(_) => "PTR",
@@ -189,7 +204,7 @@ impl fmt::Display for RecordData {
                 write!(f, "{flags} {tag} ")?;
                 quote(f, value)
             }
-            Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => write!(f, "{name}."),
+            Self::Cname(name) | Self::Dname(name) | Self::Ns(name) | Self::Ptr(name) => write!(f, "{name}."),
             Self::Mx { preference, exchange } => write!(f, "{preference} {exchange}."),
             Self::Srv { priority, weight, port, target } => write!(f, "{priority} {weight} {port} {target}."),
             Self::Txt(strings) => {
@@ -315,6 +330,9 @@ mod tests {
         check("CNAME", "Other.Example.", Some("other.example."));
         check("CNAME", "other.example", None);
         check("CNAME", "", None);
+        check("DNAME", "Other.Example.", Some("other.example."));
+        check("DNAME", ".", Some("."));
+        check("DNAME", "a b.", None);
         check("NS", "ns.other.example.", Some("ns.other.example."));
         check("PTR", "a b.", None);
     }

@@ -4,10 +4,12 @@
 //! `lex` makes entries of tokens, `read` makes records of entries, `check` holds the records against each other and against
 //! the document, whose names and nameservers they must not contradict.
 //!
-//! Deliberately absent: `$GENERATE` and other directives of one implementation, other classes than IN, and records that the
-//! nameserver makes by itself (RRSIG, NSEC, DNSKEY).
+//! Of the directives of one implementation `$GENERATE` is here, which is BIND's (`generate`).
+//!
+//! Deliberately absent: other classes than IN, and records that the nameserver makes by itself (RRSIG, NSEC, DNSKEY).
 
 mod check;
+mod generate;
 mod lex;
 mod read;
 mod ttl;

@@ -34,6 +34,7 @@ const fn label(family: &'static str, name: &'static str, says: &'static str, val
 }
 
 const RELOADED: &[&str] = &["document", "geo-database", "asn-database", "certificate", "zone-files", "keys"];
+const CACHE: &[&str] = &["hit", "stale", "validated", "collapsed", "miss", "pass", "error"];
 const KINDS: &[&str] = &["head", "segment"];
 /// `ok`, then `FetchErrorKind`.
 const OUTCOMES: &[&str] = &[
@@ -63,7 +64,7 @@ pub(crate) const LABELS: &[Label] = &[
     label(
         "",
         "site",
-        "a site's id; of certificates also the flag or the table that names one for other names",
+        "a site's id; of certificates also the flag or the table that names one for other names; of requests also `(none)`, which no site answers for, and `(other)`, the sites above 1,000",
         Values::Open("the document's sites"),
     ),
     label("", "peer", "`shield ID` or `origin URL`", Values::Open("the shields and the site's origins")),
@@ -89,12 +90,7 @@ pub(crate) const LABELS: &[Label] = &[
     label("perigee_connections_by_protocol", "protocol", "what is spoken", Values::Words(&["http/1", "h2"])),
     label("perigee_connections_by_protocol", "tls", "whether over TLS", Values::Words(&["no", "yes"])),
     label("perigee_tls_handshakes", "kind", "with a certificate, or by a ticket", Values::Words(&["full", "resumed"])),
-    label(
-        "perigee_requests",
-        "cache",
-        "what the cache did",
-        Values::Words(&["hit", "stale", "validated", "collapsed", "miss", "pass", "error"]),
-    ),
+    label("", "cache", "what the cache did", Values::Words(CACHE)),
     label(
         "perigee_requests",
         "reason",
@@ -153,6 +149,7 @@ pub(crate) const LABELS: &[Label] = &[
             "NXDOMAIN",
             "NOTIMP",
             "REFUSED",
+            "YXDOMAIN",
             "NOTAUTH",
             "BADVERS",
             "BADCOOKIE",
@@ -187,6 +184,7 @@ const DNS_REASONS: &[&str] = &[
     "no-address",
     "static",
     "alias",
+    "name-too-long",
     "why",
     "any",
     "no-data",

@@ -6,6 +6,7 @@ use super::*;
 use crate::dnssec::{Algorithm, KeyRing, Life, Role, ZoneKey};
 
 mod answers;
+mod redirections;
 
 /// The zone of RFC 4592 §2.2.1 but for its sub.*, below a name of ours, and what else the points need.
 const MORE: &str = r#"
@@ -40,6 +41,61 @@ type = "CNAME"
 ttl = "1h"
 values = ["host1.rfc4592.cdn.example."]
 [[zone.record]]
+name = "old"
+type = "DNAME"
+ttl = "7m"
+values = ["new"]
+[[zone.record]]
+name = "old"
+type = "TXT"
+ttl = "1h"
+values = ["beside it"]
+[[zone.record]]
+name = "a.new"
+type = "A"
+ttl = "1h"
+values = ["192.0.2.7"]
+[[zone.record]]
+name = "*.w.new"
+type = "TXT"
+ttl = "1h"
+values = ["made"]
+[[zone.record]]
+name = "gone"
+type = "DNAME"
+ttl = "1h"
+values = ["elsewhere.example."]
+[[zone.record]]
+name = "steers"
+type = "DNAME"
+ttl = "1h"
+values = ["@"]
+[[zone.record]]
+name = "loopa"
+type = "DNAME"
+ttl = "1h"
+values = ["loopb"]
+[[zone.record]]
+name = "loopb"
+type = "DNAME"
+ttl = "1h"
+values = ["loopa"]
+[[zone.record]]
+name = "grows"
+type = "DNAME"
+ttl = "1h"
+values = ["a.grows.cdn.example."]
+[[zone.record]]
+name = "far"
+type = "DNAME"
+ttl = "1h"
+values = ["_FAR.elsewhere.example."]
+[[zone.record]]
+name = "intoold"
+type = "CNAME"
+ttl = "1h"
+values = ["a.old.cdn.example."]
+[[zone.record]]
 name = "unknown"
 type = "TYPE65280"
 ttl = "1h"
@@ -63,6 +119,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let text = format!("{DOCUMENT}{}{MORE}", delegations())
+            .replace("_FAR", &["t"; 3].map(|label| label.repeat(63)).join("."))
             .replace("id = \"img\"", "id = \"img\"\ntls = { certificate = \"c\", key = \"k\" }");
         let always = Life { publish_s: 0, activate_s: 0, retire_s: None, remove_s: None };
         let key = ZoneKey::new(Algorithm::EcdsaP256, &[9; 32], Role::Csk, always).unwrap();

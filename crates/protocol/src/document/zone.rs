@@ -133,9 +133,9 @@ fn values(list: &Value<'_>, kind: &str, zone: &str) -> Option<Vec<String>> {
             None
         }
     })?;
-    if kind == "CNAME" && values.len() > 1 {
-        // RFC 2181 §10.1
-        list.wrong("must be one name: a CNAME has one target", "remove the others");
+    if matches!(kind, "CNAME" | "DNAME") && values.len() > 1 {
+        // RFC 2181 §10.1, RFC 6672 §2.4
+        list.wrong(format!("must be one name: a {kind} has one target"), "remove the others");
         return None;
     }
     Some(values)
@@ -146,22 +146,31 @@ fn check_names(records: &[(&Value<'_>, &StaticRecord)], taken: &Taken<'_>) {
     for (_, record) in records {
         kinds.entry(&record.name).or_default().insert(&record.kind);
     }
-    let delegated = |name: &str| {
+    let above = |name: &str, kind: &str| -> Option<String> {
         let mut above = name.split_once('.').map(|(_, rest)| rest);
         while let Some(name) = above.filter(|name| names::is_in_zone(name, &taken.zone) && *name != taken.zone) {
-            if kinds.get(name).is_some_and(|kinds| kinds.contains("NS")) {
-                return true;
+            if kinds.get(name).is_some_and(|kinds| kinds.contains(kind)) {
+                return Some(name.to_owned());
             }
             above = name.split_once('.').map(|(_, rest)| rest);
         }
-        false
+        None
     };
     for (value, record) in records {
         let (name, kind) = (record.name.as_str(), record.kind.as_str());
         let others = kinds.get(name).map_or(0, BTreeSet::len) > 1;
+        let has_cut = kinds.get(name).is_some_and(|kinds| kinds.contains("NS")) && name != taken.zone;
         if let Some((law, remedy)) = collision(name, kind, others, taken) {
             value.wrong(law, remedy);
-        } else if delegated(name) && !matches!(kind, "A" | "AAAA") {
+        } else if let Some((law, remedy)) = redirected(name, kind, has_cut, taken) {
+            value.wrong(law, remedy);
+        } else if let Some(dname) = above(name, "DNAME") {
+            // RFC 6672 §2.4
+            value.wrong(
+                format!("{name} is below {dname}, which is a DNAME: names there are looked for elsewhere"),
+                "remove it, or the DNAME record above it",
+            );
+        } else if above(name, "NS").is_some() && !matches!(kind, "A" | "AAAA") {
             // RFC 1034 §4.2.1: below a cut there is only glue.
             value.wrong(
                 format!("{name} is delegated to other nameservers, and only glue (A, AAAA) may lie there"),
@@ -169,6 +178,32 @@ fn check_names(records: &[(&Value<'_>, &StaticRecord)], taken: &Taken<'_>) {
             );
         }
     }
+}
+
+/// Why a DNAME cannot stand at its name, and what to do.
+fn redirected(name: &str, kind: &str, has_cut: bool, taken: &Taken<'_>) -> Option<(String, &'static str)> {
+    if kind != "DNAME" {
+        return None;
+    }
+    if name.starts_with("*.") {
+        // RFC 6672 §3.3
+        return Some(("a wildcard with a DNAME means no one thing".to_owned(), "name what is looked for elsewhere"));
+    }
+    if has_cut {
+        // RFC 6672 §2.3
+        return Some((
+            format!("{name} is delegated, and a DNAME is the child's to have"),
+            "remove it or the NS record",
+        ));
+    }
+    let sites = taken.sites.iter().map(|site| format!("{site}.{}", taken.zone));
+    let nameservers = taken.nameservers.iter().cloned();
+    let below = sites.chain(nameservers).find(|below| below != name && names::is_in_zone(below, name))?;
+    // RFC 6672 §2.4
+    Some((
+        format!("{below} is below {name}, and nothing is below a DNAME: names there are looked for elsewhere"),
+        "give the DNAME a name of its own",
+    ))
 }
 
 /// Why a record cannot stand at its name, and what to do.

@@ -39,8 +39,8 @@ pub(super) fn number(kind: &str) -> Option<u16> {
     let number: u16 = digits.parse().ok()?;
     // Those that have a name here are written by it; SOA, CNAME's kin and DNSSEC's are not an operator's to place, and
     // RFC 6895 §3.1 keeps 128 to 255 for questions and OPT for itself.
-    let is_taken = matches!(number, 1 | 2 | 5 | 6 | 12 | 15 | 16 | 28 | 33 | 257);
-    let is_ours = matches!(number, 39 | 46 | 47 | 48 | 50 | 51 | 59 | 60 | 62);
+    let is_taken = matches!(number, 1 | 2 | 5 | 6 | 12 | 15 | 16 | 28 | 33 | 39 | 257);
+    let is_ours = matches!(number, 46 | 47 | 48 | 50 | 51 | 59 | 60 | 62);
     let is_meta = matches!(number, 41 | 128..=255);
     let is_noted = NOTED.iter().any(|(_, noted)| *noted == number);
     (!is_taken && !is_ours && !is_meta && !is_noted).then_some(number)

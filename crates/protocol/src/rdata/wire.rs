@@ -81,6 +81,7 @@ impl RecordData {
             Some("AAAA") => Self::Aaaa(Ipv6Addr::from(take::<16>(&mut rest)?)),
             Some("NS") => Self::Ns(take_name(&mut rest)?),
             Some("CNAME") => Self::Cname(take_name(&mut rest)?),
+            Some("DNAME") => Self::Dname(take_name(&mut rest)?),
             Some("PTR") => Self::Ptr(take_name(&mut rest)?),
             Some("MX") => Self::Mx { preference: take_number(&mut rest)?, exchange: take_name(&mut rest)? },
             Some("SRV") => Self::Srv {
@@ -114,7 +115,7 @@ impl RecordData {
             Self::A(_) => 4,
             Self::Aaaa(_) => 16,
             Self::Caa { tag, value, .. } => 2 + tag.len() + value.len(),
-            Self::Cname(target) | Self::Ns(target) | Self::Ptr(target) => name(target),
+            Self::Cname(target) | Self::Dname(target) | Self::Ns(target) | Self::Ptr(target) => name(target),
             Self::Mx { exchange, .. } => 2 + name(exchange),
             Self::Srv { target, .. } => 6 + name(target),
             Self::Txt(strings) => strings.iter().map(|string| 1 + string.len()).sum(),

@@ -13,6 +13,7 @@ const A: u16 = 1;
 const NS: u16 = 2;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
+const DNAME: u16 = 39;
 /// What a set may take of a message: data, and for each record a pointer to its name, type, class, time to live, length.
 const RRSET_BYTES_MAX: usize = 60_000;
 const RECORD_HEAD_BYTES: usize = 12;
@@ -36,6 +37,8 @@ struct Zone<'a> {
     steered: HashMap<String, (&'a str, bool)>,
     /// Name → type → what is there.
     sets: HashMap<&'a str, HashMap<u16, Set<'a>>>,
+    /// Names with a DNAME that have names of the document below them → one of these.
+    redirected: HashMap<String, String>,
 }
 
 /// Adds whatever contradicts something to `mistakes`.
@@ -46,6 +49,7 @@ pub(super) fn check(document: &Document, files: &ZoneFiles, mistakes: &mut Vec<M
             mistakes.push(of(record, law, remedy));
         }
     }
+    zone.find_redirected();
     for record in &files.records {
         if let Some((law, remedy)) = zone.judge(record) {
             mistakes.push(of(record, law, remedy));
@@ -77,7 +81,26 @@ impl<'a> Zone<'a> {
             let set = Set { ttl_s, place, bytes, told: &record.values, seen: HashSet::new() };
             sets.entry(&record.name).or_default().insert(kind_number(&record.kind).unwrap_or(0), set);
         }
-        Self { document, apex, steered, sets }
+        Self { document, apex, steered, sets, redirected: HashMap::new() }
+    }
+
+    /// Notes which DNAMEs have names below them that the document makes: those of sites and of nameservers, and its records.
+    fn find_redirected(&mut self) {
+        let servers = self.document.cdn.nameservers.iter().map(|server| server.host.clone());
+        let offers = self.document.cdn.nameservers.iter().map(|server| format!("_dns.{}", server.host));
+        let offers = offers.filter(|_| self.document.cdn.dns_tls.is_some());
+        let records = self.document.records.iter().map(|record| record.name.clone());
+        let mut names: Vec<String> = self.steered.keys().cloned().chain(servers).chain(offers).chain(records).collect();
+        // So that it is the same one each time that is told.
+        names.sort();
+        for name in names {
+            // What has a DNAME at the apex is told at the DNAME alone.
+            let is_below_apex = name != self.apex && is_at_or_below(&name, self.apex);
+            let apex = Some(self.apex).filter(|apex| is_below_apex && self.kinds(apex).any(|kind| kind == DNAME));
+            for dname in [self.above(&name, DNAME), apex].into_iter().flatten().map(str::to_owned) {
+                self.redirected.entry(dname).or_insert_with(|| name.clone());
+            }
+        }
     }
 
     fn kinds(&self, name: &str) -> impl Iterator<Item = u16> {
@@ -117,6 +140,9 @@ impl<'a> Zone<'a> {
     fn judge(&self, record: &ZoneRecord) -> Option<(String, &'static str)> {
         let (name, kind) = (record.name.as_str(), record.data.number());
         let steers = matches!(kind, A | AAAA | CNAME | NS);
+        if let Some(wrong) = self.judge_redirection(name, kind) {
+            return Some(wrong);
+        }
         if kind == NS && name == self.apex {
             return self.judge_nameserver(&record.data);
         }
@@ -157,6 +183,32 @@ impl<'a> Zone<'a> {
         self.judge_cut(record)
     }
 
+    /// RFC 6672 §2.3, §2.4: a DNAME is one, and nothing is below it.
+    fn judge_redirection(&self, name: &str, kind: u16) -> Option<(String, &'static str)> {
+        if let Some(dname) = self.above(name, DNAME) {
+            let law = format!("is below {dname}., which is a DNAME: names there are looked for elsewhere");
+            return Some((law, "remove it, or the DNAME record above it"));
+        }
+        if kind != DNAME {
+            return None;
+        }
+        let set = self.sets.get(name).and_then(|kinds| kinds.get(&DNAME));
+        if set.is_some_and(|set| set.seen.len() + set.told.len() > 1) {
+            return Some(("is one of several DNAMEs of its name, which has one".to_owned(), "remove the others"));
+        }
+        if name.starts_with("*.") {
+            // §3.3
+            return Some(("is a DNAME of a wildcard, which means no one thing".to_owned(), "name what is redirected"));
+        }
+        if name != self.apex && self.kinds(name).any(|kind| kind == NS) {
+            let law = "stands at a delegation, where a DNAME is the child's to have";
+            return Some((law.to_owned(), "remove it, or the NS records"));
+        }
+        let below = self.redirected.get(name)?;
+        let law = format!("has {below}. below it, and nothing is below a DNAME");
+        Some((law, "give the DNAME a name of its own"))
+    }
+
     /// NS at the apex: the zone's own nameservers.
     fn judge_nameserver(&self, data: &RecordData) -> Option<(String, &'static str)> {
         let RecordData::Ns(host) = data else { return None };
@@ -169,7 +221,7 @@ impl<'a> Zone<'a> {
     /// RFC 1034 §4.2.1: below a delegation there is only glue, and where it is needed it is there.
     fn judge_cut(&self, record: &ZoneRecord) -> Option<(String, &'static str)> {
         let kind = record.data.number();
-        if let Some(cut) = self.cut_above(&record.name).filter(|_| !matches!(kind, A | AAAA)) {
+        if let Some(cut) = self.above(&record.name, NS).filter(|_| !matches!(kind, A | AAAA)) {
             let law = format!("is below {cut}., which is delegated: only glue (A, AAAA) may lie there");
             return Some((law, "remove it, or the NS records above it"));
         }
@@ -183,13 +235,14 @@ impl<'a> Zone<'a> {
         None
     }
 
-    fn cut_above<'n>(&self, name: &'n str) -> Option<&'n str> {
+    /// The name above `name` and below the apex that has records of this type.
+    fn above<'n>(&self, name: &'n str, kind: u16) -> Option<&'n str> {
         let mut rest = name;
         while let Some((_, above)) = split_label(rest).filter(|(_, above)| *above != self.apex) {
             if !is_at_or_below(above, self.apex) {
                 return None;
             }
-            if self.kinds(above).any(|kind| kind == NS) {
+            if self.kinds(above).any(|there| there == kind) {
                 return Some(above);
             }
             rest = above;

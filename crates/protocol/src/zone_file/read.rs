@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Limits, Loader, Place, ZoneFileSoa, ZoneFiles, ZoneRecord,
+    generate::{self, Pattern},
     lex::{Entry, Lexer, Token},
     mistake, parse_ttl,
 };
@@ -169,11 +170,39 @@ impl<'l, 'f> Reading<'l, 'f> {
             ("$INCLUDE", _) => {
                 return Err(wrong("takes a file, and may take an origin", "for example $INCLUDE hosts.zone sub"));
             }
-            ("$GENERATE", _) => {
-                let law = "is a directive of BIND's own, which is not read here";
-                return Err(wrong(law, "write the records out; `named-compilezone` does"));
+            ("$GENERATE", _) => self.generate(arguments, scope, place)?,
+            _ => return Err(wrong("is no directive", "there are $ORIGIN, $TTL, $INCLUDE and $GENERATE")),
+        }
+        Ok(())
+    }
+
+    /// `$GENERATE RANGE NAME [TTL] [CLASS] TYPE DATA`: a record for each number of the range. The first mistake ends it.
+    fn generate(&mut self, arguments: &[Token], scope: &Scope, place: &Place) -> Result<(), Wrong> {
+        let pattern = match arguments {
+            [range, owner, rest @ ..] if !rest.is_empty() => Pattern::new(range, owner, rest, head(rest)?.2)?,
+            _ => return Err(wrong(generate::LAW, generate::REMEDY)),
+        };
+        // Owners and times to live of what it makes are its own.
+        let mut scope = scope.clone();
+        for number in pattern.numbers() {
+            let line = pattern.line(number)?;
+            self.bytes = self.bytes.saturating_add(line.len());
+            if self.bytes > self.limits.bytes {
+                let law = format!("makes zone files longer than {} bytes in all", self.limits.bytes);
+                self.over(place, &line, law);
             }
-            _ => return Err(wrong("is no directive", "there are $ORIGIN, $TTL and $INCLUDE")),
+            for entry in Lexer::new(line.as_bytes()) {
+                if self.is_over {
+                    return Ok(());
+                }
+                let made = entry
+                    .map_err(|fault| wrong(fault.law, fault.remedy))
+                    .and_then(|entry| self.record(&entry, &mut scope, place));
+                if let Err(Wrong { law, remedy }) = made {
+                    self.wrong(place, &line, law, remedy);
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
@@ -236,12 +265,12 @@ impl<'l, 'f> Reading<'l, 'f> {
     }
 }
 
-struct Wrong {
+pub(super) struct Wrong {
     law: String,
     remedy: String,
 }
 
-fn wrong(law: impl Into<String>, remedy: impl Into<String>) -> Wrong {
+pub(super) fn wrong(law: impl Into<String>, remedy: impl Into<String>) -> Wrong {
     Wrong { law: law.into(), remedy: remedy.into() }
 }
 
@@ -305,9 +334,6 @@ fn unreadable(kind: &str) -> Wrong {
         | (_, Some(46 | 47 | 48 | 50 | 51 | 59 | 60 | 62)) => {
             let law = format!("is of type {kind}: the nameserver signs the zone by itself");
             wrong(law, "remove it, and see cdn.dnssec; an unsigned copy of the zone is what belongs here")
-        }
-        ("DNAME", _) | (_, Some(39)) => {
-            wrong("is of type DNAME, which this nameserver does not synthesize from", "write CNAME records")
         }
         ("SIG" | "KEY" | "NXT" | "MD" | "MF" | "MB" | "MG" | "MR" | "NULL" | "WKS" | "MINFO" | "A6" | "SPF", _) => {
             wrong(format!("is of type {kind}, which is obsolete"), "remove it")

@@ -175,10 +175,10 @@ fn what_is_refused() {
          a CH A 192.0.2.1\n\
          other.example. A 192.0.2.1\n\
          a RRSIG x\n\
-         a DNAME b\n\
+         a DNAME\n\
          a NOSUCH b\n\
          a A \\# 5 C000020100\n\
-         $GENERATE 1-10 h$ A 192.0.2.$\n\
+         $GENERATE 1-10 h$\n\
          $WHAT\n\
          \"a\" A 192.0.2.1\n\
          b SOA a b 1 2 3 4 5\n",
@@ -201,16 +201,16 @@ fn what_is_refused() {
                 other.example. is not in the zone cdn.example.; remove it; or is a final dot missing, or one too many?
             zones/main.zone:10  a RRSIG x
                 is of type RRSIG: the nameserver signs the zone by itself; remove it, and see cdn.dnssec; an unsigned copy of the zone is what belongs here
-            zones/main.zone:11  a DNAME b
-                is of type DNAME, which this nameserver does not synthesize from; write CNAME records
+            zones/main.zone:11  a DNAME
+                has no data after DNAME; add it
             zones/main.zone:12  a NOSUCH b
                 is of type NOSUCH, which is not written by name here; correct it, or write TYPE and its number with \# LENGTH HEX (RFC 3597)
             zones/main.zone:13  a A \# 5 C000020100
                 must be \# LENGTH HEX with data of the type A; correct it
-            zones/main.zone:14  $GENERATE 1-10 h$ A 192.0.2.$
-                is a directive of BIND's own, which is not read here; write the records out; `named-compilezone` does
+            zones/main.zone:14  $GENERATE 1-10 h$
+                must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA; for example $GENERATE 1-254 host-$ A 192.0.2.$
             zones/main.zone:15  $WHAT
-                is no directive; there are $ORIGIN, $TTL and $INCLUDE
+                is no directive; there are $ORIGIN, $TTL, $INCLUDE and $GENERATE
             zones/main.zone:16  "a" A 192.0.2.1
                 "a" must be a domain name: labels of 1 to 63 octets, at most 255 in all; @ is the origin, and a full name ends with a dot; correct it
             zones/main.zone:17  b SOA a b 1 2 3 4 5
@@ -286,6 +286,155 @@ fn what_contradicts() {
             zones/main.zone:23  @ SOA a b 1 2 3 4 5
                 is a second SOA; the first is at zones/main.zone:22; remove one"#]],
     );
+}
+
+#[test]
+fn what_a_dname_stands_beside() {
+    check(
+        "$TTL 1h\n\
+         old DNAME new\n\
+         old TXT \"beside it\"\n\
+         old A 192.0.2.1\n\
+         www DNAME elsewhere.example.\n\
+         generic TYPE39 \\# 3 016100\n",
+        expect![[r#"
+            old.cdn.example. 3600 IN DNAME new.cdn.example.
+            old.cdn.example. 3600 IN TXT "beside it"
+            old.cdn.example. 3600 IN A 192.0.2.1
+            www.cdn.example. 3600 IN DNAME elsewhere.example.
+            generic.cdn.example. 3600 IN DNAME a."#]],
+    );
+    check(
+        "$TTL 1h\n\
+         old DNAME new\n\
+         a.old A 192.0.2.1\n\
+         x.y.old TXT b\n\
+         alias CNAME b\n\
+         alias DNAME c\n\
+         two DNAME c\n\
+         two DNAME d\n\
+         *.w DNAME c\n\
+         cut NS ns.else.where.\n\
+         cut DNAME c\n",
+        expect![[r#"
+            zones/main.zone:3  a.old.cdn.example. 3600 IN A 192.0.2.1
+                is below old.cdn.example., which is a DNAME: names there are looked for elsewhere; remove it, or the DNAME record above it
+            zones/main.zone:4  x.y.old.cdn.example. 3600 IN TXT "b"
+                is below old.cdn.example., which is a DNAME: names there are looked for elsewhere; remove it, or the DNAME record above it
+            zones/main.zone:5  alias.cdn.example. 3600 IN CNAME b.cdn.example.
+                has a name that is a CNAME, and a CNAME stands alone; remove it or the others
+            zones/main.zone:6  alias.cdn.example. 3600 IN DNAME c.cdn.example.
+                has a name that is a CNAME, and a CNAME stands alone; remove it or the others
+            zones/main.zone:7  two.cdn.example. 3600 IN DNAME c.cdn.example.
+                is one of several DNAMEs of its name, which has one; remove the others
+            zones/main.zone:8  two.cdn.example. 3600 IN DNAME d.cdn.example.
+                is one of several DNAMEs of its name, which has one; remove the others
+            zones/main.zone:9  *.w.cdn.example. 3600 IN DNAME c.cdn.example.
+                is a DNAME of a wildcard, which means no one thing; name what is redirected
+            zones/main.zone:11  cut.cdn.example. 3600 IN DNAME c.cdn.example.
+                stands at a delegation, where a DNAME is the child's to have; remove it, or the NS records"#]],
+    );
+    // A zone has sites, which are below its apex.
+    check(
+        "@ 60 DNAME else.where.\na 60 A 192.0.2.1\n",
+        expect![[r#"
+        zones/main.zone:1  cdn.example. 60 IN DNAME else.where.
+            has ns1.cdn.example. below it, and nothing is below a DNAME; give the DNAME a name of its own"#]],
+    );
+    // What the document has below it: its sites and nameservers were told above, here is a record.
+    let more = "[[zone.record]]\nname = \"x.sub\"\ntype = \"TXT\"\nttl = \"5m\"\nvalues = [\"a\"]\n";
+    let read = |text: &str| report(read(&document(more), &[("zones/main.zone", text.as_bytes())], LIMITS));
+    assert!(read("sub 60 DNAME a\n").contains("has x.sub.cdn.example. below it"));
+    assert!(!read("x.sub 60 DNAME a\n").contains("below"));
+    let more = more.replace("TXT", "DNAME").replace("x.sub", "sub");
+    let read =
+        |text: &str| report(super::tests::read(&document(&more), &[("zones/main.zone", text.as_bytes())], LIMITS));
+    assert!(read("x.sub 60 A 192.0.2.1\n").contains("is below sub.cdn.example., which is a DNAME"));
+    assert!(read("sub 300 DNAME b\n").contains("one of several DNAMEs"));
+}
+
+#[test]
+fn generated_records() {
+    check(
+        "$TTL 1h\n\
+         host TXT before\n\
+         $GENERATE 1-3 h$ A 192.0.2.$\n\
+         \tTXT \"of host, as before\"\n\
+         $GENERATE 0-4/2 h-${1,2}.${0,3,n}.r 2h IN PTR h-${1,2}\n\
+         $GENERATE 10-11 m 60 MX \"${-9,3} mail$\"\n\
+         $generate 1-1 t TXT \"\\\"a $ b\\\" \\$\"\n\
+         $GENERATE 1-1 t$ TXT \"a $\" b\n\
+         $GENERATE 7-7 d$ DNAME d${-1}.other.example.\n",
+        expect![[r#"
+            host.cdn.example. 3600 IN TXT "before"
+            h1.cdn.example. 3600 IN A 192.0.2.1
+            h2.cdn.example. 3600 IN A 192.0.2.2
+            h3.cdn.example. 3600 IN A 192.0.2.3
+            host.cdn.example. 3600 IN TXT "of host, as before"
+            h-01.0.0.r.cdn.example. 7200 IN PTR h-01.cdn.example.
+            h-03.2.0.r.cdn.example. 7200 IN PTR h-03.cdn.example.
+            h-05.4.0.r.cdn.example. 7200 IN PTR h-05.cdn.example.
+            m.cdn.example. 60 IN MX 1 mail10.cdn.example.
+            m.cdn.example. 60 IN MX 2 mail11.cdn.example.
+            t.cdn.example. 3600 IN TXT "a 1 b" "$"
+            t1.cdn.example. 3600 IN TXT "a 1" "b"
+            d7.cdn.example. 3600 IN DNAME d6.other.example."#]],
+    );
+    check(
+        "$TTL 1h\n\
+         $GENERATE\n\
+         $GENERATE 1-2 h$ A\n\
+         $GENERATE 2-1 h$ A 192.0.2.$\n\
+         $GENERATE 1-2 \"h$\" A 192.0.2.$\n\
+         $GENERATE 1-2 h${ A 192.0.2.$\n\
+         $GENERATE 1-2 h${-2} A 192.0.2.$\n\
+         $GENERATE 254-400 h$ A 192.0.2.$\n\
+         $GENERATE 1-2 h$ CH A 192.0.2.$\n\
+         $GENERATE 1-2 h$ SOA a b $ 1 2 3 4\n\
+         $GENERATE 1-2 h$.other.example. A 192.0.2.$\n\
+         $GENERATE 1-2 h$ TXT \"\\\"open $\"\n",
+        expect![[r#"
+            zones/main.zone:2  $GENERATE
+                must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA; for example $GENERATE 1-254 host-$ A 192.0.2.$
+            zones/main.zone:3  $GENERATE 1-2 h$ A
+                must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA; for example $GENERATE 1-254 host-$ A 192.0.2.$
+            zones/main.zone:4  $GENERATE 2-1 h$ A 192.0.2.$
+                2-1 is no range START-STOP or START-STOP/STEP of numbers below 2³¹; for example $GENERATE 1-254 host-$ A 192.0.2.$
+            zones/main.zone:5  $GENERATE 1-2 "h$" A 192.0.2.$
+                must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA; for example $GENERATE 1-254 host-$ A 192.0.2.$
+            zones/main.zone:6  $GENERATE 1-2 h${ A 192.0.2.$
+                must have ${OFFSET}, ${OFFSET,WIDTH} or ${OFFSET,WIDTH,BASE}, with a width up to 128 and a base of d, o, x, X, n, N; for example ${0,3,d}; \$ is a dollar sign
+            zones/main.zone:7  $GENERATE 1-2 h${-2} A 192.0.2.$
+                makes a number below 0 of 1 and the offset -2; correct the offset
+            zones/main.zone:8  h256 A 192.0.2.256
+                192.0.2.256 must be an IPv4 address; correct it
+            zones/main.zone:9  $GENERATE 1-2 h$ CH A 192.0.2.$
+                is of class CH; only IN is served: remove it
+            zones/main.zone:10  h1 SOA a b 1 1 2 3 4
+                is no SOA of cdn.example.: a zone has one, at its apex; remove it
+            zones/main.zone:11  h1.other.example. A 192.0.2.1
+                h1.other.example. is not in the zone cdn.example.; remove it; or is a final dot missing, or one too many?
+            zones/main.zone:12  h1 TXT "open 1
+                has a string that its line does not close; add the closing ""#]],
+    );
+}
+
+#[test]
+fn both_sides_of_what_is_generated() {
+    let read =
+        |text: &str, limits: Limits| report(read(&document(""), &[("zones/main.zone", text.as_bytes())], limits));
+    let made = read("$GENERATE 0-65535 h$ 60 TXT a\n", LIMITS);
+    assert!(made.starts_with("h0.cdn.example.") && made.ends_with("h65535.cdn.example. 60 IN TXT \"a\""));
+    assert_eq!(made.lines().count(), 65_536);
+    assert!(read("$GENERATE 0-65536 h$ 60 TXT a\n", LIMITS).contains("more than 65536 records"));
+    assert_eq!(read("$GENERATE 0-131071/2 h$ 60 TXT a\n", LIMITS).lines().count(), 65_536);
+    // Of all records and bytes: 31 of the directive, and 11 of each line that it makes.
+    let text = "$GENERATE 0-9 h$ 60 TXT a ; two";
+    let bytes = text.len() + 10 * "h0 60 TXT a".len();
+    let enough = Limits { bytes, records: 10, ..LIMITS };
+    assert_eq!(read(text, enough).lines().count(), 10);
+    assert!(read(text, Limits { records: 9, ..enough }).contains("more than 9 records"));
+    assert!(read(text, Limits { bytes: bytes - 1, ..enough }).contains("longer than"));
 }
 
 #[test]
@@ -413,7 +562,7 @@ proptest! {
     /// Files of words that mean something.
     #[test]
     fn any_words(words in proptest::collection::vec(proptest::sample::select(&[
-        "a", "@", "$TTL", "$ORIGIN", "$INCLUDE", "1h", "60", "IN", "A", "192.0.2.1", "TXT", "\"x y\"", "(", ")", "\n", "\n", " ", "SOA",
+        "a", "@", "$TTL", "$ORIGIN", "$INCLUDE", "$GENERATE", "1-3", "${0,2,n}", "h$", "192.0.2.$", "DNAME", "1h", "60", "IN", "A", "192.0.2.1", "TXT", "\"x y\"", "(", ")", "\n", "\n", " ", "SOA",
         "NS", "CNAME", "\\#", "4", "c0000201", "TYPE65280", "zones/main.zone", "main.zone", "cdn.example.", ";", "www", "*", "MX", "SVCB", "alpn=h2",
     ][..]), 0..60)) {
         let text = words.join(" ");

@@ -42,6 +42,50 @@ fn good_records() {
 }
 
 #[test]
+fn redirections() {
+    check_records(
+        &[
+            ("old", "DNAME", "[\"new\"]"),
+            ("old", "TXT", "[\"beside it\"]"),
+            ("www", "DNAME", "[\"elsewhere.example.\"]"),
+        ],
+        expect!["ok"],
+    );
+    check_records(
+        &[
+            ("old", "DNAME", "[\"new\"]"),
+            ("a.b.old", "TXT", "[\"below\"]"),
+            ("two", "DNAME", "[\"a\", \"b\"]"),
+            ("alias", "CNAME", "[\"a\"]"),
+            ("alias", "DNAME", "[\"a\"]"),
+            ("*.w", "DNAME", "[\"a\"]"),
+            ("cut", "NS", "[\"ns.other.example.\"]"),
+            ("cut", "DNAME", "[\"a\"]"),
+            ("x.cut", "DNAME", "[\"a\"]"),
+        ],
+        expect![[r#"
+            perigee.toml:25  zone.record[1]
+                a.b.old.cdn.example is below old.cdn.example, which is a DNAME: names there are looked for elsewhere; remove it, or the DNAME record above it
+            perigee.toml:34  zone.record[2].values = ["a", "b"]
+                must be one name: a DNAME has one target; remove the others
+            perigee.toml:35  zone.record[3]
+                a CNAME stands alone at its name, and at alias.cdn.example there are other records; remove it or the others
+            perigee.toml:45  zone.record[5]
+                a wildcard with a DNAME means no one thing; name what is looked for elsewhere
+            perigee.toml:55  zone.record[7]
+                cut.cdn.example is delegated, and a DNAME is the child's to have; remove it or the NS record
+            perigee.toml:60  zone.record[8]
+                x.cut.cdn.example is below cut.cdn.example, which is a DNAME: names there are looked for elsewhere; remove it, or the DNAME record above it"#]],
+    );
+    check_records(
+        &[("@", "DNAME", "[\"other.example.\"]"), ("a", "A", "[\"192.0.2.1\"]")],
+        expect![[r#"
+        perigee.toml:20  zone.record[0]
+            www.cdn.example is below cdn.example, and nothing is below a DNAME: names there are looked for elsewhere; give the DNAME a name of its own"#]],
+    );
+}
+
+#[test]
 fn names() {
     check_records(
         &[("www.cdn.example", "TXT", "[\"a\"]")],
