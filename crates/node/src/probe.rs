@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn nobody_there() {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = ([127, 0, 0, 1], perigee_testkit::free_port()).into();
         assert!(matches!(run(Some(address)), Err(ProbeError::Unreachable { .. })));
         assert!(matches!(run(None), Err(ProbeError::NoAdmin)));
     }

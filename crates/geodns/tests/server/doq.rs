@@ -131,6 +131,9 @@ async fn who_thinks_better_of_it_harms_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ipv6_as_well() {
+    if !perigee_testkit::has_ipv6() {
+        return;
+    }
     let all = || ListenAt::At(vec!["127.0.0.53:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
     let tell = |options: &mut Options| options.encrypted = EncryptedListen { tls: all(), https: all(), quic: all() };
     let private = Private::start_told(tell).await;

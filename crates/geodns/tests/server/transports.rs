@@ -202,16 +202,22 @@ async fn a_drain_cuts_no_stream() {
 async fn two_nameservers_share_runtimes() {
     let bench = Bench::start().await;
     let mut second = options(&bench.folder);
-    second.listen = vec!["127.0.0.54:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
+    second.listen = vec!["127.0.0.54:0".parse().unwrap()];
+    let has_ipv6 = perigee_testkit::has_ipv6();
+    if has_ipv6 {
+        second.listen.push("[::1]:0".parse().unwrap());
+    }
     let second = start(second, bench.runtimes.handles()).await.unwrap();
     assert_eq!((bench.running.name(), second.name()), ("ns1", "geodns"));
     let client = Client::at(GERMANY).await;
     let reply = client.ask(second.listen_addrs()[0], &query(1, "www.cdn.example", A)).await;
     assert_eq!(addresses(&reply)[0].to_string(), FRA);
-    let reply = Client::at("::1").await.ask(second.listen_addrs()[1], &query(1, "www.cdn.example", A)).await;
-    assert_eq!(addresses(&reply)[0].to_string(), FRA);
+    if has_ipv6 {
+        let reply = Client::at("::1").await.ask(second.listen_addrs()[1], &query(1, "www.cdn.example", A)).await;
+        assert_eq!(addresses(&reply)[0].to_string(), FRA);
+    }
     // What is answered is counted right after.
-    wait_until("both answers are counted", || second.stats().queries == 2).await;
+    wait_until("the answers are counted", || second.stats().queries == 1 + u64::from(has_ipv6)).await;
     assert_eq!(bench.running.stats().queries, 0);
     second.drain().await;
     assert_eq!(bench.www(AUSTRALIA).await.to_string(), SYD);

@@ -242,8 +242,7 @@ async fn a_secondary_has_the_zone_and_learns_of_changes() {
     if !is_installed("knotd") {
         return;
     }
-    // A port that is free now.
-    let listen = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = SocketAddr::from(([127, 0, 0, 1], perigee_testkit::free_port()));
     let bench = start(&format!("\"{listen}\""), FIRST).await;
     let folder = tempfile::tempdir().unwrap();
     let _knotd = knotd(folder.path(), listen, bench.address());

@@ -108,7 +108,7 @@ async fn sessions_resume() {
 
 #[tokio::test]
 async fn a_handshake_that_stalls_is_ended() {
-    let secure = Secure::new(Limits { handshake_timeout: Duration::from_millis(300), ..Limits::default() });
+    let secure = Secure::new(Limits { handshake_timeout: SOON, ..Limits::default() });
     let silent = [Client::connect(secure.address).await, Client::connect(secure.address).await];
     assert!(ask(secure.bench.address, "GET /plain HTTP/1.0\r\n\r\n").await.contains("/plain"));
     for client in silent {
@@ -225,6 +225,8 @@ async fn one_client_has_so_many_connections() {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// A time-out that a test waits for, and that a client which is not run for a while still keeps.
+const SOON: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn idle_is_not_late() {
@@ -240,7 +242,7 @@ async fn idle_is_not_late() {
 
 #[tokio::test]
 async fn late_is_not_idle() {
-    let limits = Limits { header_timeout: Duration::from_secs(1), idle_timeout: HOUR, ..Limits::default() };
+    let limits = Limits { header_timeout: SOON, idle_timeout: HOUR, ..Limits::default() };
     let (bench, metrics) = proxied(limits, &[]);
     let mut late = Client::connect(bench.address).await;
     late.say("GET /b HTTP/1.1\r\nHost: x\r\n\r\nGET /c HTTP/1.1\r\n").await;
@@ -257,7 +259,7 @@ async fn until_parked(metrics: &DoorMetrics, count: i64) {
 
 #[tokio::test]
 async fn idle_connections_are_parked_and_wake() {
-    let limits = Limits { header_timeout: Duration::from_secs(1), idle_timeout: HOUR, ..Limits::default() };
+    let limits = Limits { header_timeout: SOON, idle_timeout: HOUR, ..Limits::default() };
     let (bench, metrics) = proxied(limits, &[]);
     let mut client = Client::connect(bench.address).await;
     for number in 1..=2 {
@@ -296,7 +298,7 @@ async fn idle_connections_are_parked_and_wake() {
 
 #[tokio::test]
 async fn parked_connections_have_an_end() {
-    let limits = Limits { idle_timeout: Duration::from_millis(600), ..Limits::default() };
+    let limits = Limits { idle_timeout: SOON, ..Limits::default() };
     let (bench, metrics) = proxied(limits, &[]);
     let mut client = Client::connect(bench.address).await;
     client.say("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -361,8 +363,7 @@ async fn unread_content_is_never_a_request() {
 
 #[tokio::test]
 async fn a_slow_answer_is_not_idle() {
-    let limits =
-        Limits { header_timeout: Duration::from_secs(1), idle_timeout: Duration::from_millis(20), ..Limits::default() };
+    let limits = Limits { header_timeout: HOUR, idle_timeout: Duration::from_millis(20), ..Limits::default() };
     let (bench, metrics) = proxied(limits, &[]);
     let mut client = Client::connect(bench.address).await;
     client.say("GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;

@@ -117,8 +117,9 @@ async fn reluctant(address: SocketAddr, window_bytes: u32) -> (SendRequest<Bytes
 
 #[tokio::test]
 async fn a_stream_whose_client_takes_nothing_is_reset_alone() {
-    let metrics = DoorMetrics::default();
-    for (done, window_bytes) in [0, 1_024].into_iter().enumerate() {
+    for window_bytes in [0, 1_024] {
+        // Each its own: at the end the other stream, too, has a window that stays shut.
+        let metrics = DoorMetrics::default();
         let counted = metrics.clone();
         let limits = Limits { write_timeout: Duration::from_millis(50), ..Limits::default() };
         let bench = Bench::with(1, limits, |plain| Doors { metrics: counted, ..plain.into() });
@@ -137,7 +138,7 @@ async fn a_stream_whose_client_takes_nothing_is_reset_alone() {
         };
         assert!(error.is_reset() && error.reason() == Some(Reason::CANCEL), "{error:?}");
         assert_eq!(taken, window_bytes as usize);
-        assert_eq!(metrics.ended_total(Ended::WriteTimeout), done as u64 + 1);
+        assert_eq!(metrics.ended_total(Ended::WriteTimeout), 1);
         bench.service.go.notify_one();
         assert_eq!(patiently("the other stream", waiting).await.unwrap(), StatusCode::OK);
     }
@@ -151,7 +152,7 @@ async fn ask_for(requests: SendRequest<Bytes>, path: &str) -> StatusCode {
 
 #[tokio::test]
 async fn who_takes_a_little_now_and_then_gets_all() {
-    let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { write_timeout: Duration::from_secs(5), ..Limits::default() };
     let bench = Bench::new(1, limits);
     let (requests, _ending) = reluctant(bench.address, 65_535).await;
     let (response, _) = requests.clone().ready().await.unwrap().send_request(get("/big"), true).unwrap();
@@ -271,7 +272,8 @@ async fn a_drain_lets_streams_finish_and_takes_no_more() {
 async fn idle_connections_are_ended() {
     let metrics = DoorMetrics::default();
     let counted = metrics.clone();
-    let limits = Limits { idle_timeout: Duration::from_millis(100), ..Limits::default() };
+    // Long enough for a client that is not run for a while to ask.
+    let limits = Limits { idle_timeout: Duration::from_secs(2), ..Limits::default() };
     let bench = Bench::with(1, limits, |plain| Doors { metrics: counted, ..plain.into() });
     let (requests, ending) = by_prior_knowledge(bench.address).await;
     ok(&requests, "/").await;
