@@ -50,7 +50,8 @@ Examples:
     /// Say every mistake in a CDN document, or `ok`
     #[command(after_help = "\
 Prints `ok` and exits 0, or prints every mistake with its line, what must hold and what to do, and exits 1. Of the files that \
-the document names those with records or prefixes are read; starting a node reads all.
+the document names those with records or prefixes are read; starting a node reads all. With --json the object has `ok`, `count`, \
+and `mistakes`, each with `file`, `line`, `column`, `path`, `said`, `law` and `remedy`.
 
 Examples:
   perigee check perigee.toml

@@ -5,6 +5,7 @@
 //! calls them and prints.
 
 mod args;
+mod ask;
 mod check;
 mod cities;
 mod demo;
@@ -17,11 +18,13 @@ mod init;
 mod manual;
 mod measure;
 mod origin;
+mod out;
 mod page;
 mod pop;
 mod purge;
 mod schema;
 mod status;
+mod tls;
 
 use std::{
     io::{self, Write as _},
@@ -30,17 +33,22 @@ use std::{
 
 use clap::Parser as _;
 
-use crate::args::{Cli, Command};
+use crate::{
+    args::{Cli, Command},
+    out::Out,
+};
 
 /// Runs the command that the process was started with.
 ///
 /// 0: done. 1: it did not work, or the answer is no. 2: the command line is wrong.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    match perform(cli.command) {
+    let mut out = Out::default();
+    match perform(cli.command, &mut out) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // `perigee … | head` is no failure.
+        Err(error) if out.is_gone() || is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is gone.
             writeln!(io::stderr(), "perigee: {}", perigee_node::report::line(error.as_ref())).unwrap_or_default();
@@ -49,8 +57,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn perform(command: Command) -> anyhow::Result<bool> {
-    let out = &mut io::stdout();
+fn perform(command: Command, out: &mut Out) -> anyhow::Result<bool> {
     match command {
         Command::Check(args) => check::run(&args, out),
         Command::Init(args) => init::init(&args, out).map(|()| true),
@@ -67,11 +74,11 @@ fn perform(command: Command) -> anyhow::Result<bool> {
         Command::Dns(command) => dns::dns(&command, out).map(|()| true),
         Command::Purge(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(purge::purge(&args, out))
+            runtime.block_on(purge::purge(&args, out)).map(|()| true)
         }
         Command::Pop(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(pop::pop(&command, out))
+            runtime.block_on(pop::pop(&command, out)).map(|()| true)
         }
         Command::Measure(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -83,7 +90,7 @@ fn perform(command: Command) -> anyhow::Result<bool> {
     }
 }
 
-/// `perigee … | head` is no failure.
+/// Of a command that writes to stdout by itself, as long as it runs.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

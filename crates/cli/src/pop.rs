@@ -2,14 +2,13 @@
 
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use perigee_protocol::id::PopId;
 use serde_json::{Value, json};
 
 use crate::{
+    ask::{Word, tell_each},
     purge::token,
-    status::{client, post},
 };
 
 #[derive(Debug, Subcommand)]
@@ -53,31 +52,18 @@ pub(crate) struct PopArgs {
     pub(crate) json: bool,
 }
 
-/// Tells each nameserver in turn, in the order given. False: not all have acknowledged it.
-pub(crate) async fn pop(command: &PopCommand, out: &mut impl Write) -> anyhow::Result<bool> {
+/// Tells each nameserver in turn, in the order given.
+pub(crate) async fn pop(command: &PopCommand, out: &mut impl Write) -> anyhow::Result<()> {
     let (state, args) = match command {
         PopCommand::Drain(args) => ("drain", args),
         PopCommand::Up(args) => ("force_up", args),
         PopCommand::Auto(args) => ("auto", args),
     };
     let token = token(args.token_file.as_deref(), "a word of an operator")?;
-    let client = client()?;
-    let asked = json!({ "state": state, "reason": args.reason.as_deref().unwrap_or_default() });
-    let mut failed: Vec<String> = Vec::new();
-    for node in &args.node {
-        let told = post(&client, &format!("http://{node}/v1/pops/{}", args.pop), &token, &asked).await;
-        match told.and_then(|told| (told["state"] == state).then_some(told).context("it answers as no nameserver does"))
-        {
-            Ok(told) if args.json => writeln!(out, "{told}")?,
-            Ok(told) => writeln!(out, "{node} {}", said(&told))?,
-            Err(error) => failed.push(format!("{node}: {}", perigee_node::report::line(error.as_ref()))),
-        }
-    }
-    if failed.is_empty() {
-        return Ok(true);
-    }
-    let acknowledged = args.node.len() - failed.len();
-    bail!("{acknowledged} of {} nameservers acknowledged it; not:\n  {}", args.node.len(), failed.join("\n  "))
+    let body = json!({ "state": state, "reason": args.reason.as_deref().unwrap_or_default() });
+    let path = format!("/v1/pops/{}", args.pop);
+    let word = Word { path, token, body, json: args.json, kind: "nameserver", what: "it" };
+    tell_each(&args.node, &word, |told| (told["state"] == state).then(|| said(told)), out).await
 }
 
 /// `ns1: fra is drained`

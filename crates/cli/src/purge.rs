@@ -7,31 +7,18 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     args::PurgeArgs,
-    status::{client, post},
+    ask::{Word, tell_each},
 };
 
 /// Longest token file, in bytes.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
-/// Purges at each node in turn, in the order given. False: not all have acknowledged it.
-pub(crate) async fn purge(args: &PurgeArgs, out: &mut impl Write) -> anyhow::Result<bool> {
-    let asked = asked(args)?;
+/// Purges at each node in turn, in the order given.
+pub(crate) async fn purge(args: &PurgeArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let body = asked(args)?;
     let token = token(args.token_file.as_deref(), "a purge")?;
-    let client = client()?;
-    let mut failed: Vec<String> = Vec::new();
-    for node in &args.node {
-        let acknowledged = post(&client, &format!("http://{node}/v1/purge"), &token, &asked).await;
-        match acknowledged.and_then(|ack| ack["seq"].is_u64().then_some(ack).context("it answers as no node does")) {
-            Ok(ack) if args.json => writeln!(out, "{ack}")?,
-            Ok(ack) => writeln!(out, "{node} {}", said(&ack))?,
-            Err(error) => failed.push(format!("{node}: {}", perigee_node::report::line(error.as_ref()))),
-        }
-    }
-    if failed.is_empty() {
-        return Ok(true);
-    }
-    let acknowledged = args.node.len() - failed.len();
-    bail!("{acknowledged} of {} nodes acknowledged the purge; not:\n  {}", args.node.len(), failed.join("\n  "))
+    let word = Word { path: "/v1/purge".into(), token, body, json: args.json, kind: "node", what: "the purge" };
+    tell_each(&args.node, &word, |ack| ack["seq"].is_u64().then(|| said(ack)), out).await
 }
 
 /// `edge-fra: purged hard, number 7: www.example.com/a of www`

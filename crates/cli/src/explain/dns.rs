@@ -2,16 +2,19 @@
 
 use std::{io::Write, path::Path};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::anyhow;
 use perigee_geodns::explain::{Asked, Kind, offline};
 use serde_json::Value;
 
-use crate::{args::ExplainDnsArgs, status};
+use crate::{
+    args::ExplainDnsArgs,
+    ask::{Whom, ask, client},
+};
 
 pub(super) async fn explain(args: &ExplainDnsArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let told = match &args.document {
         Some(path) => from_files(args, path)?,
-        None => ask(args).await?,
+        None => from_nameserver(args).await?,
     };
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &told)?;
@@ -32,8 +35,14 @@ fn from_files(args: &ExplainDnsArgs, path: &Path) -> anyhow::Result<Value> {
     offline(&loaded.document, &folder, args.database.as_deref(), &asked).map_err(|error| anyhow!(error))
 }
 
-async fn ask(args: &ExplainDnsArgs) -> anyhow::Result<Value> {
-    let mut url = reqwest::Url::parse(&format!("http://{}/v1/explain/dns", args.node))?;
+async fn from_nameserver(args: &ExplainDnsArgs) -> anyhow::Result<Value> {
+    let whom = Whom {
+        at: args.node,
+        kind: "nameserver",
+        flag: "--node",
+        other: "an edge, a shield, or a node of another version; ask a nameserver",
+    };
+    let mut url = reqwest::Url::parse(&format!("{whom}/v1/explain/dns"))?;
     url.query_pairs_mut()
         .append_pair("name", &args.name)
         .append_pair("client", &args.client.to_string())
@@ -41,16 +50,5 @@ async fn ask(args: &ExplainDnsArgs) -> anyhow::Result<Value> {
     if let Some(subnet) = args.subnet {
         url.query_pairs_mut().append_pair("subnet", &subnet.to_string());
     }
-    let answer = status::client()?.get(url.clone()).send().await;
-    let answer = answer.with_context(|| format!("no nameserver answers at {} (see --node)", args.node))?;
-    let (status, body) = status::read(url.as_str(), answer).await?;
-    if status == reqwest::StatusCode::NOT_FOUND {
-        bail!("{url} answers {status}: an edge, a shield, or a node of another version; ask a nameserver");
-    }
-    let said: Value = serde_json::from_slice(&body)
-        .with_context(|| format!("{url} does not answer JSON: that is no node's admin listener"))?;
-    if !status.is_success() {
-        bail!("{}", said["message"].as_str().unwrap_or(&format!("{url} answers {status}")));
-    }
-    Ok(said)
+    ask(client()?.get(url), whom).await
 }

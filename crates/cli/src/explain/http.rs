@@ -2,14 +2,16 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{
     fields,
     text::{fact, size, time},
 };
-use crate::{args::ExplainHttpArgs, status};
+use crate::{
+    args::ExplainHttpArgs,
+    ask::{Whom, ask, client},
+};
 
 pub(super) async fn explain(args: &ExplainHttpArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let question = json!({
@@ -18,29 +20,20 @@ pub(super) async fn explain(args: &ExplainHttpArgs, out: &mut impl Write) -> any
         "headers": fields(&args.request)?,
         "client": args.client,
     });
-    let told = ask(args, &question).await?;
+    let whom = Whom {
+        at: args.node,
+        kind: "node",
+        flag: "--node",
+        other: "a nameserver, or a node of another version; ask an edge or a shield",
+    };
+    let request = client()?.post(format!("{whom}/v1/explain/http")).header("content-type", "application/json");
+    let told = ask(request.body(question.to_string()), whom).await?;
     if args.request.json {
         serde_json::to_writer_pretty(&mut *out, &told)?;
         writeln!(out)?;
         return Ok(());
     }
     print(&told, out)
-}
-
-async fn ask(args: &ExplainHttpArgs, question: &Value) -> anyhow::Result<Value> {
-    let url = format!("http://{}/v1/explain/http", args.node);
-    let request = status::client()?.post(&url).header("content-type", "application/json").body(question.to_string());
-    let answer = request.send().await.with_context(|| format!("no node answers at {} (see --node)", args.node))?;
-    let (status, body) = status::read(&url, answer).await?;
-    if status == reqwest::StatusCode::NOT_FOUND {
-        bail!("{url} answers {status}: a nameserver, or a node of another version; ask an edge or a shield");
-    }
-    if !status.is_success() {
-        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-        bail!("{}", said["message"].as_str().unwrap_or(&format!("{url} answers {status}")));
-    }
-    serde_json::from_slice(&body)
-        .with_context(|| format!("{url} does not answer JSON: that is no node's admin listener"))
 }
 
 fn print(told: &Value, out: &mut impl Write) -> anyhow::Result<()> {

@@ -163,3 +163,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn next_steps_can_be_copied_into_a_shell() {
+    let check = |file: &str, expected: &str| {
+        let text = text::next_steps(&InitArgs { file: file.into(), ..args() });
+        assert!(text.contains(&format!("perigee-edge --document {expected} --pop fra\n")), "{text}");
+    };
+    check("perigee.toml", "perigee.toml");
+    check("/etc/perigee/perigee.toml", "/etc/perigee/perigee.toml");
+    check("a b.toml", "'a b.toml'");
+    check("it's $HOME.toml", r"'it'\''s $HOME.toml'");
+}

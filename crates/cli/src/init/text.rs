@@ -120,9 +120,19 @@ fn site(args: &InitArgs) -> String {
     text
 }
 
+/// As one word of a shell.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./,:=@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// What to do with the document.
 pub(super) fn next_steps(args: &InitArgs) -> String {
-    let name = args.file.display();
+    let name = &*word(&args.file.to_string_lossy());
     let zone = args.zone.as_deref().unwrap_or_default();
     let mut text = format!("\nnext: put it on every machine, and\n  perigee-geodns --document {name}\n");
     for shield in &args.shield {

@@ -17,27 +17,16 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpSocket,
-    task::AbortHandle,
-    time::timeout,
-};
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpSocket, task::AbortHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::target::Target;
+use crate::tls::{Stream, config};
 
 /// RFC 9113 §3.1
 const H2: &[u8] = b"h2";
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Opens connections.
 #[derive(Clone)]
@@ -116,14 +105,7 @@ pub(super) struct Keep {
 impl Client {
     /// Trusts the authorities of a PEM file, or the public ones as bundled.
     pub(super) fn new(ca: Option<&Path>, http2: bool, timeout: Duration, size_max: u64) -> anyhow::Result<Self> {
-        let roots = match ca {
-            Some(file) => roots(file).with_context(|| format!("cannot use {}", file.display()))?,
-            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = config(ca)?;
         // Every fresh connection is a stranger's: a resumed one would be a round trip or a signature cheaper.
         config.resumption = rustls::client::Resumption::disabled();
         // RFC 7301: whoever wants to be asked otherwise says so here, and not by an answer that nobody reads.
@@ -255,15 +237,6 @@ impl Line {
             kept,
         })
     }
-}
-
-fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&std::fs::read(file)?) {
-        roots.add(certificate.map_err(|error| anyhow!("it is no PEM file: {error}"))?)?;
-    }
-    ensure!(!roots.is_empty(), "it holds no certificate (-----BEGIN CERTIFICATE-----)");
-    Ok(roots)
 }
 
 /// Whether this machine has that address.

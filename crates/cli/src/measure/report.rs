@@ -68,6 +68,24 @@ impl PlaceReport {
     }
 }
 
+#[cfg(test)]
+impl PlaceReport {
+    /// A place of these rows, of which nothing else is known.
+    pub(super) fn of(name: &str, rows: Vec<Row>) -> Self {
+        Self {
+            name: name.to_owned(),
+            address: None,
+            fetched_from_there: true,
+            edges: Vec::new(),
+            rows,
+            spared: Spared::default(),
+            errors: Vec::new(),
+            failed: 0,
+            untried: 0,
+        }
+    }
+}
+
 /// The rows of one place, of those kinds of fetches that there were.
 pub(super) fn rows(samples: &[Sample], place: usize) -> Vec<Row> {
     let of = |way, connection| row(samples, place, way, connection);

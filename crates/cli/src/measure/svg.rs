@@ -57,35 +57,15 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::figures::{Connection, Row, Spared, Spread, Way},
+        super::figures::{Connection, Row, Spread, Way, row},
         *,
     };
 
     fn place(name: &str, origin: f64, cdn: f64) -> PlaceReport {
-        let row = |way, total| Row {
-            way,
-            connection: Connection::Fresh,
-            fetches: 1,
-            dns_ms: None,
-            connect_ms: None,
-            tls_ms: None,
-            first_byte_ms: None,
-            early_ms: None,
-            total_ms: Some(Spread { p50: total, p95: total }),
-            without_dns_ms: Some(Spread { p50: total, p95: total }),
-            bytes_per_second: None,
-        };
-        PlaceReport {
-            name: name.to_owned(),
-            address: None,
-            fetched_from_there: true,
-            edges: Vec::new(),
-            rows: vec![row(Way::Direct, origin), row(Way::CdnAgain, cdn)],
-            spared: Spared::default(),
-            errors: Vec::new(),
-            failed: 0,
-            untried: 0,
-        }
+        let one = |total| Some(Spread { p50: total, p95: total });
+        let none = row(&[], 0, Way::Direct, Connection::Fresh);
+        let row = |way, total| Row { way, total_ms: one(total), without_dns_ms: one(total), ..none.clone() };
+        PlaceReport::of(name, vec![row(Way::Direct, origin), row(Way::CdnAgain, cdn)])
     }
 
     /// The tags are closed in the order in which they were opened, and what stands between them is no markup.

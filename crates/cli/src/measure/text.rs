@@ -243,33 +243,12 @@ mod tests {
     #[test]
     fn the_longest_bar_is_the_slowest() {
         let spread = |p50| Some(Spread { p50, p95: p50 });
-        let row = |way, total| Row {
-            way,
-            connection: Connection::Fresh,
-            fetches: 1,
-            dns_ms: None,
-            connect_ms: None,
-            tls_ms: None,
-            first_byte_ms: None,
-            early_ms: None,
-            total_ms: spread(total),
-            without_dns_ms: spread(total / 2.0),
-            bytes_per_second: None,
-        };
-        let place = |rows: Vec<Row>| PlaceReport {
-            name: "Tokyo".into(),
-            address: None,
-            fetched_from_there: true,
-            edges: Vec::new(),
-            rows,
-            spared: Spared::default(),
-            errors: Vec::new(),
-            failed: 0,
-            untried: 0,
-        };
+        let none = crate::measure::figures::row(&[], 0, Way::Direct, Connection::Fresh);
+        let row =
+            |way, total| Row { way, total_ms: spread(total), without_dns_ms: spread(total / 2.0), ..none.clone() };
         let check = |rows: Vec<Row>, expected: String| {
             let mut out = Vec::new();
-            plot(&[place(rows)], &mut out).unwrap();
+            plot(&[PlaceReport::of("Tokyo", rows)], &mut out).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         };
         let bar = "█".repeat(48);
@@ -299,17 +278,7 @@ mod tests {
             bytes_per_second: None,
         };
         let told = |rows: Vec<Row>| {
-            let place = PlaceReport {
-                name: "Tokyo".into(),
-                address: None,
-                fetched_from_there: true,
-                edges: Vec::new(),
-                rows,
-                spared: Spared::default(),
-                errors: Vec::new(),
-                failed: 0,
-                untried: 0,
-            };
+            let place = PlaceReport::of("Tokyo", rows);
             let mut out = Vec::new();
             table(&place, &mut out).unwrap();
             String::from_utf8(out).unwrap()

@@ -77,3 +77,34 @@ fn what_cannot_be_read_is_said_on_stderr() {
         assert!(ran.stderr.contains(&file), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn mistakes_are_json_for_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |text: &str, code: i32| -> serde_json::Value {
+        let ran = perigee(["check", "--json", &written(folder.path(), text)]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(code), ""), "{}", ran.stdout);
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    assert_eq!(check(GOOD, 0), serde_json::json!({ "ok": true, "count": 0, "mistakes": [] }));
+    let told = check(&GOOD.replace("version = 1", "version = 9"), 1);
+    assert_eq!((&told["ok"], &told["count"]), (&false.into(), &1.into()), "{told}");
+    let mistake = &told["mistakes"][0];
+    assert_eq!((&mistake["line"], &mistake["path"], &mistake["said"]), (&2.into(), &"version".into(), &"9".into()));
+    assert!(mistake["law"].as_str().unwrap().starts_with("must be"), "{mistake}");
+}
+
+#[test]
+fn without_a_name_it_is_the_usual_document() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), GOOD);
+    let run = |folder: &Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_perigee"));
+        command.arg("check").current_dir(folder).output().unwrap()
+    };
+    assert_eq!(run(folder.path()).stdout, b"ok\n");
+    let empty = tempfile::tempdir().unwrap();
+    let ran = run(empty.path());
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(String::from_utf8(ran.stderr).unwrap().starts_with("perigee: perigee.toml: cannot be read"));
+}

@@ -19,6 +19,7 @@ mod page;
 mod pop;
 mod purge;
 mod status;
+mod streams;
 
 use std::{ffi::OsStr, process::Command};
 
@@ -81,9 +82,13 @@ fn help_explains_every_command_with_an_example() {
 
 #[test]
 fn a_wrong_command_line_exits_with_2() {
-    for wrong in
-        [&[][..], &["frobnicate"], &["check"], &["geo", "lookup", "x", "no-address"], &["demo", "--edge-port", "0"]]
-    {
+    for wrong in [
+        &[][..],
+        &["frobnicate"],
+        &["check", "a", "b"],
+        &["geo", "lookup", "x", "no-address"],
+        &["demo", "--edge-port", "0"],
+    ] {
         assert_eq!(perigee(wrong).code, Some(2), "{wrong:?}");
     }
 }

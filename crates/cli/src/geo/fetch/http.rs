@@ -1,6 +1,6 @@
 //! A client for downloads: HTTP/1.1 over TLS, redirects followed, credentials told to nobody but whom they are for.
 
-use std::{error::Error, fmt, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use bytes::Bytes;
@@ -11,17 +11,11 @@ use hyper_util::rt::TokioIo;
 use perigee_node::clock;
 use perigee_upstream::{Resolve, SystemResolver};
 use reqwest::Url;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
+
+use crate::tls::{Stream, config};
 
 const REDIRECTS_MAX: usize = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,9 +24,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest that a server's Retry-After is believed.
 const PAUSE_MAX: Duration = Duration::from_secs(86_400);
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A `Basic` pair (RFC 7617).
 pub(super) struct Credentials {
@@ -75,14 +66,7 @@ pub(super) struct Answer {
 impl Client {
     /// Trusts the authorities of a PEM file, or the public ones as bundled.
     pub(super) fn new(ca: Option<&Path>) -> anyhow::Result<Self> {
-        let roots = match ca {
-            Some(file) => roots(file).with_context(|| format!("cannot use {}", file.display()))?,
-            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = config(ca)?;
         Ok(Self { resolver: SystemResolver::from_system()?, tls: Arc::new(config).into() })
     }
 
@@ -174,15 +158,6 @@ impl Client {
         let answer = timeout(IDLE_TIMEOUT, sender.send_request(request)).await;
         Ok(answer.map_err(|_| anyhow!("no answer within {IDLE_TIMEOUT:?}"))??)
     }
-}
-
-fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&fs::read(file)?) {
-        roots.add(certificate.map_err(|error| anyhow!("it is no PEM file: {error}"))?)?;
-    }
-    ensure!(!roots.is_empty(), "it holds no certificate (-----BEGIN CERTIFICATE-----)");
-    Ok(roots)
 }
 
 async fn connect(addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<TcpStream> {
