@@ -12,6 +12,7 @@ mod databases;
 mod dnstap;
 mod doh;
 mod doq;
+mod drops;
 mod encrypted;
 pub mod explain;
 mod health;
@@ -35,7 +36,7 @@ mod udp;
 mod world;
 pub mod zones;
 
-pub use options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options};
 pub use dnstap::{TapOptions, TapTarget};
+pub use options::{DNS_PORT, DocumentSource, EncryptedListen, KEYS_LOOK, ListenAt, Options};
 pub use process::{command, main};
 pub use running::{Running, Stats, start};

@@ -189,6 +189,7 @@ fn launch(options: Options, runtimes: &Runtimes) -> anyhow::Result<Running> {
     let admin_router = admin_router.status(move |fields| add_status(fields, &stats_shared, &in_status));
     let admin = options.admin.map(|address| admin_router.serve(&runtimes.control, address)).transpose()?;
     let spawner = Spawner::new(runtimes, &shared, &node_metrics, &state, &draining);
+    node_metrics.register(|registry| registry.register_collector(Box::new(Drops::new(&listen))));
     let mut tasks = spawner.plain(bound)?;
     let (tls, https, quic) = match certificates {
         Some(certificates) => spawner.encrypted(sockets, &certificates, &mut tasks)?,
@@ -306,13 +307,13 @@ impl Running {
     /// What SIGHUP asks for: the query log and dnstap opened anew, document and database read again.
     pub fn reload(&self) {
         self.shared.query_log.reopen();
+        self.shared.tap.reopen();
         if let Some(watcher) = &self.watcher {
             watcher.reload();
         }
     }
 
     /// Returns when the admin API was told to drain.
-        self.shared.tap.reopen();
     pub async fn drain_requested(&self) {
         self.state.drain_requested().await;
     }
@@ -335,15 +336,15 @@ impl Running {
                 }
             }
             self.shared.query_log.flush().await;
+            if time::timeout(TAP_BOUND, self.shared.tap.close()).await.is_err() {
+                tracing::warn!(after = ?TAP_BOUND, "the collector of dnstap is left before it took everything");
+            }
         };
         if time::timeout(DRAIN_BOUND, finished).await.is_err() {
             tracing::warn!(after = ?DRAIN_BOUND, "the drain is cut off");
             aborts.iter().for_each(|task| task.abort());
         }
         drop(self.watcher);
-            if time::timeout(TAP_BOUND, self.shared.tap.close()).await.is_err() {
-                tracing::warn!(after = ?TAP_BOUND, "the collector of dnstap is left before it took everything");
-            }
         self.feed.close();
         if let Some(admin) = self.admin {
             admin.end().await;
