@@ -406,6 +406,35 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// All commands that do something, by their whole names: `geo fetch`.
+    fn leaves(command: &clap::Command, name: &str, into: &mut Vec<(String, clap::Command)>) {
+        if !command.has_subcommands() {
+            into.push((name.trim().to_owned(), command.clone()));
+        }
+        command.get_subcommands().for_each(|sub| leaves(sub, &format!("{name} {}", sub.get_name()), into));
+    }
+
+    /// docs/cli.md tells of every variable, of every command that has JSON, and of every command.
+    #[test]
+    fn what_all_commands_have_in_common_is_documented() {
+        let page = include_str!("../../../docs/cli.md");
+        let words: std::collections::BTreeSet<&str> = page.split('`').skip(1).step_by(2).collect();
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), "", &mut commands);
+        let json = page.split("| `--json` of | prints |").nth(1).unwrap().split("\n\n").next().unwrap();
+        for (name, command) in &commands {
+            let family = name.split(' ').next().unwrap();
+            let is_named = |text: &str| [name.as_str(), family].iter().any(|it| text.contains(&format!("`{it}`")));
+            assert!(is_named(page), "{name} is not in docs/cli.md");
+            let has_json = command.get_arguments().any(|argument| argument.get_id() == "json");
+            assert_eq!(has_json, is_named(json), "{name} and --json in docs/cli.md");
+            for variable in command.get_arguments().filter_map(|argument| argument.get_env()) {
+                let variable = variable.to_str().unwrap();
+                assert!(words.contains(variable), "{variable} of {name} is not in docs/cli.md");
+            }
+        }
+    }
+
     #[test]
     fn of_several_listeners_the_first_is_asked() {
         let cases = [
