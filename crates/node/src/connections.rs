@@ -74,7 +74,7 @@ impl Control {
         self.waker.register(waker);
     }
 
-    fn tell(&self, phase: Phase) {
+    pub(crate) fn tell(&self, phase: Phase) {
         // Only a change wakes: a waker is used up by it, and left again only by who sees a change.
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.waker.wake();

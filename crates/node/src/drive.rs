@@ -47,6 +47,7 @@ const LAST_WORD_BOUND: Duration = Duration::from_secs(1);
 pub(crate) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
+    streams: Streams,
     header_timeout: Duration,
     idle_timeout: Duration,
     metrics: DoorMetrics,
@@ -66,7 +67,8 @@ impl Protocols {
             // Said only where it differs: any explicit number costs hyper's fast path.
             http1.max_headers(limits.headers_max);
         }
-        let mut http2 = http2::Builder::new(Streams::new(limits.write_timeout, metrics.clone()));
+        let streams = Streams::new(limits.write_timeout, metrics.clone());
+        let mut http2 = http2::Builder::new(streams.clone());
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_streams_max)
@@ -79,7 +81,7 @@ impl Protocols {
             .keep_alive_interval(H2_PING_INTERVAL)
             .keep_alive_timeout(H2_PING_TIMEOUT);
         let Limits { header_timeout, idle_timeout, write_timeout, .. } = *limits;
-        Self { http1, http2, header_timeout, idle_timeout, write_timeout, metrics }
+        Self { http1, http2, streams, header_timeout, idle_timeout, write_timeout, metrics }
     }
 
     /// Returns why the connection ended, where it was for a limit.
@@ -178,15 +180,14 @@ impl Protocols {
         let stream = Watched::new(stream, Arc::clone(connection));
         let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), answer));
         let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, false);
-        let outcome = run(connection, timing, |step| match step {
+        let running = run(connection, timing, |step| match step {
             Step::Poll(cx) => serving.as_mut().poll(cx),
             Step::Shutdown => {
                 serving.as_mut().graceful_shutdown();
                 Poll::Pending
             }
-        })
-        .await;
-        outcome.tell(connection)
+        });
+        self.streams.of(connection, running).await.tell(connection)
     }
 }
 

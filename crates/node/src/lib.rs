@@ -52,4 +52,5 @@ mod stream;
 mod supervisor;
 mod timing;
 pub mod tls;
+mod turn;
 pub mod watch;

@@ -4,6 +4,7 @@
 mod admin;
 mod doors;
 mod full;
+mod h2_slow;
 mod h2_wire;
 mod http;
 mod lingering;
