@@ -46,6 +46,8 @@ const OUTCOMES: &[&str] = &[
     "premature-close",
     "protocol",
     "too-many-connections",
+    "client-share",
+    "slow-client",
     "no-upstream",
     "request-body",
 ];

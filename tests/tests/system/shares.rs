@@ -236,6 +236,24 @@ async fn who_has_its_share_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_shield_knows_whom_its_edges_ask_for() {
+    let origin = origin().await;
+    let upstream = "[site.upstream]\nconnections_max = 16\nconnect_timeout = \"50s\"";
+    let fleet = Fleet::over(&origin.url(), &["--write-timeout", "10m"], upstream).await;
+    let edge = &fleet.edges[0];
+    let attackers = attackers(Way::Deaf, edge.address, 64);
+    wait_for_busy(&fleet.shield, 14).await;
+    // To the shield all come from one address, which would have had its share.
+    for number in 0..20 {
+        is_served(edge.address, &format!("/small/{number}")).await;
+    }
+    for node in [edge, &fleet.shield] {
+        assert_eq!(metric(node, "perigee_upstream_exchanges_cut_total{").await, 0.0);
+    }
+    attackers.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn what_one_network_does_not_read_does_not_hold_up_others_on_a_connection_of_http_2() {
     let origin = origin().await;
     let fleet = Fleet::start(&origin, &["--write-timeout", "10m"]).await;

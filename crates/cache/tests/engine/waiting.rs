@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use perigee_upstream::{FetchResponse, UpstreamBody};
+use perigee_upstream::{FetchError, FetchErrorKind, FetchResponse, Network, UpstreamBody};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::world::World;
@@ -128,6 +128,43 @@ async fn something_stale_is_better_than_waiting_for_a_leader_that_hangs() {
     gates[1].add_permits(1);
     for client in leader {
         assert_eq!(client.await.unwrap().1, "1");
+    }
+}
+
+#[tokio::test]
+async fn those_who_follow_a_leader_that_has_its_share_fetch_for_themselves() {
+    let world = Arc::new(World::edge().await);
+    let (turn, gate) = (AtomicUsize::new(0), Arc::new(Semaphore::new(0)));
+    let closed = Arc::clone(&gate);
+    world.origin.set(Box::new(move |request| {
+        assert_eq!(request.network, Some(Network::of([192, 0, 2, 1].into())), "the client's");
+        let (first, gate) = (turn.fetch_add(1, Ordering::SeqCst) == 0, Arc::clone(&closed));
+        Box::pin(async move {
+            if first {
+                let _open = gate.acquire().await.unwrap();
+                return Err(FetchError::new(FetchErrorKind::ClientShare));
+            }
+            Ok(FetchResponse::scripted(StatusCode::OK, HeaderMap::new(), UpstreamBody::full("x")))
+        })
+    }));
+    let leader = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.ask("GET", "/a", &[]).await.0 }
+    });
+    fetched(&world, 1).await;
+    let followers = clients(&world, 20);
+    // Whoever has not come by then fetches in any case.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.origin.fetches(), 1, "they follow");
+    gate.add_permits(1);
+    let refused = leader.await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    assert!(refused.headers()["cache-status"].to_str().unwrap().contains("detail=client-share"));
+    for follower in followers {
+        let (status, body, said) = follower.await.unwrap();
+        assert_eq!((status, body.as_str()), (200, "x"), "{said}");
     }
 }
 
