@@ -44,16 +44,17 @@ pub(crate) const TXT: u16 = 16;
 
 /// A document whose edges nobody has probed before the test is over.
 pub(crate) fn unprobed() -> String {
-    document(1, 100).replace("\"200ms\"", "\"1h\"")
+    document(1, 100).replace("\"500ms\"", "\"1h\"")
 }
 
-/// A document whose edges are probed on `port`, and down after `fall` failures.
+/// A document whose edges are probed on `port`, and down after `fall` failures. A probe has half a second, which no living edge
+/// takes twice running, whatever else the machine does.
 pub(crate) fn document(port: u16, fall: u32) -> String {
     let pop = |id: &str, country: &str, latitude: f64, longitude: f64, address: &str| {
         format!(
             "[[pop]]\nid = \"{id}\"\ncity = \"{id}\"\ncountry = \"{country}\"\nlatitude = {latitude}\nlongitude = {longitude}\n\
              addresses = [\"{address}\"]\n\
-             health = {{ path = \"/.perigee/healthz\", port = {port}, interval = \"200ms\", timeout = \"150ms\", rise = 1, fall = {fall} }}\n"
+             health = {{ path = \"/.perigee/healthz\", port = {port}, interval = \"500ms\", timeout = \"450ms\", rise = 1, fall = {fall} }}\n"
         )
     };
     format!(
@@ -258,10 +259,10 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// At a port that both edges share; 0 takes a free one.
+    /// At a port that both edges share; 0 takes one that is free at all addresses.
     pub(crate) async fn start(address: &str, port: u16) -> (Self, u16) {
+        let port = if port == 0 { perigee_testkit::free_port() } else { port };
         let listener = TcpListener::bind((address, port)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let healthy = Arc::new(AtomicBool::new(true));
         let is_healthy = Arc::clone(&healthy);
         let says = Arc::new(Mutex::new(String::new()));

@@ -62,7 +62,7 @@ async fn an_operators_word_goes_before_the_probes_and_over_restarts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_and_what_is_wrong() {
-    let bench = Bench::start_with(&operated(1, "").replace("\"200ms\"", "\"1h\"")).await;
+    let bench = Bench::start_with(&operated(1, "").replace("\"500ms\"", "\"1h\"")).await;
     let refused = [
         ("fra", r#"{"state":"drain"}"#, "wrong", "401", "unknown-token"),
         ("ams", r#"{"state":"drain"}"#, TOKEN, "404", "it has fra, syd"),
