@@ -19,10 +19,9 @@ use http::{
     HeaderValue, Request, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE, SERVER},
 };
-use hyper::body::Incoming;
 use perigee_node::{
     clock,
-    http::{Connection, HttpService, Limits, Serving, serve},
+    http::{Connection, Content, HttpService, Limits, Serving, serve},
     listen::{ListenError, Listeners},
     metrics::ConnectionMetrics,
     runtimes::Runtimes,
@@ -88,7 +87,7 @@ impl Origin {
 impl HttpService for Service {
     type Body = Body;
 
-    async fn call(&self, request: Request<Incoming>, _: &Arc<Connection>) -> Response<Body> {
+    async fn call(&self, request: Request<Content>, _: &Arc<Connection>) -> Response<Body> {
         let path = request.uri().path();
         let mut response = match path {
             HEALTH_PATH => own("text/plain", Bytes::from_static(b"ok\n")),

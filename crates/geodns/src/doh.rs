@@ -12,9 +12,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use perigee_dns::{asked, freshness_s};
-use perigee_node::http::{Connection, HttpService, Limits};
+use perigee_node::http::{Connection, Content, HttpService, Limits};
 use tokio::time;
 
 use crate::{
@@ -84,7 +83,7 @@ impl Doh {
 impl HttpService for Doh {
     type Body = Full<Bytes>;
 
-    async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Self::Body> {
+    async fn call(&self, request: Request<Content>, connection: &Arc<Connection>) -> Response<Self::Body> {
         let is_head = request.method() == Method::HEAD;
         let answered = match message(request).await {
             Ok(message) => self.answer(connection, &message).ok_or(Refusal::NoQuery),
@@ -145,7 +144,7 @@ impl Refusal {
 }
 
 /// RFC 8484 §4.1
-async fn message(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+async fn message(request: Request<Content>) -> Result<Bytes, Refusal> {
     if request.uri().path() != PATH {
         return Err(Refusal::Path);
     }
@@ -176,7 +175,7 @@ fn is_message(value: &HeaderValue) -> bool {
     text.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(MESSAGE_TYPE))
 }
 
-async fn content(body: Incoming) -> Result<Bytes, Refusal> {
+async fn content(body: Content) -> Result<Bytes, Refusal> {
     let collected = time::timeout(IDLE_TIMEOUT, Limited::new(body, MESSAGE_BYTES_MAX).collect()).await;
     match collected.map_err(|_| Refusal::TooLate)? {
         Ok(collected) => Ok(collected.to_bytes()),

@@ -3,15 +3,16 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
 };
 
 use ::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use bytes::BytesMut;
 use http_body::Body;
-use hyper::body::Incoming;
 
 use crate::{
+    content::Content,
     cut::FlushBeforeCut,
     http::{Connection, HttpService},
 };
@@ -32,11 +33,18 @@ impl Drop for Finish {
     }
 }
 
+/// A request that is being answered. It can be polled wherever its connection is served next.
+pub(crate) type Answering<B> = Pin<Box<dyn Future<Output = Answered<B>> + Send>>;
+
+/// Nothing fails: what a service cannot answer it answers with a status.
+pub(crate) type Answered<B> = Result<Response<FlushBeforeCut<B>>, Infallible>;
+
 /// Answers one request of a connection.
-pub(crate) async fn answer<S: HttpService>(
-    each: Arc<PerConnection<S>>,
-    mut request: Request<Incoming>,
-) -> Result<Response<FlushBeforeCut<S::Body>>, Infallible> {
+pub(crate) fn answer<S: HttpService>(each: Arc<PerConnection<S>>, request: Request<Content>) -> Answering<S::Body> {
+    Box::pin(answering(each, request))
+}
+
+async fn answering<S: HttpService>(each: Arc<PerConnection<S>>, mut request: Request<Content>) -> Answered<S::Body> {
     let number = each.connection.count_request();
     let finish = Finish(Arc::clone(&each.connection));
     let version = request.version();

@@ -18,14 +18,26 @@ pin_project! {
     pub(crate) struct FlushBeforeCut<B: Body> {
         #[pin]
         body: B,
+        // What was taken from the body, and not used.
+        first: Option<Box<Frame<Bytes>>>,
         failed: Option<B::Error>,
+        owes_turn: bool,
         finish: Finish,
+    }
+}
+
+impl<B: Body + Unpin> FlushBeforeCut<B> {
+    /// Makes it as good as never asked: the frame that it gave, if it gave one, comes again.
+    pub(crate) fn rewind(&mut self, first: Option<Frame<Bytes>>) {
+        self.first = first.map(Box::new);
+        // Whoever asks next has flushed nothing yet.
+        self.owes_turn = self.failed.is_some();
     }
 }
 
 impl<B: Body> FlushBeforeCut<B> {
     pub(crate) fn new(body: B, finish: Finish) -> Self {
-        Self { body, failed: None, finish }
+        Self { body, first: None, failed: None, owes_turn: false, finish }
     }
 }
 
@@ -35,6 +47,13 @@ impl<B: Body<Data = Bytes>> Body for FlushBeforeCut<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(*first)));
+        }
+        if std::mem::take(this.owes_turn) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(error) = this.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -49,10 +68,18 @@ impl<B: Body<Data = Bytes>> Body for FlushBeforeCut<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed.is_none() && self.body.is_end_stream()
+        self.first.is_none() && self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let taken = self.first.as_ref().and_then(|first| first.data_ref()).map_or(0, |data| data.len() as u64);
+        let mut hint = self.body.size_hint();
+        if taken > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(taken));
+            }
+            hint.set_lower(hint.lower().saturating_add(taken));
+        }
+        hint
     }
 }

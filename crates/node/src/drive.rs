@@ -1,6 +1,8 @@
-//! One connection's HTTP: hyper's connection future, told of drains and of time-outs, with the service behind it.
+//! One connection's HTTP: hyper's connection future, told of drains and of time-outs, with the service behind it. Over
+//! HTTP/1 it is only asked for what `direct` leaves to it.
 
 use std::{
+    cell::Cell,
     error::Error,
     future::poll_fn,
     pin::{Pin, pin},
@@ -9,7 +11,9 @@ use std::{
     time::Duration,
 };
 
+use ::http::Request;
 use hyper::{
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -20,8 +24,10 @@ use tokio::{
 };
 
 use crate::{
-    answer::{PerConnection, answer},
+    answer::{Answering, PerConnection, answer},
     connections::Phase,
+    content::Content,
+    direct::{Direct, Left, Over},
     door_metrics::{DoorMetrics, Ended},
     http::{
         BUFFER_BYTES_MAX, Connection, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT,
@@ -31,7 +37,6 @@ use crate::{
     interim::WithInterims,
     linger::linger,
     paced::{Paced, Streams},
-    parked::{self, Woken},
     stalled::Stalling,
     stream::{ClientStream, Watched},
     timing::{Seen, State, Timing},
@@ -41,6 +46,9 @@ use crate::{
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// A client that does not take a last word within this is closed without it.
 const LAST_WORD_BOUND: Duration = Duration::from_secs(1);
+/// A connection whose requests are hyper's again and again remains with it for so many, so that its state is not made anew
+/// for each.
+const STAY_REQUESTS_MAX: u64 = 64;
 
 /// How HTTP is spoken to clients.
 #[derive(Clone)]
@@ -48,9 +56,10 @@ pub(crate) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     streams: Streams,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    metrics: DoorMetrics,
+    direct: Direct,
+    /// What tests hold `direct` against.
+    #[cfg(test)]
+    hyper_only: bool,
     write_timeout: Duration,
 }
 
@@ -81,60 +90,107 @@ impl Protocols {
             .keep_alive_interval(H2_PING_INTERVAL)
             .keep_alive_timeout(H2_PING_TIMEOUT);
         let Limits { header_timeout, idle_timeout, write_timeout, .. } = *limits;
-        Self { http1, http2, streams, header_timeout, idle_timeout, write_timeout, metrics }
+        let direct = Direct { rules: limits.into(), header_timeout, idle_timeout, metrics };
+        Self {
+            http1,
+            http2,
+            streams,
+            direct,
+            #[cfg(test)]
+            hyper_only: false,
+            write_timeout,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hyper_only(self) -> Self {
+        Self { hyper_only: true, ..self }
     }
 
     /// Returns why the connection ended, where it was for a limit.
     ///
-    /// hyper's state of a connection (buffers, and room for a request's future) is three quarters of what it takes. A
-    /// connection that has been idle for `timing::PARK_AFTER` is kept without it until its client speaks again.
-    pub(crate) async fn http1<S: HttpService>(
+    /// hyper's state of a connection (buffers, and room for a request's future) is three quarters of what it takes, and it
+    /// is there only while there is something for hyper to do.
+    pub(crate) async fn http1<S: HttpService, T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         service: Arc<S>,
-        stream: ClientStream,
+        stream: T,
         connection: &Arc<Connection>,
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
         let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
         let mut stream = Watched::new(WithInterims::new(stream, Arc::clone(connection)), Arc::clone(connection));
-        let mut timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, true);
+        let mut since = Instant::now();
+        #[cfg(test)]
+        if self.hyper_only {
+            return self.only_hyper(&each, stream, connection, since).await;
+        }
+        let mut stay = 1;
         loop {
-            let since = match Box::pin(self.serve_http1(&each, stream, connection, timing)).await {
-                Http1::Ended(ended) => return ended,
-                Http1::Parked(parked, since) => {
-                    stream = parked;
-                    since
-                }
-            };
-            let parked = self.metrics.park();
-            let woken = parked::wait(&mut stream, connection, since + self.idle_timeout).await;
-            drop(parked);
-            match woken {
-                Woken::Bytes => {}
-                Woken::Closed | Woken::Draining => {
+            let Over { started, before, served } = match self.direct.serve(&each, &mut stream, since).await {
+                Left::Over(over) => over,
+                Left::Closed => {
                     say(stream, b"").await;
                     return None;
                 }
-                Woken::Late => {
+                Left::Late(reason) => {
                     say(stream, b"").await;
-                    return Some(Ended::IdleTimeout);
+                    return Some(reason);
                 }
+                Left::Cut(reason) => return reason,
+            };
+            stay = if served > 0 { 1 } else { (stay * 2).min(STAY_REQUESTS_MAX) };
+            let timing = self.timing(connection, before, since).leaving_at(before + stay);
+            match Box::pin(self.serve_http1(&each, stream, connection, timing, started)).await {
+                Http1::Ended(ended) => return ended,
+                Http1::Parked(parked, idle_since) => (stream, since) = (parked, idle_since),
             }
-            timing = Timing::awake(Instant::now(), Seen::of(connection), self.header_timeout, self.idle_timeout);
         }
     }
 
+    /// Of a connection that had brought so many requests, and now brings something else.
+    fn timing(&self, connection: &Connection, before: u64, since: Instant) -> Timing {
+        let Direct { header_timeout, idle_timeout, .. } = self.direct;
+        if before == 0 {
+            return Timing::new(since, header_timeout, idle_timeout, true);
+        }
+        let seen = Seen { requests: before, ..Seen::of(connection) };
+        Timing::awake(Instant::now(), seen, header_timeout, idle_timeout)
+    }
+
+    #[cfg(test)]
+    async fn only_hyper<S: HttpService, T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        each: &Arc<PerConnection<S>>,
+        stream: Watched<T>,
+        connection: &Connection,
+        since: Instant,
+    ) -> Option<Ended> {
+        let mut timing = self.timing(connection, 0, since);
+        timing.never_park();
+        match self.serve_http1(each, stream, connection, timing, None).await {
+            Http1::Ended(ended) => ended,
+            Http1::Parked(..) => unreachable!("it never parks"),
+        }
+    }
+
+    /// `started` answers the first request that is read.
     async fn serve_http1<S: HttpService, T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         each: &Arc<PerConnection<S>>,
         stream: Watched<T>,
         connection: &Connection,
         timing: Timing,
+        started: Option<Answering<S::Body>>,
     ) -> Http1<Watched<T>> {
         let each = Arc::clone(each);
-        let answer = service_fn(move |request| answer(Arc::clone(&each), request));
+        let has_begun = started.is_some();
+        let started = Cell::new(started);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            started.take().unwrap_or_else(|| answer(Arc::clone(&each), request.map(Content::from)))
+        });
         let mut serving = self.http1.serve_connection(TokioIo::new(stream), answer);
-        let outcome = run(connection, timing, |step| match step {
+        let outcome = run(connection, timing, has_begun, |step| match step {
             Step::Poll(cx) => Pin::new(&mut serving).poll(cx),
             Step::Shutdown => {
                 Pin::new(&mut serving).graceful_shutdown();
@@ -172,15 +228,16 @@ impl Protocols {
         connection: &Arc<Connection>,
     ) -> Option<Ended> {
         let each = Arc::new(PerConnection { service, connection: Arc::clone(connection) });
-        let answer = service_fn(move |request| {
-            let answering = answer(Arc::clone(&each), request);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let answering = answer(Arc::clone(&each), request.map(Content::from));
             async { answering.await.map(|response| response.map(Paced::new)) }
         });
         let stream = Stalling::new(stream, self.write_timeout, Arc::clone(connection));
         let stream = Watched::new(stream, Arc::clone(connection));
         let mut serving = pin!(self.http2.serve_connection(TokioIo::new(stream), answer));
-        let timing = Timing::new(Instant::now(), self.header_timeout, self.idle_timeout, false);
-        let running = run(connection, timing, |step| match step {
+        let Direct { header_timeout, idle_timeout, .. } = self.direct;
+        let timing = Timing::new(Instant::now(), header_timeout, idle_timeout, false);
+        let running = run(connection, timing, false, |step| match step {
             Step::Poll(cx) => serving.as_mut().poll(cx),
             Step::Shutdown => {
                 serving.as_mut().graceful_shutdown();
@@ -249,10 +306,12 @@ fn reason(state: State) -> Ended {
     }
 }
 
-/// Polls a connection to its end, by itself, by a drain or by time.
+/// Polls a connection to its end, by itself, by a drain or by time. `has_begun`: hyper is to be given a request that the
+/// service has already.
 async fn run(
     connection: &Connection,
     mut timing: Timing,
+    mut has_begun: bool,
     mut step: impl FnMut(Step<'_, '_>) -> Poll<hyper::Result<()>>,
 ) -> Outcome {
     let mut told = None;
@@ -273,12 +332,13 @@ async fn run(
             return Poll::Ready(Outcome::Aborted);
         }
         let fresh = connection.requests() == 0;
-        if !ending && (phase == Phase::Closing || (phase == Phase::Draining && !fresh)) {
-            ending = true;
-            timing.never_park();
-            let _pending = step(Step::Shutdown);
-        }
         loop {
+            // Told to end before it has seen the request that has begun, it would never ask for it.
+            if !ending && !has_begun && (phase == Phase::Closing || (phase == Phase::Draining && !fresh)) {
+                ending = true;
+                timing.never_park();
+                let _pending = step(Step::Shutdown);
+            }
             if let Poll::Ready(ended) = step(Step::Poll(cx)) {
                 return Poll::Ready(match (ended, closed_for) {
                     (_, Some(reason)) => Outcome::Closed(reason),
@@ -290,11 +350,15 @@ async fn run(
                 });
             }
             timing.observe(Seen::of(connection), Instant::now);
+            if std::mem::take(&mut has_begun) && phase >= Phase::Draining {
+                continue;
+            }
             // All is sent then: hyper writes out what it has before it waits, and where the socket took less, it is busy.
             if let Some(since) = timing.parks_at_once() {
                 return Poll::Ready(Outcome::Park(since));
             }
-            if !is_late(&timing, alarm.as_mut(), &mut armed, cx) {
+            let on_time = |deadline| !is_late(deadline, alarm.as_mut(), &mut armed, cx);
+            if timing.deadline().is_none_or(on_time) {
                 return Poll::Pending;
             }
             if let Some(since) = timing.parks(Instant::now()) {
@@ -316,8 +380,12 @@ async fn run(
 }
 
 /// Whether the connection's time is up. Sets the alarm no more often than it must: it may ring early, never late.
-fn is_late(timing: &Timing, mut alarm: Pin<&mut Sleep>, armed: &mut Option<Instant>, cx: &mut Context<'_>) -> bool {
-    let Some(deadline) = timing.deadline() else { return false };
+pub(crate) fn is_late(
+    deadline: Instant,
+    mut alarm: Pin<&mut Sleep>,
+    armed: &mut Option<Instant>,
+    cx: &mut Context<'_>,
+) -> bool {
     let rings_in_time = armed.is_some_and(|at| at <= deadline) && !alarm.is_elapsed();
     if rings_in_time {
         return false;

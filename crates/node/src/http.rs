@@ -18,13 +18,13 @@ use std::{
 use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::{
     sync::{Mutex, Semaphore, watch},
     task::JoinHandle,
 };
 
+pub use crate::content::Content;
 use crate::{
     accept::Acceptor,
     client_cap::ClientCap,
@@ -85,12 +85,12 @@ pub const FRESH_CONNECTION_GRACE: Duration = Duration::from_secs(1);
 /// length or without the last chunk, so that no client takes it for complete.
 pub trait HttpService: Send + Sync + 'static {
     /// Of responses.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + Unpin + 'static;
 
     /// Answers one request. Runs on the connection's core; dropped when the client goes away.
     fn call(
         &self,
-        request: Request<Incoming>,
+        request: Request<Content>,
         connection: &Arc<Connection>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }

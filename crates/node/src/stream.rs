@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -100,18 +100,6 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Watched<T> {
-    /// Returns once there is something to read, which the next read brings; false at the end of the stream.
-    pub(crate) async fn readable(&mut self) -> io::Result<bool> {
-        if self.given_back.is_empty() {
-            let mut first = [0];
-            let count = self.stream.read(&mut first).await?;
-            self.given_back = Bytes::copy_from_slice(first.get(..count).unwrap_or_default());
-        }
-        Ok(!self.given_back.is_empty())
-    }
-}
-
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -178,8 +166,6 @@ mod tests {
         let (server, mut client) = duplex(64);
         let mut watched = Watched::new(server, Arc::clone(entry.connection()));
         client.write_all(b"fghi").await.unwrap();
-        assert!(watched.readable().await.unwrap());
-        assert!(watched.readable().await.unwrap(), "and again, without a second read");
         watched.give_back(b"cde");
         let mut two = [0; 2];
         watched.read_exact(&mut two).await.unwrap();
@@ -189,6 +175,5 @@ mod tests {
         let mut all = String::new();
         watched.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "abcdefghi");
-        assert!(!watched.readable().await.unwrap());
     }
 }

@@ -10,7 +10,7 @@ use crate::http::Connection;
 /// How long a connection is idle until it is kept without hyper. Shorter, and programs that ask again and again would
 /// make that state anew each time.
 pub(crate) const PARK_AFTER: Duration = Duration::from_millis(200);
-/// One that has asked fewer times is parked at once: most connections ask little and then stay. So thousands that come
+/// One that has asked fewer times leaves hyper at once: most connections ask little and then stay. So thousands that come
 /// together are never held in full together; what an allocator has once asked of the system it seldom gives back.
 pub(crate) const PARK_AT_ONCE_REQUESTS: u64 = 8;
 
@@ -64,6 +64,8 @@ pub(crate) struct Timing {
     /// Whether it could be kept without hyper.
     may_park: bool,
     ending: bool,
+    /// With so many requests it leaves hyper at once.
+    leaves_at: u64,
 }
 
 impl Timing {
@@ -78,13 +80,19 @@ impl Timing {
             sees_heads,
             may_park: false,
             ending: false,
+            leaves_at: u64::MAX,
         }
     }
 
-    /// Of a connection that was parked and whose client begins to speak: a head has begun.
+    /// Of a connection that was idle and whose client begins to speak: a head has begun.
     pub(crate) fn awake(now: Instant, seen: Seen, header_timeout: Duration, idle_timeout: Duration) -> Self {
         let Seen { requests, reads, .. } = seen;
         Self { state: State::Head, requests, reads, ..Self::new(now, header_timeout, idle_timeout, true) }
+    }
+
+    /// hyper is to have it until it has brought so many requests, unless it pauses before.
+    pub(crate) fn leaving_at(self, requests: u64) -> Self {
+        Self { leaves_at: requests, ..self }
     }
 
     /// From now on it is only waited for its end.
@@ -100,7 +108,8 @@ impl Timing {
 
     /// Since when it has been idle, if it is to be kept without hyper at once.
     pub(crate) fn parks_at_once(&self) -> Option<Instant> {
-        (self.may_park() && self.requests < PARK_AT_ONCE_REQUESTS).then_some(self.since)
+        let leaves = self.requests < PARK_AT_ONCE_REQUESTS || self.requests >= self.leaves_at;
+        (self.may_park() && leaves).then_some(self.since)
     }
 
     fn may_park(&self) -> bool {
@@ -215,6 +224,11 @@ mod tests {
             let many = Seen { bodiless, ..seen(PARK_AT_ONCE_REQUESTS, PARK_AT_ONCE_REQUESTS, 1) };
             timing.observe(many, || at(5));
             assert_eq!(timing.parks_at_once(), None);
+            let mut timing = timing.leaving_at(PARK_AT_ONCE_REQUESTS + 1);
+            assert_eq!(timing.parks_at_once(), None);
+            let one_more = Seen { requests: many.requests + 1, finished: many.finished + 1, ..many };
+            timing.observe(one_more, || at(5));
+            assert_eq!(timing.parks_at_once(), expected);
         };
         check(true, true, false, Some(at(5)));
         check(false, true, false, None);

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use perigee_cache::{Body, Engine, Record, Recorder};
 use perigee_node::{
     access_log::AccessLog,
-    http::{Connection, HttpService},
+    http::{Connection, Content, HttpService},
     page::Samples,
 };
 use perigee_protocol::model::Scheme;
@@ -22,7 +21,7 @@ pub(crate) struct EngineService(pub(crate) Arc<Engine>);
 impl HttpService for EngineService {
     type Body = Body;
 
-    async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Body> {
+    async fn call(&self, request: Request<Content>, connection: &Arc<Connection>) -> Response<Body> {
         let (number, on) = (connection.requests(), Arc::clone(connection));
         let interim = Interim::new(move |status, headers| on.interim(number, status, headers));
         let scheme = if connection.is_secure() { Scheme::Https } else { Scheme::Http };

@@ -16,11 +16,10 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
-    body::Incoming,
     header::{HeaderValue, LINK},
 };
 use perigee_node::{
-    http::{self, Connection, Doors, Drained, HEADER_BYTES_MAX, HEADERS_MAX, HttpService, Limits, Serving},
+    http::{self, Connection, Content, Doors, Drained, HEADER_BYTES_MAX, HEADERS_MAX, HttpService, Limits, Serving},
     listen::Listeners,
     metrics::ConnectionMetrics,
     runtimes::{RunningRuntimes, Runtimes},
@@ -74,7 +73,7 @@ impl Body for Cut {
 impl HttpService for Service {
     type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-    async fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Self::Body> {
+    async fn call(&self, request: Request<Content>, connection: &Arc<Connection>) -> Response<Self::Body> {
         self.cores.lock().unwrap().insert(connection.core());
         let full = |text: String| Full::from(text).map_err(|never: Infallible| match never {}).boxed_unsync();
         let path = request.uri().path().to_owned();
