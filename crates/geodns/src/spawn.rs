@@ -76,7 +76,8 @@ impl<'a> Spawner<'a> {
                 let memory = Memory::new(limiter, door.signatures.clone());
                 let mut answerer = Answerer::new(Arc::clone(&door.shared), Transport::Udp, memory);
                 answerer.at(|| Some(bound.address));
-                let served = udp::start(udp, answerer, door.drain.clone()).context("no thread can be started")?;
+                let served = udp::start(udp, answerer, door.drain.clone(), self.runtimes.pulses.add())
+                    .context("no thread can be started")?;
                 tasks.push(core.spawn(self.guard(bound.address).until(served)));
                 let served = tcp::serve(tcp, Greeting::Plain, door.clone());
                 tasks.push(core.spawn(self.guard(bound.address).until(served)));

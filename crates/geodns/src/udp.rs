@@ -5,6 +5,7 @@
 
 use std::{io, net::UdpSocket, thread, time::Duration};
 
+use perigee_node::pulse::Pulse;
 use tokio::sync::{oneshot, watch};
 
 use crate::answerer::Answerer;
@@ -46,18 +47,19 @@ pub(crate) fn start(
     socket: UdpSocket,
     answerer: Answerer,
     drain: watch::Receiver<bool>,
+    pulse: Pulse,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let (ends, ended) = oneshot::channel::<()>();
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
         // Gone also when the thread panics.
         let _ends = ends;
-        serve(&socket, answerer, &drain);
+        serve(&socket, answerer, &drain, &pulse);
     })?;
     Ok(async move { drop(ended.await) })
 }
 
 /// Answers a socket's datagrams until `drain` turns true, and then what is queued. Blocks.
-fn serve(socket: &UdpSocket, mut answerer: Answerer, drain: &watch::Receiver<bool>) {
+fn serve(socket: &UdpSocket, mut answerer: Answerer, drain: &watch::Receiver<bool>, pulse: &Pulse) {
     let prepared = socket.local_addr().and_then(|address| {
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(LOOK))?;
@@ -69,6 +71,7 @@ fn serve(socket: &UdpSocket, mut answerer: Answerer, drain: &watch::Receiver<boo
         Err(error) => return tracing::error!(%error, "a UDP socket cannot be read"),
     };
     while !*drain.borrow() {
+        pulse.beat();
         match batches.round(socket, Wait::First, &mut answerer) {
             Ok(_) => {}
             Err(error) if is_nothing(&error) => {
@@ -84,7 +87,9 @@ fn serve(socket: &UdpSocket, mut answerer: Answerer, drain: &watch::Receiver<boo
             }
         }
     }
-    while batches.round(socket, Wait::No, &mut answerer).is_ok() {}
+    while batches.round(socket, Wait::No, &mut answerer).is_ok() {
+        pulse.beat();
+    }
 }
 
 fn is_nothing(error: &io::Error) -> bool {

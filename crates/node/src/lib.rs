@@ -39,6 +39,7 @@ pub mod probe;
 mod process;
 pub mod program;
 pub mod proxy_protocol;
+pub mod pulse;
 pub mod quic;
 pub mod regular;
 pub mod report;

@@ -8,6 +8,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::pulse::Pulses;
+
 /// Worker threads of the store runtime.
 pub const STORE_WORKERS: usize = 2;
 /// Blocking threads of the store runtime: how many disk operations wait at once.
@@ -27,6 +29,8 @@ pub struct Runtimes {
     pub store: Handle,
     /// Everything that is not on the data path.
     pub control: Handle,
+    /// Threads beside them that are to be seen at work.
+    pub pulses: Pulses,
 }
 
 impl Runtimes {
@@ -50,6 +54,7 @@ impl Runtimes {
             cores: cores.iter().map(|core| core.handle.clone()).collect(),
             store: store.handle().clone(),
             control: control.handle().clone(),
+            pulses: Pulses::default(),
         };
         Ok(RunningRuntimes { handles, cores, small: Some((store, control)) })
     }

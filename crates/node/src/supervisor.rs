@@ -81,7 +81,8 @@ impl Supervisor {
         }
     }
 
-    /// Gives a sign of life, twice as often as is asked for, whenever each runtime of the process has done a piece of work.
+    /// Gives a sign of life, twice as often as is asked for, whenever each runtime of the process has done a piece of work, and
+    /// each thread beside them has gone round.
     pub(crate) fn live(&self, runtimes: &Runtimes) -> Option<JoinHandle<()>> {
         let every = self.watchdog.filter(|_| self.socket.is_some())? / 2;
         let (supervisor, runtimes) = (self.clone(), runtimes.clone());
@@ -96,6 +97,7 @@ impl Supervisor {
                         return;
                     }
                 }
+                runtimes.pulses.all_beat().await;
                 if from.elapsed() > every {
                     tracing::warn!(took = ?from.elapsed(), "a thread was kept from its work; systemd ends the process when this takes longer");
                 }
@@ -211,6 +213,34 @@ mod tests {
         drop(hold);
         ear.set_nonblocking(false).unwrap();
         assert_eq!(heard(&ear), "WATCHDOG=1");
+        task.abort();
+        runtimes.shutdown(Duration::from_secs(1));
+    }
+
+    #[test]
+    fn it_lives_as_long_as_threads_without_a_runtime_go_round() {
+        let (supervisor, ear, _folder) = pair(Some(Duration::from_millis(2)));
+        let runtimes = Runtimes::start(1).unwrap();
+        let pulse = runtimes.handles().pulses.add();
+        let task = supervisor.live(runtimes.handles()).unwrap();
+        ear.set_nonblocking(true).unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(ear.recv(&mut [0; 64]).is_err(), "a sign of life though a thread hangs");
+        ear.set_nonblocking(false).unwrap();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let beating = std::thread::spawn(move || {
+            while let Err(std::sync::mpsc::TryRecvError::Empty) = ended.try_recv() {
+                pulse.beat();
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(heard(&ear), "WATCHDOG=1");
+        // One that has ended is waited for no more.
+        drop(end);
+        beating.join().unwrap();
+        for _ in 0..3 {
+            assert_eq!(heard(&ear), "WATCHDOG=1");
+        }
         task.abort();
         runtimes.shutdown(Duration::from_secs(1));
     }

@@ -110,11 +110,20 @@ impl Nameserver {
         Self::of(Ipv4Addr::LOCALHOST.into(), folder, None).await
     }
 
+    /// With more flags.
+    pub(crate) async fn start_with(document: &str, flags: &[&str]) -> Self {
+        Self::told(Ipv4Addr::LOCALHOST.into(), folder(document), None, flags).await
+    }
+
     pub(crate) async fn at(address: IpAddr, document: &str, port: Option<u16>) -> Self {
         Self::of(address, folder(document), port).await
     }
 
     async fn of(address: IpAddr, folder: TempDir, port: Option<u16>) -> Self {
+        Self::told(address, folder, port, &[]).await
+    }
+
+    async fn told(address: IpAddr, folder: TempDir, port: Option<u16>, flags: &[&str]) -> Self {
         let address = SocketAddr::new(address, port.unwrap_or_else(free_port));
         let admin: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
         let mut process = ProcessUnderTest::start(
@@ -125,7 +134,9 @@ impl Nameserver {
                 format!("--listen={address}"),
                 format!("--admin={admin}"),
                 format!("--access-log={}", folder.path().join("queries.log").display()),
-            ],
+            ]
+            .into_iter()
+            .chain(flags.iter().map(|flag| (*flag).to_owned())),
         );
         process.wait_ready(admin).await;
         Self { process, address, admin, folder }

@@ -11,4 +11,5 @@ mod load;
 mod oracle;
 mod resolver;
 mod roll;
+mod taps;
 mod unbound;

@@ -113,8 +113,13 @@ impl<P: Peer> Batch<P> {
             match sendmmsg(descriptor, &mut self.send, slices, peers, no_control, MsgFlags::empty()) {
                 Ok(results) => sent += results.count().max(1),
                 Err(Errno::EINTR) => {}
-                // The first of them cannot be sent, say because no route leads there, or because it waited too long for room: the
-                // others may.
+                // There was no room for so long that whoever asked has stopped waiting, for these and for those who asked since.
+                Err(error @ Errno::EAGAIN) => {
+                    tracing::debug!(%error, "replies cannot be sent");
+                    metrics.unsent.inc_by((self.peers.len() - sent) as u64);
+                    return;
+                }
+                // The first of them cannot be sent, say because no route leads there: the others may.
                 Err(error) => {
                     tracing::debug!(%error, "a reply cannot be sent");
                     metrics.unsent.inc();
