@@ -39,7 +39,7 @@ const COLUMNS: [Column; 8] = [
     Column { head: "edge", width: 4, is_number: false, cell: |view| view.edge.city.id.to_owned() },
     Column { head: "state", width: 7, is_number: false, cell: |view| view.state.as_str().to_owned() },
     Column { head: "city", width: 12, is_number: false, cell: |view| view.edge.city.name.to_owned() },
-    Column { head: "address", width: 16, is_number: false, cell: |view| view.edge.listen.to_string() },
+    Column { head: "address", width: 17, is_number: false, cell: |view| view.edge.listen.to_string() },
     Column { head: "answers", width: 7, is_number: true, cell: |view| view.answers.to_string() },
     Column { head: "requests", width: 8, is_number: true, cell: |view| view.stats.requests.to_string() },
     Column { head: "hits", width: 6, is_number: true, cell: |view| ratio(&view.stats) },
@@ -207,8 +207,8 @@ mod tests {
         check(usize::MAX, all);
         check(200, all);
         check(80, all);
-        check(77, all);
-        check(76, "edge state city answers requests hits sent");
+        check(78, all);
+        check(77, "edge state city answers requests hits sent");
         check(60, "edge state city answers requests hits sent");
         check(59, "edge state city answers requests hits");
         check(40, "edge state answers requests hits");
