@@ -80,6 +80,7 @@ pub(crate) const LABELS: &[Label] = &[
         "why",
         Values::Words(&[
             "client-limit",
+            "gave-way",
             "proxy-header",
             "proxy-timeout",
             "handshake",
