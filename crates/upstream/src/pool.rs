@@ -5,8 +5,9 @@
 //! network may have of them, and whose turn it is, stands in [`crate::share`]; when all are in use, one whose client lets it
 //! stand still gives way ([`crate::exchange`]).
 
+mod state;
+
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -15,15 +16,16 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
     runtime,
     sync::oneshot,
-    task::AbortHandle,
     time::{Instant, sleep_until},
 };
 
+pub(crate) use self::state::Connection;
+use self::state::{Debris, Idle, State, Waiter};
 use crate::{
     FetchErrorKind,
     early::Readable,
@@ -31,7 +33,7 @@ use crate::{
     lease::Lease,
     metrics::{Counted, ServerMetrics},
     multiplex::Core,
-    share::{Ledger, Network},
+    share::Network,
     socket::Socket,
     upload::Upload,
 };
@@ -60,54 +62,6 @@ pub(crate) struct Pool {
     metrics: ServerMetrics,
 }
 
-struct State {
-    /// By cores.
-    shards: HashMap<runtime::Id, Shard>,
-    /// Connections that may yet be made.
-    free: usize,
-    ledger: Ledger<Waiter>,
-    /// By the ids of their shares.
-    exchanges: HashMap<u64, Arc<Exchange>>,
-    /// When somebody last looked in vain for an exchange that stands still, and how many its network held.
-    in_vain: Option<(Instant, usize)>,
-    /// When a refusal was last logged, and how many came since.
-    said: (Option<Instant>, u64),
-}
-
-#[derive(Default)]
-struct Shard {
-    /// HTTP/2.
-    shared: Arc<Core>,
-    /// The last used is last.
-    idle: Vec<Idle>,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-    _counted: Counted,
-}
-
-struct Waiter {
-    core: runtime::Id,
-    idle_max: Duration,
-    grant: oneshot::Sender<Checkout>,
-}
-
-pub(crate) struct Connection {
-    id: u64,
-    /// Where its driver runs.
-    core: runtime::Id,
-    pub(crate) sender: SendRequest<Upload>,
-    driver: AbortHandle,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 /// The right to make one connection.
 pub(crate) struct Slot(Weak<Pool>);
 
@@ -124,25 +78,11 @@ pub(crate) enum Checkout {
     Slot(Slot, Share),
 }
 
-/// What must be dropped without the pool's lock, since it may take the lock itself: made before it is taken.
-#[derive(Default)]
-struct Debris {
-    idle: Vec<Idle>,
-    undeliverable: Vec<Checkout>,
-}
-
 impl Pool {
     /// At most `connections_max` connections, each closed when it was idle for `idle_max`.
     pub(crate) fn new(connections_max: usize, idle_max: Duration, metrics: ServerMetrics) -> Arc<Self> {
         let connections_max = connections_max.max(1);
-        let state = State {
-            shards: HashMap::new(),
-            free: connections_max,
-            ledger: Ledger::default(),
-            exchanges: HashMap::new(),
-            in_vain: None,
-            said: (None, 0),
-        };
+        let state = State::new(connections_max);
         Arc::new(Self { state: Mutex::new(state), connections_max, idle_max, next_id: AtomicU64::new(0), metrics })
     }
 
@@ -272,8 +212,7 @@ impl Pool {
     fn refused(&self, network: Option<Network>) -> FetchErrorKind {
         let mut state = self.lock();
         let (held, left) = (state.ledger.held(network), state.left());
-        // It waits for its own: others would be given one, or have hardly any.
-        let own = left > 0 && !state.ledger.admits(network, left) || held > self.connections_max / 2;
+        let own = state.ledger.has_its_share(network, left, self.connections_max);
         let Some(network) = network.filter(|_| own) else { return FetchErrorKind::TooManyConnections };
         let now = Instant::now();
         state.said.1 += 1;
@@ -362,45 +301,6 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Connections that nobody uses.
-    fn left(&self) -> usize {
-        self.free + self.shards.values().map(|shard| shard.idle.len()).sum::<usize>()
-    }
-
-    fn shard(&mut self, core: runtime::Id) -> &mut Shard {
-        self.shards.entry(core).or_default()
-    }
-
-    fn take_oldest_idle(&mut self) -> Option<Idle> {
-        let shards = self.shards.values_mut().filter(|shard| !shard.idle.is_empty());
-        let oldest = shards.min_by_key(|shard| shard.idle.first().map(|idle| idle.since));
-        oldest.map(|shard| shard.idle.remove(0))
-    }
-}
-
-impl Shard {
-    fn take_idle(&mut self, idle_max: Duration, debris: &mut Debris) -> Option<Idle> {
-        while let Some(idle) = self.idle.pop() {
-            if idle.since.elapsed() >= idle_max {
-                self.idle.push(idle);
-                return None;
-            }
-            if !idle.connection.sender.is_closed() {
-                return Some(idle);
-            }
-            debris.idle.push(idle);
-        }
-        None
-    }
-}
-
-impl Connection {
-    pub(crate) fn driver(&self) -> AbortHandle {
-        self.driver.clone()
     }
 }
 

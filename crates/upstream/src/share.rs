@@ -70,6 +70,12 @@ impl<T> Ledger<T> {
         left > 0 && (held == 0 || left > 1 && held < left.saturating_mul(LEFT_TIMES))
     }
 
+    /// Whether it is its own share that it waits for, where not all are in use, or most are its own.
+    pub(crate) fn has_its_share(&self, network: Option<Network>, left: usize, all: usize) -> bool {
+        let held = self.held(network);
+        network.is_some() && (held.saturating_mul(2) >= all || left > 0 && held >= left.saturating_mul(LEFT_TIMES))
+    }
+
     /// It has one more.
     pub(crate) fn take(&mut self, network: Option<Network>) {
         self.account(network).held += 1;
@@ -109,7 +115,7 @@ impl<T> Ledger<T> {
 
     /// Whose turn it is of those who may have one of those that are left, and who waits there longest.
     pub(crate) fn next(&mut self, left: usize) -> Option<(Option<Network>, &T)> {
-        // No more than an eighth of a pool's connections are of networks that have had enough: few are passed over.
+        // Who is passed over holds some: they are no more than there are connections.
         let at = self.turns.iter().position(|network| self.admits(*network, left))?;
         self.turns.rotate_left(at);
         let network = *self.turns.front()?;
@@ -209,6 +215,18 @@ mod tests {
         }
         (0..1000).for_each(|_| ledger.take(None));
         assert!(ledger.admits(None, 1) && !ledger.admits(None, 0));
+        for (who, left, expected) in [
+            (network(1), 32, true),
+            (network(1), 33, true),
+            (network(1), 0, true),
+            (network(2), 0, false),
+            (None, 1, false),
+        ] {
+            assert_eq!(ledger.has_its_share(who, left, 256), expected, "{who:?} {left}");
+        }
+        (0..7).for_each(|_| ledger.take(network(3)));
+        assert!(ledger.has_its_share(network(3), 1, 256) && !ledger.has_its_share(network(3), 2, 256));
+        assert!(!ledger.has_its_share(network(3), 0, 256), "others have the rest");
         // The last is for who has none.
         ledger.take(network(2));
         assert!(ledger.admits(network(2), 2) && !ledger.admits(network(2), 1));

@@ -148,8 +148,10 @@ async fn leaves_some_to_others(way: Way) {
     for number in 0..20 {
         is_served(edge.address, &format!("/small/{number}")).await;
     }
-    // None of it was waited for.
-    assert_eq!(metric(&edge, "perigee_upstream_exchanges_cut_total{").await, 0.0, "{way:?}");
+    // None of it was waited for; of those who come and go, a connection that is closing may be.
+    if !matches!(way, Way::Resets) {
+        assert_eq!(metric(&edge, "perigee_upstream_exchanges_cut_total{").await, 0.0, "{way:?}");
+    }
     attackers.iter().for_each(JoinHandle::abort);
 }
 
@@ -223,7 +225,7 @@ async fn who_sends_a_byte_now_and_then_gives_way() {
 #[tokio::test]
 async fn who_has_its_share_is_told_so() {
     let origin = origin().await;
-    let (edge, _folder) = edge(&origin, 8, "1s").await;
+    let (edge, _folder) = edge(&origin, 8, "8s").await;
     let attackers = attackers(Way::Deaf, edge.address, 7);
     wait_for_busy(&edge, 7).await;
     let mut more = client::Connection::open_from(IpAddr::V4(ATTACKER), edge.address).await;
@@ -257,7 +259,11 @@ async fn a_shield_knows_whom_its_edges_ask_for() {
 async fn what_one_network_does_not_read_does_not_hold_up_others_on_a_connection_of_http_2() {
     let origin = origin().await;
     let fleet = Fleet::start(&origin, &["--write-timeout", "10m"]).await;
-    let text = text(&origin.url(), fleet.shield.address, "").replace("[[site]]", "protocol = \"h2\"\n\n[[site]]");
+    // Nothing but windows is to hold anybody up.
+    let patience =
+        ["connect", "first_byte", "between_bytes"].map(|what| format!("{what}_timeout = \"50s\"\n")).concat();
+    let text = text(&origin.url(), fleet.shield.address, &format!("[site.upstream]\n{patience}"));
+    let text = text.replace("[[site]]", "protocol = \"h2\"\n\n[[site]]");
     replace(&fleet.document, &text);
     let edge = &fleet.edges[0];
     patiently("the new document", async { while metric(edge, "perigee_document_generation").await < 2.0 {} }).await;

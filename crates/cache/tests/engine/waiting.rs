@@ -133,7 +133,7 @@ async fn something_stale_is_better_than_waiting_for_a_leader_that_hangs() {
 
 #[tokio::test]
 async fn those_who_follow_a_leader_that_has_its_share_fetch_for_themselves() {
-    let world = Arc::new(World::edge().await);
+    let world = Arc::new(World::waiting(Duration::from_secs(600)).await);
     let (turn, gate) = (AtomicUsize::new(0), Arc::new(Semaphore::new(0)));
     let closed = Arc::clone(&gate);
     world.origin.set(Box::new(move |request| {
