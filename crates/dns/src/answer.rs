@@ -159,7 +159,7 @@ pub(crate) fn answer_query<'s, S: AsRef<[u8]>>(
     reply.finish(query, full.is_err() || slips)
 }
 
-fn limit(transport: Transport, edns: Option<Edns>) -> usize {
+pub(crate) fn limit(transport: Transport, edns: Option<Edns>) -> usize {
     match (transport, edns) {
         (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => TCP_BYTES_MAX,
         (Transport::Udp, None) => UDP_BYTES_MIN.into(),

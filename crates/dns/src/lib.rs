@@ -19,6 +19,7 @@ pub mod dnssec;
 mod ecs;
 mod explain;
 mod freshness;
+mod history;
 mod limit;
 mod name;
 mod options;

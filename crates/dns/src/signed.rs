@@ -3,12 +3,13 @@
 use perigee_geo::health::HealthView;
 
 use crate::{
-    answer::{Memory, answer_query},
+    answer::{Memory, answer_query, limit},
     arrival::{Arrival, Transport},
-    code::{Rcode, kind},
+    code::{CLASS_IN, Rcode, kind},
     outcome::{Outcome, Reason},
     query::Query,
     snapshot::Snapshot,
+    transfer,
     tsig::{Fault, Session, Shown},
 };
 
@@ -41,10 +42,16 @@ pub(crate) fn answer<'s, S: AsRef<[u8]>>(
         }
         Some((shown, Ok(key))) => {
             let may_have_zone = snapshot.secondaries.allows(arrival.peer, key) && snapshot.zone.keys.is_none();
-            if may_have_zone && arrival.transport == Transport::Udp {
-                ask_for_soa(query, memory.name.suffix(0) == snapshot.zone.apex().as_wire());
-            }
             let mut session = Session::answering(key, shown);
+            let is_apex = memory.name.suffix(0) == snapshot.zone.apex().as_wire();
+            if may_have_zone && arrival.transport == Transport::Udp && is_apex && is_ixfr(query) {
+                let limit = limit(arrival.transport, query.edns);
+                if transfer::datagram(snapshot, (message, query, limit), session.clone(), arrival.now_ms, out) {
+                    let (rcode, kind) = (Some(Rcode::NoError), Some(kind::IXFR));
+                    return Outcome { rcode, reason: Reason::Transferred, truncated: false, kind, steered: None };
+                }
+                ask_for_soa(query);
+            }
             let outcome = answer_query(snapshot, arrival, query, health, memory, (session.bytes_max(), out));
             if outcome.rcode.is_some() {
                 session.sign(now_s, out);
@@ -54,13 +61,17 @@ pub(crate) fn answer<'s, S: AsRef<[u8]>>(
     }
 }
 
-/// RFC 1995 §2, §4: IXFR by a datagram is answered with the SOA, and who has another version comes by TCP.
-fn ask_for_soa(query: &mut Query<'_>, is_apex: bool) {
-    if let Some(question) = query.question.as_mut()
-        && question.kind == kind::IXFR
-        && is_apex
+/// IXFR that nothing else is wrong with.
+fn is_ixfr(query: &Query<'_>) -> bool {
+    let question = query.question.as_ref();
+    question.is_some_and(|question| question.kind == kind::IXFR && question.class == CLASS_IN)
         && query.fault == Some((Rcode::Refused, Reason::Transfer))
-    {
+}
+
+/// RFC 1995 §2, §4: where the differences do not fit, IXFR by a datagram is answered with the SOA, and who has another version
+/// comes by TCP.
+fn ask_for_soa(query: &mut Query<'_>) {
+    if let Some(question) = query.question.as_mut() {
         question.kind = kind::SOA;
         query.fault = None;
     }

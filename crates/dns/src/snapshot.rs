@@ -14,6 +14,7 @@ use perigee_protocol::{model::Document, zone_file::ZoneFiles};
 use crate::{
     cookie::CookieSecret,
     dnssec::ActiveKeys,
+    history::History,
     limit::LimitPolicy,
     name::Name,
     transfer::Secondaries,
@@ -50,6 +51,8 @@ pub struct Snapshot<S: AsRef<[u8]>> {
     pub(crate) secondaries: Arc<Secondaries>,
     /// All of the zone in the order of a transfer; none where there are no secondaries.
     pub(crate) names: Arc<[Name]>,
+    /// What led to this version; nothing where there are no secondaries.
+    pub(crate) history: History,
 }
 
 impl<S: AsRef<[u8]>> Snapshot<S> {
@@ -78,7 +81,8 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
         let zone = Zone::new(document, files, &steering, serial, keys)?;
         let (secondaries, names) = (Arc::default(), Arc::default());
         let (zone, steering) = (zone.into(), steering.into());
-        Ok(Self { zone, steering, database, systems: None, service, table: None, secondaries, names })
+        let history = History::default();
+        Ok(Self { zone, steering, database, systems: None, service, table: None, secondaries, names, history })
     }
 
     /// The same for these secondaries; without this there are none. Where there are any, it puts the names of the zone in
@@ -88,6 +92,13 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
         let mut names: Vec<_> = self.zone.names().filter(|_| secondaries.key.is_some()).cloned().collect();
         names.sort_by(|a, b| a.as_wire().cmp(b.as_wire()));
         Self { secondaries: Arc::new(secondaries), names: names.into(), ..self }
+    }
+
+    /// The same as what follows `before`, whose secondaries need only what changed since (RFC 1995). Takes a look at every
+    /// name of both.
+    #[must_use]
+    pub fn since(self, before: &Self) -> Self {
+        Self { history: History::following(before, &self), ..self }
     }
 
     /// The same for these autonomous systems, of which the same document names some; without this nobody is of any.
@@ -110,8 +121,8 @@ impl<S: AsRef<[u8]>> Snapshot<S> {
     pub fn with_database(&self, database: Option<Arc<GeoDatabase<S>>>) -> Self {
         let (zone, steering, service) = (Arc::clone(&self.zone), Arc::clone(&self.steering), Arc::clone(&self.service));
         let (systems, secondaries) = (self.systems.clone(), Arc::clone(&self.secondaries));
-        let names = Arc::clone(&self.names);
-        Self { zone, steering, database, systems, service, table: None, secondaries, names }
+        let (names, history) = (Arc::clone(&self.names), self.history.clone());
+        Self { zone, steering, database, systems, service, table: None, secondaries, names, history }
     }
 
     /// The same, for a nameserver that is about to end: clients are told to close idle connections now (RFC 7828 §3.2.2).

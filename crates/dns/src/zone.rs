@@ -78,7 +78,7 @@ pub enum ZoneError {
 }
 
 /// Records of one name and type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rrset {
     pub(crate) kind: u16,
     pub(crate) ttl_s: u32,

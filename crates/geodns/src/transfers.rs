@@ -65,7 +65,8 @@ impl Sending {
             return true;
         }
         let (peer, messages, bytes) = (self.peer, self.messages, self.bytes);
-        tracing::info!(%peer, serial = self.transfer.serial(), messages, bytes, "the zone was transferred");
+        let (serial, since) = (self.transfer.serial(), self.transfer.since());
+        tracing::info!(%peer, serial, since, messages, bytes, "the zone was transferred");
         self.is_told = true;
         false
     }

@@ -214,7 +214,8 @@ impl World {
         let keys =
             keys::active(&document, &self.place.folder, clock::now_ms() / 1_000).map_err(|error| error.to_string())?;
         let zone = ZoneData::read(&document, &self.place, Some(&current.zone))?;
-        let snapshot = snapshot(&document, &zone, opened.databases.clone(), service, keys.clone())?;
+        let snapshot = snapshot(&document, &zone, opened.databases.clone(), service, keys.clone())?
+            .since(&self.shared.snapshot.load());
         let certificate = self.encrypted.prepare(&document, &self.place.folder)?;
         opened.databases.tell(&self.shared.metrics);
         self.encrypted.apply(certificate);
@@ -269,7 +270,7 @@ impl World {
             let databases = Databases::of(&self.shared.snapshot.load());
             let service = service(&current.document, &self.shared.name, self.cookies.clone());
             let snapshot = snapshot(&current.document, &zone, databases, service, current.keys.clone())?;
-            Ok(Some((zone, snapshot)))
+            Ok(Some((zone, snapshot.since(&self.shared.snapshot.load()))))
         });
         match read {
             Ok(None) => {

@@ -10,6 +10,8 @@ use crate::{
     tsig::{Session, Shown},
 };
 
+mod incremental;
+
 const NOW_S: u64 = NOW_MS / 1_000;
 const SECONDARY: &str = "198.18.7.7";
 const STRANGER: &str = "198.18.8.8";
