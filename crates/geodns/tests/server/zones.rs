@@ -243,7 +243,10 @@ async fn a_secondary_has_the_zone_and_learns_of_changes() {
         return;
     }
     let listen = SocketAddr::from(([127, 0, 0, 1], perigee_testkit::free_port()));
-    let bench = start(&format!("\"{listen}\""), FIRST).await;
+    // So large that no change of some records is longer.
+    let fillers: String = (0..100).map(|number| format!("h{number} A 192.0.2.1\n")).collect();
+    let main = |address: &str| format!("{}$ORIGIN cdn.example.\n{fillers}", FIRST.replace("192.0.2.1", address));
+    let bench = start(&format!("\"{listen}\""), &main("192.0.2.1")).await;
     let folder = tempfile::tempdir().unwrap();
     let _knotd = knotd(folder.path(), listen, bench.address());
     let answer = async |name: &str, kind: u16| {
@@ -270,9 +273,24 @@ async fn a_secondary_has_the_zone_and_learns_of_changes() {
     becomes("192.0.2.1").await;
     let steered = addresses(&answer("www.cdn.example", A).await.unwrap());
     assert_eq!(steered.len(), 1, "a copy does not steer");
-    // The SOA says that it looks once an hour: it is told.
-    bench.replace("main.zone", FIRST.replace("192.0.2.1", "192.0.2.2"));
+    // The SOA says that it looks once an hour: it is told, and has what changed alone (RFC 1995).
+    let has = async |name: &str, count: usize| {
+        patiently("the secondary's records", async {
+            while answer(name, A).await.is_none_or(|reply| reply.answers.len() != count) {
+                sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    };
+    bench.replace("main.zone", format!("{}new A 192.0.2.7\nold DNAME elsewhere.example.\n", main("192.0.2.2")));
     becomes("192.0.2.2").await;
+    has("new.cdn.example", 1).await;
+    has("x.old.cdn.example", 2).await;
+    bench.replace("main.zone", main("192.0.2.3"));
+    becomes("192.0.2.3").await;
+    has("new.cdn.example", 0).await;
+    let log = std::fs::read_to_string(folder.path().join("knot.log")).unwrap();
+    assert!(log.contains("IXFR, incoming") && !log.contains("AXFR-style") && !log.contains("fallback"), "{log}");
 }
 
 /// A secondary that is told, and told again until it answers.
