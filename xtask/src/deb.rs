@@ -245,7 +245,7 @@ mod tests {
         let unit = read("perigee-geo.service".into());
         assert!(unit.contains("ExecStart=/usr/bin/perigee geo fetch\n"));
         assert!(unit.contains("EnvironmentFile=/etc/perigee/geo.env\n"));
-        let code = ["args.rs", "fetch.rs"]
+        let code = ["args.rs", "fetch/source.rs"]
             .map(|file| fs::read_to_string(root().join("crates/cli/src/geo").join(file)).unwrap());
         let variables = read("geo.env".into());
         let named = variables.lines().filter_map(|line| line.trim_start_matches('#').split_once('='));
