@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use http::Method;
 use perigee_testkit::{Reply, ScriptedOrigin, client, free_port, noise, patiently, wait_until};
 use tempfile::TempDir;
@@ -22,10 +23,11 @@ const MIB: usize = 1 << 20;
 
 /// `/large/…` is more than sockets and flights hold, `/small/…` is answered at once; neither is stored.
 async fn origin() -> ScriptedOrigin {
-    ScriptedOrigin::answering(|seen| {
-        let length = if seen.target.starts_with("/large") { 16 * MIB } else { 10 };
+    let pieces = [10, 16 * MIB].map(|length| Bytes::from(noise(1, length / 10)));
+    ScriptedOrigin::answering(move |seen| {
+        let piece = &pieces[usize::from(seen.target.starts_with("/large"))];
         let cached = if seen.target.starts_with("/large/cached") { "max-age=600" } else { "no-store" };
-        Reply::repeat(noise(1, length / 10), 10).header("Cache-Control", cached).header("ETag", "\"1\"")
+        Reply::repeat(piece.clone(), 10).header("Cache-Control", cached).header("ETag", "\"1\"")
     })
     .await
 }
