@@ -14,7 +14,8 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::http::Bench;
 
-const PATIENCE: Duration = Duration::from_millis(50);
+/// Long enough for a client that is not run for a while to take back what it does not want.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 type Ending = JoinHandle<Result<(), h2::Error>>;
 
