@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use perigee_tests::soak::{self, Purge, Soak};
+use perigee_tests::soak::{self, Purge, Report, Soak};
 
 use crate::fleet::{Fleet, SITE};
 
@@ -26,12 +26,25 @@ async fn nothing_wrong_is_given_to_anybody() {
     };
     let soak =
         Soak { edge: fleet.edges[0].address, host: SITE.to_owned(), purge: Some(purge), time: TIME, clients: 12 };
-    let report = tokio::task::spawn_blocking(move || soak::run(&soak, &objects).unwrap()).await.unwrap();
+    let report = tokio::task::spawn_blocking(move || {
+        let mut report = soak::run(&soak, &objects).unwrap();
+        // How much comes up in half a minute is the machine's to say: a slow one has more of them.
+        for _ in 0..5 {
+            if report.wrong > 0 || has_all(&report) {
+                break;
+            }
+            report = soak::run(&soak, &objects).unwrap();
+        }
+        report
+    });
+    let report = report.await.unwrap();
     println!("soak: {report}");
     assert_eq!(report.wrong, 0, "{report}");
-    assert!(
-        report.hits > 0 && report.parts > 0 && report.unchanged > 0 && report.changes > 0 && report.purges > 0,
-        "{report}"
-    );
-    assert!(report.explained > 0, "an origin that fails in one answer of a hundred is seen: {report}");
+    assert!(has_all(&report), "{report}");
+}
+
+/// Something of every kind; an origin that fails in one answer of a hundred is seen.
+fn has_all(report: &Report) -> bool {
+    let Report { hits, parts, unchanged, changes, purges, explained, .. } = *report;
+    [hits, parts, unchanged, changes, purges, explained].iter().all(|count| *count > 0)
 }
