@@ -60,6 +60,7 @@ pub(crate) fn document(more_of_cdn: &str) -> String {
         record("a.deep.name", "A", "\"192.0.2.1\""),
         record("*.wild", "A", "\"192.0.2.2\""),
         record("alias", "CNAME", "\"assets\""),
+        record("moved", "DNAME", "\"@\""),
         record("assets", "CNAME", "\"www\""),
         record("sub", "NS", "\"ns.sub.cdn.example.\""),
         record("ns.sub", "A", "\"192.0.2.53\""),

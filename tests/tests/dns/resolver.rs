@@ -56,7 +56,7 @@ async fn a_validating_resolver_believes_every_answer() {
         let nameserver = Nameserver::start_keyed(&more).await;
         let resolver =
             Resolver::start(&[nameserver.address], Some(&anchor(&nameserver)), "  aggressive-nsec: yes\n").await;
-        let rows: [(&str, &str, &str, Resolved); 16] = [
+        let rows: [(&str, &str, &str, Resolved); 20] = [
             (GERMANY, "www.cdn.example", "A", validated("NOERROR", &[FRA])),
             (AUSTRALIA, "www.cdn.example", "A", validated("NOERROR", &[SYD])),
             (AUSTRALIA, "www.cdn.example", "AAAA", validated("NOERROR", &["2001:db8:61::80"])),
@@ -67,6 +67,11 @@ async fn a_validating_resolver_believes_every_answer() {
                 validated("NOERROR", &["assets.cdn.example.", "www.cdn.example.", FRA]),
             ),
             (GERMANY, "mail.cdn.example", "MX", validated("NOERROR", &["10 mx.example.net."])),
+            // RFC 6672 §5.3: the CNAME has no signature, and is believed for the DNAME's.
+            (GERMANY, "www.moved.cdn.example", "A", validated("NOERROR", &["cdn.example.", "www.cdn.example.", FRA])),
+            (GERMANY, "moved.cdn.example", "DNAME", validated("NOERROR", &["cdn.example."])),
+            (GERMANY, "moved.cdn.example", "A", validated("NOERROR", &[])),
+            (GERMANY, "nobody.moved.cdn.example", "A", validated("NOERROR", &["cdn.example.", "nobody.cdn.example."])),
             (GERMANY, "x.y.wild.cdn.example", "A", validated("NOERROR", &["192.0.2.2"])),
             // Denials, each followed by a question for the same name that has an answer, which an aggressive use of NSEC
             // (RFC 8198) must not take away.
@@ -119,6 +124,7 @@ async fn delv_and_kdig_find_the_signatures() {
             ("www.cdn.example", "A", "; fully validated"),
             ("alias.cdn.example", "AAAA", "; fully validated"),
             ("q.wild.cdn.example", "A", "; fully validated"),
+            ("www.moved.cdn.example", "A", "; fully validated"),
             ("cdn.example", "DNSKEY", "; fully validated"),
             ("mail.cdn.example", "A", "; negative response, fully validated"),
             ("nobody.cdn.example", "A", "; negative response, fully validated"),

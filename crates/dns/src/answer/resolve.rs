@@ -74,6 +74,10 @@ impl<'a, 's: 'a, S: AsRef<[u8]>> Reply<'a, 's, '_, S> {
                 }
                 let is_told = passed.redirections.iter().any(|told| std::ptr::eq(*told, node));
                 let Some(next) = self.redirect(node, (name, skipped), owner, is_told)? else { return Ok(()) };
+                // RFC 1034 §3.6.2: who asks for a CNAME has it.
+                if question.kind == kind::CNAME {
+                    return Ok(());
+                }
                 passed.redirections.push(node);
                 passed.leave(hop, alias.take(), name);
                 target_name = next;

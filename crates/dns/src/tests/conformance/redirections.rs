@@ -16,6 +16,7 @@ fn redirections() {
             ("RFC 6672 §2.3: the owner is not below itself", q("old.cdn.example", 16), "NOERROR aa 1/0/0"),
             ("RFC 6672 §2.3: nor for what it has not", q("old.cdn.example", 1), "NOERROR aa 0/1/0"),
             ("RFC 6672 §2.1: the DNAME itself", q("old.cdn.example", 39), "NOERROR aa 1/0/0"),
+            ("RFC 1034 §3.6.2: the CNAME that is made", q("b.old.cdn.example", 5), "NOERROR aa 2/0/0"),
             ("RFC 6672 §3.2: DNAME below a DNAME", q("a.old.cdn.example", 39), "NOERROR aa 2/1/0"),
             ("RFC 8482 §4.2: ANY of the owner", q("old.cdn.example", 255), "NOERROR aa 1/0/0"),
             ("RFC 6672 §3.2: ANY below", q("a.old.cdn.example", 255), "NOERROR aa 3/0/0"),
