@@ -58,8 +58,9 @@ async fn an_admin_api_whose_places_are_taken_answers_all_the_same() {
     for path in ["/healthz", "/readyz", "/v1/status", "/"] {
         assert_eq!(patiently(path, client::get(edge.admin, "localhost", path)).await.status, 200, "{path}");
     }
-    let gave_way = metric(&edge, "perigee_admin_connections_gave_way_total").await;
-    assert!(gave_way >= (50 + PAGES) as f64, "{gave_way}");
+    // Some of the silent ones may still be on their way through a full queue of the system's.
+    let gave_way = async || metric(&edge, "perigee_admin_connections_gave_way_total").await;
+    patiently("places being given up", async { while gave_way().await < (50 + PAGES) as f64 {} }).await;
     // Those who look on are not the ones that gave way.
     for page in &mut pages {
         next_event(page).await;
