@@ -338,6 +338,8 @@ fn types_and_classes() {
         Transport::Udp,
         &[
             ("RFC 1035 §3.2.4: class CH", class(3), "REFUSED 0/0/0"),
+            ("RFC 4892 §2: who asks what we are", Ask { class: 3, ..ask("version.bind", 16) }.bytes(), "REFUSED 0/0/0"),
+            ("RFC 4892 §2: or who", Ask { class: 3, ..ask("id.server", 16) }.bytes(), "REFUSED 0/0/0"),
             ("RFC 1035 §3.2.4: class HS", class(4), "REFUSED 0/0/0"),
             ("RFC 2136 §1.3: class NONE", class(254), "REFUSED 0/0/0"),
             ("RFC 1035 §3.2.5: class ANY", class(255), "REFUSED 0/0/0"),
