@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ZoneFiles, ZoneRecord, mistake, read::is_at_or_below};
+use super::{
+    ZoneFiles, ZoneRecord, mistake,
+    read::{MISTAKES_GATHERED_MAX, is_at_or_below},
+};
 use crate::{
     document::Mistake,
     model::{AllDown, Document},
@@ -47,12 +50,18 @@ pub(super) fn check(document: &Document, files: &ZoneFiles, mistakes: &mut Vec<M
     for record in &files.records {
         if let Some((law, remedy)) = zone.add(record) {
             mistakes.push(of(record, law, remedy));
+            if mistakes.len() >= MISTAKES_GATHERED_MAX {
+                return;
+            }
         }
     }
     zone.find_redirected();
     for record in &files.records {
         if let Some((law, remedy)) = zone.judge(record) {
             mistakes.push(of(record, law, remedy));
+            if mistakes.len() >= MISTAKES_GATHERED_MAX {
+                break;
+            }
         }
     }
     mistakes.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

@@ -10,6 +10,8 @@ use super::{
 
 /// Records of one `$GENERATE`: the hosts of a /16.
 pub(super) const NUMBERS_MAX: u32 = 65_536;
+/// Records of all `$GENERATE`s of a document: some lines are not to take as long as a large file.
+pub(super) const ALL_MAX: usize = 4 * NUMBERS_MAX as usize;
 /// A label has 63 octets, and nibbles take two.
 const WIDTH_MAX: usize = 128;
 pub(super) const LAW: &str = "must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA";

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// After so many a file is some other kind of file.
-const MISTAKES_GATHERED_MAX: usize = 1_000;
+pub(super) const MISTAKES_GATHERED_MAX: usize = 1_000;
 const NAME: &str =
     "a domain name: labels of 1 to 63 octets, at most 255 in all; @ is the origin, and a full name ends with a dot";
 
@@ -31,6 +31,8 @@ pub(super) struct Reading<'l, 'f> {
     mistakes: Vec<Mistake>,
     bytes: usize,
     reads: usize,
+    /// Records made by `$GENERATE`.
+    generated: usize,
     /// A limit was passed: nothing more is read.
     is_over: bool,
 }
@@ -52,7 +54,7 @@ struct Scope {
 impl<'l, 'f> Reading<'l, 'f> {
     pub(super) fn new(zone: &str, loader: &'l mut Loader<'f>, limits: Limits) -> Self {
         let (out, mistakes) = (ZoneFiles::default(), Vec::new());
-        Self { zone: zone.to_owned(), loader, limits, out, mistakes, bytes: 0, reads: 0, is_over: false }
+        Self { zone: zone.to_owned(), loader, limits, out, mistakes, bytes: 0, reads: 0, generated: 0, is_over: false }
     }
 
     pub(super) fn finish(self) -> (ZoneFiles, Vec<Mistake>) {
@@ -187,6 +189,11 @@ impl<'l, 'f> Reading<'l, 'f> {
         for number in pattern.numbers() {
             let line = pattern.line(number)?;
             self.bytes = self.bytes.saturating_add(line.len());
+            self.generated += 1;
+            if self.generated > generate::ALL_MAX {
+                let law = format!("makes more than {} records with what $GENERATE made before", generate::ALL_MAX);
+                self.over(place, &line, law);
+            }
             if self.bytes > self.limits.bytes {
                 let law = format!("makes zone files longer than {} bytes in all", self.limits.bytes);
                 self.over(place, &line, law);

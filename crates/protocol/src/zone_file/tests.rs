@@ -428,6 +428,9 @@ fn both_sides_of_what_is_generated() {
     assert_eq!(made.lines().count(), 65_536);
     assert!(read("$GENERATE 0-65536 h$ 60 TXT a\n", LIMITS).contains("more than 65536 records"));
     assert_eq!(read("$GENERATE 0-131071/2 h$ 60 TXT a\n", LIMITS).lines().count(), 65_536);
+    let four = "$GENERATE 0-65535 $ 60 TXT a\n$GENERATE 0-65535 a$ 60 TXT a\n$GENERATE 0-65535 b$ 60 TXT a\n$GENERATE 0-65534 c$ 60 TXT a\n";
+    assert_eq!(read(&format!("{four}$GENERATE 7-7 d$ 60 TXT a\n"), LIMITS).lines().count(), 4 * 65_536);
+    assert!(read(&format!("{four}$GENERATE 7-8 d$ 60 TXT a\n"), LIMITS).contains("more than 262144 records"));
     // Of all records and bytes: 31 of the directive, and 11 of each line that it makes.
     let text = "$GENERATE 0-9 h$ 60 TXT a ; two";
     let bytes = text.len() + 10 * "h0 60 TXT a".len();
