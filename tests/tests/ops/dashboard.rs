@@ -44,7 +44,7 @@ fn the_dashboard_can_be_brought_into_any_grafana() {
     assert_eq!(named, ["datasource", "job", "tier", "node", "site", "pop"]);
     let rows: Vec<&str> =
         panels(&dashboard).filter(|panel| panel["type"] == "row").map(|row| row["title"].as_str().unwrap()).collect();
-    assert_eq!(rows, ["Overview", "Cache", "Origins and shields", "DNS", "Nodes"]);
+    assert_eq!(rows, ["Overview", "Sites", "Cache", "Origins and shields", "DNS", "Nodes"]);
     let mut ids = BTreeSet::new();
     let mut taken = BTreeSet::new();
     for panel in panels(&dashboard) {
