@@ -300,6 +300,48 @@ async fn an_attempt_that_fails_is_a_span_of_its_own() {
 }
 
 #[tokio::test]
+async fn what_a_node_says_of_a_request_names_its_trace() {
+    let taker = collector(|_| Reply::ok("")).await;
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let levels = "info,perigee_upstream=debug,perigee_cache=debug";
+    let (url, sites) = (taker.url(), ["--access-log", "stdout", "--trace-sample", "1", "--log", levels]);
+    let with = |more: &[&'static str]| [&["--otlp", &url], &sites[..], more].concat();
+
+    let edge = Node::before(&dead, &with(&["--log-format", "json"])).await;
+    let mut traces = Vec::new();
+    // As many as it takes to give an origin up.
+    for n in 0..8 {
+        let response = client::get(edge.address, SITE, &format!("/{n}")).await;
+        assert!(response.status.is_server_error());
+        traces.push(server_timing(&response)[1].clone());
+    }
+    let logged = log_lines(&edge, 8).await;
+    for (n, trace) in traces.iter().enumerate() {
+        // Lines of several cores come in any order.
+        let line = logged.iter().find(|line| line["target"] == format!("/{n}")).unwrap();
+        assert_eq!(line["trace_id"], **trace);
+    }
+    let site = &logged[0]["site"];
+    for (what, of_first) in [("attempt failed", true), ("no response from upstream", true), ("is given up", false)] {
+        let line: serde_json::Value = serde_json::from_str(&edge.process.wait_for_line(what).await).unwrap();
+        let trace = line["trace_id"].as_str().unwrap_or_else(|| panic!("no trace_id in {line}"));
+        assert!(traces.iter().any(|known| known == trace), "{line}");
+        assert_eq!(&line["site"], site);
+        assert!(!of_first || trace == traces[0], "the first of them: {line}");
+    }
+
+    let edge = Node::before(&dead, &with(&[])).await;
+    let response = client::get(edge.address, SITE, "/a").await;
+    let line = edge.process.wait_for_line("attempt failed").await;
+    assert!(line.contains(&format!("trace_id={}", server_timing(&response)[1])), "{line}");
+
+    let edge = Node::before(&dead, &["--log", levels]).await;
+    client::get(edge.address, SITE, "/a").await;
+    let line = edge.process.wait_for_line("attempt failed").await;
+    assert!(!line.contains("trace_id"), "of no trace: {line}");
+}
+
+#[tokio::test]
 async fn a_busy_collector_is_asked_again_and_one_that_refuses_is_not() {
     let origin = ScriptedOrigin::answering(|_| cacheable()).await;
     let some = ExportTraceServiceResponse {
