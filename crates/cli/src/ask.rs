@@ -58,8 +58,21 @@ pub(crate) struct Word<'a> {
     pub(crate) what: &'a str,
 }
 
+/// Not all nodes acknowledged, which is a failure whether or not somebody reads what the others said.
+#[derive(Debug)]
+pub(crate) struct Unacknowledged(String);
+
+impl fmt::Display for Unacknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unacknowledged {}
+
 /// Tells each node in turn, in the order given, and writes a line about each that acknowledges; `said` is of that line, and
-/// None where what was answered acknowledges nothing. Fails, naming the others, when not all have.
+/// None where what was answered acknowledges nothing. Fails with [`Unacknowledged`], naming the others, when not all have.
+/// Lines that cannot be written keep no node from being told.
 pub(crate) async fn tell_each(
     nodes: &[SocketAddr],
     word: &Word<'_>,
@@ -67,7 +80,7 @@ pub(crate) async fn tell_each(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let client = client()?;
-    let mut failed: Vec<String> = Vec::new();
+    let (mut failed, mut written) = (Vec::<String>::new(), Ok(()));
     for node in nodes {
         let told = post(&client, &format!("http://{node}{}", word.path), word).await;
         let told = told.and_then(|told| match said(&told) {
@@ -75,16 +88,18 @@ pub(crate) async fn tell_each(
             None => Err(anyhow!("it answers as no {} does", word.kind)),
         });
         match told {
-            Ok((told, _)) if word.json => writeln!(out, "{told}")?,
-            Ok((_, said)) => writeln!(out, "{node} {said}")?,
+            Ok((told, _)) if word.json => written = written.and(writeln!(out, "{told}")),
+            Ok((_, said)) => written = written.and(writeln!(out, "{node} {said}")),
             Err(error) => failed.push(format!("{node}: {}", perigee_node::report::line(error.as_ref()))),
         }
     }
     if failed.is_empty() {
-        return Ok(());
+        return Ok(written?);
     }
     let (acknowledged, all) = (nodes.len() - failed.len(), nodes.len());
-    bail!("{acknowledged} of {all} {}s acknowledged {}; not:\n  {}", word.kind, word.what, failed.join("\n  "))
+    let others = failed.join("\n  ");
+    let said = format!("{acknowledged} of {all} {}s acknowledged {}; not:\n  {others}", word.kind, word.what);
+    Err(Unacknowledged(said).into())
 }
 
 /// What the node answers, null where that is no JSON.

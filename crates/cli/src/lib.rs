@@ -35,6 +35,7 @@ use clap::Parser as _;
 
 use crate::{
     args::{Cli, Command},
+    ask::Unacknowledged,
     out::Out,
 };
 
@@ -47,8 +48,8 @@ pub fn run() -> ExitCode {
     match perform(cli.command, &mut out) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // `perigee … | head` is no failure.
-        Err(error) if out.is_gone() || is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // `perigee … | head` is no failure, but a node that was told something and did not take it is one.
+        Err(error) if (out.is_gone() || is_broken_pipe(&error)) && !error.is::<Unacknowledged>() => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is gone.
             writeln!(io::stderr(), "perigee: {}", perigee_node::report::line(error.as_ref())).unwrap_or_default();

@@ -42,8 +42,8 @@ pub(crate) struct History {
     differences: Arc<[Arc<Difference>]>,
     /// Of the whole zone, on the wire without compression.
     zone_bytes: usize,
-    /// Two versions had the serial of this one: who has it may have either.
-    is_ambiguous: bool,
+    /// A serial was taken twice, or went back: who has this one, or one before it, may have another content of it.
+    doubtful_to: Option<u32>,
 }
 
 impl History {
@@ -57,18 +57,20 @@ impl History {
         let mut comparison = Comparison::default();
         let is_small = comparison.compare(before, now);
         let difference = comparison.difference(before, now).filter(|_| is_small);
-        if old_serial == new_serial {
+        let doubtful_to = before.history.doubtful_to;
+        if !is_after(new_serial, old_serial) {
             let is_same = difference
                 .is_some_and(|difference| difference.records == 0 && difference.old_soa == difference.new_soa);
-            return if is_same { before.history.clone() } else { Self { is_ambiguous: true, ..Self::default() } };
-        }
-        let difference = difference.filter(|_| !before.history.is_ambiguous);
-        match difference {
-            Some(difference) if is_after(new_serial, old_serial) => {
-                before.history.with(Arc::new(difference), comparison.zone_bytes)
+            if old_serial == new_serial && is_same {
+                return before.history.clone();
             }
-            // Who reads numbers that go back may have had this one before.
-            _ => Self { is_ambiguous: !is_after(new_serial, old_serial), ..Self::default() },
+            // Numbers that went back may come again.
+            let doubtful_to = doubtful_to.filter(|to| is_after(*to, old_serial)).or(Some(old_serial));
+            return Self { doubtful_to, ..Self::default() };
+        }
+        match difference.filter(|_| doubtful_to.is_none_or(|to| is_after(old_serial, to))) {
+            Some(difference) => before.history.with(Arc::new(difference), comparison.zone_bytes),
+            None => Self { doubtful_to: doubtful_to.filter(|to| !is_after(new_serial, *to)), ..Self::default() },
         }
     }
 
@@ -80,7 +82,7 @@ impl History {
         while differences.len() > DIFFERENCES_MAX || bytes(&differences) > BYTES_MAX {
             differences.remove(0);
         }
-        Self { differences: differences.into(), zone_bytes, is_ambiguous: false }
+        Self { differences: differences.into(), zone_bytes, doubtful_to: None }
     }
 
     /// What leads from that version to this one: all differences kept, and the first that counts. None: not known, or longer

@@ -71,16 +71,20 @@ async fn fetch_all(args: &GeoFetchArgs, out: &mut impl Write) -> anyhow::Result<
         try_join_all(jobs.iter().map(|job| again_and_again(&client, args, job, every, &out))).await?;
         return Ok(true);
     }
-    let mut is_done = true;
+    // Who does not read what is said keeps no other database from being fetched.
+    let (mut is_done, mut written) = (true, Ok(()));
     for job in &jobs {
         match once(&client, args, job).await {
-            Ok(said) => writeln!(out, "{said}")?,
+            Ok(said) => written = written.and(writeln!(out, "{said}")),
             Err(error) if jobs.len() == 1 => return Err(error),
             Err(error) => {
                 is_done = false;
                 writeln!(io::stderr(), "perigee: {}: {}", job.place.display(), report::line(error.as_ref()))?;
             }
         }
+    }
+    if is_done {
+        written?;
     }
     Ok(is_done)
 }

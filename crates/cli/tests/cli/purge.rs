@@ -48,6 +48,28 @@ async fn whoever_did_not_acknowledge_is_named() {
     }
 }
 
+/// Who reads no more keeps no node from being told, and hides none that did not take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_the_lines_all_nodes_are_told() {
+    let refusing = ScriptedOrigin::answering(|_| Reply::new(403)).await;
+    let node = node().await;
+    for (second, code) in [(&node, 0), (&refusing, 1)] {
+        let before = node.requests();
+        let nodes = format!("{0},{1},{0}", node.address(), second.address());
+        let ran = tokio::task::spawn_blocking(move || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_perigee"));
+            command.args(["purge", "--site", "www", "--node", &nodes]).env("PERIGEE_TOKEN", "secret");
+            command.stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap()
+        });
+        let ran = ran.await.unwrap();
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!((ran.status.code(), stderr.contains("2 of 3 nodes")), (Some(code), code == 1), "{stderr}");
+        assert_eq!(node.requests() - before, if code == 0 { 3 } else { 2 });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_asks_nobody() {
     let node = node().await;

@@ -14,6 +14,8 @@ pub(super) const NUMBERS_MAX: u32 = 65_536;
 pub(super) const ALL_MAX: usize = 4 * NUMBERS_MAX as usize;
 /// A label has 63 octets, and nibbles take two.
 const WIDTH_MAX: usize = 128;
+/// Of name and data as they stand: more than the longest data takes with all of its octets escaped.
+const PATTERN_BYTES_MAX: usize = 300 * 1024;
 pub(super) const LAW: &str = "must be $GENERATE START-STOP[/STEP] NAME [TTL] [IN] TYPE DATA";
 pub(super) const REMEDY: &str = "for example $GENERATE 1-254 host-$ A 192.0.2.$";
 const NUMBER_LAW: &str = "must have ${OFFSET}, ${OFFSET,WIDTH} or ${OFFSET,WIDTH,BASE}, with a width up to 128 and a base of d, o, x, X, n, N";
@@ -57,6 +59,10 @@ impl Pattern {
         }
         if owner.is_quoted || data.is_empty() {
             return Err(wrong(LAW, REMEDY));
+        }
+        if owner.text.len() + data.iter().map(|token| token.text.len()).sum::<usize>() > PATTERN_BYTES_MAX {
+            let law = format!("has a name and data of more than {PATTERN_BYTES_MAX} bytes");
+            return Err(wrong(law, "no record has so much"));
         }
         let head = rest.get(..rest.len() - data.len()).unwrap_or_default();
         // As in BIND data of several words may be one string, which is then no string of the data.
@@ -215,6 +221,16 @@ mod tests {
         }
         check("${2147483647}", i32::MAX as u32, Some("4294967294"));
         check("\\", 1, Some("\\"));
+    }
+
+    #[test]
+    fn both_sides_of_the_longest_pattern() {
+        let token = |text: &str| Token { text: text.to_owned(), is_quoted: false };
+        let is_taken = |bytes: usize| {
+            let rest = [token("TXT"), token(&"x".repeat(bytes - 1))];
+            Pattern::new(&token("1-2"), &token("$"), &rest, &rest[1..]).is_ok()
+        };
+        assert_eq!((is_taken(PATTERN_BYTES_MAX), is_taken(PATTERN_BYTES_MAX + 1)), (true, false));
     }
 
     #[test]
