@@ -156,7 +156,8 @@ impl http_body::Body for Body {
             }
             None => {
                 if let Some(recording) = &mut this.recording {
-                    recording.complete = true;
+                    // One that ends too early is cut by the connection.
+                    recording.complete = this.remaining.is_none_or(|left| left == 0);
                 }
                 Poll::Ready(None)
             }
@@ -183,5 +184,63 @@ impl Drop for Body {
         {
             recording.record.reason = FetchErrorKind::SlowClient.as_str();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        record::{Record, Recorder, tests::record},
+        tally::Place,
+    };
+
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<(u64, bool)>>);
+
+    impl Recorder for Kept {
+        fn record(&self, record: &Record) {
+            self.0.lock().unwrap().push((record.bytes, record.cut));
+        }
+    }
+
+    /// What is recorded of a body that was asked for so many frames, its end included.
+    async fn check(pieces: &[&'static str], length: Option<u64>, asked: usize, expected: (u64, bool)) {
+        let kept = Arc::new(Kept::default());
+        let recording = Recording {
+            record: Record { bytes: 0, ..record() },
+            began: std::time::Instant::now(),
+            recorder: Arc::clone(&kept) as _,
+            metrics: Metrics::register(&mut Registry::default()),
+            site: Place::default(),
+            answered: true,
+            complete: false,
+        };
+        let given: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        let mut body = Body::stream(Box::pin(stream::iter(given)), length).recorded(Box::new(recording));
+        for _ in 0..asked {
+            drop(body.frame().await);
+        }
+        drop(body);
+        assert_eq!(*kept.0.lock().unwrap(), [expected], "{pieces:?} of {length:?}, {asked} asked");
+    }
+
+    /// A connection that is told less than it was promised cuts its client.
+    #[tokio::test]
+    async fn what_is_not_whole_is_recorded_as_cut() {
+        check(&["ab", "cd"], Some(4), 2, (4, false)).await;
+        check(&["ab", "cd"], Some(4), 1, (2, true)).await;
+        check(&["ab"], Some(4), 2, (2, true)).await;
+        check(&[], Some(4), 1, (0, true)).await;
+        check(&[], Some(0), 0, (0, false)).await;
+        check(&["ab"], None, 2, (2, false)).await;
+        check(&["ab"], None, 1, (2, true)).await;
     }
 }

@@ -11,6 +11,10 @@ use pin_project_lite::pin_project;
 
 use crate::answer::Finish;
 
+/// What a body was asked for before whoever sends it asks: a frame, or its end (None).
+#[derive(Debug)]
+struct Taken(Option<Box<Frame<Bytes>>>);
+
 pin_project! {
     /// Holds a body's error back for one turn. hyper flushes whenever a body has nothing to give, but drops what it
     /// has buffered when the body fails: without that turn a client may get nothing of what came before.
@@ -19,7 +23,7 @@ pin_project! {
         #[pin]
         body: B,
         // What was taken from the body, and not used.
-        first: Option<Box<Frame<Bytes>>>,
+        first: Option<Taken>,
         failed: Option<B::Error>,
         owes_turn: bool,
         finish: Finish,
@@ -27,9 +31,13 @@ pin_project! {
 }
 
 impl<B: Body + Unpin> FlushBeforeCut<B> {
-    /// Makes it as good as never asked: the frame that it gave, if it gave one, comes again.
-    pub(crate) fn rewind(&mut self, first: Option<Frame<Bytes>>) {
-        self.first = first.map(Box::new);
+    /// Makes it as good as never asked: what it was ready with, a frame or its end (None), comes again. Of a body that has
+    /// ended nothing more may be asked.
+    pub(crate) fn rewind(&mut self, first: Poll<Option<Frame<Bytes>>>) {
+        self.first = match first {
+            Poll::Ready(first) => Some(Taken(first.map(Box::new))),
+            Poll::Pending => None,
+        };
         // Whoever asks next has flushed nothing yet.
         self.owes_turn = self.failed.is_some();
     }
@@ -47,8 +55,8 @@ impl<B: Body<Data = Bytes>> Body for FlushBeforeCut<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(*first)));
+        if let Some(Taken(first)) = this.first.take() {
+            return Poll::Ready(first.map(|first| Ok(*first)));
         }
         if std::mem::take(this.owes_turn) {
             cx.waker().wake_by_ref();
@@ -72,7 +80,8 @@ impl<B: Body<Data = Bytes>> Body for FlushBeforeCut<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let taken = self.first.as_ref().and_then(|first| first.data_ref()).map_or(0, |data| data.len() as u64);
+        let taken =
+            self.first.as_ref().and_then(|first| first.0.as_ref()?.data_ref()).map_or(0, |data| data.len() as u64);
         let mut hint = self.body.size_hint();
         if taken > 0 {
             if let Some(upper) = hint.upper() {

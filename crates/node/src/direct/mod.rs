@@ -299,10 +299,13 @@ fn take<B: Body<Data = Bytes> + Unpin>(
     let first = match Pin::new(response.body_mut()).poll_frame(cx) {
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
             Ok(data) if data.len() as u64 == bytes => return Some(data),
-            Ok(data) => Some(Frame::data(data)),
-            Err(other) => Some(other),
+            Ok(data) => Poll::Ready(Some(Frame::data(data))),
+            Err(other) => Poll::Ready(Some(other)),
         },
-        Poll::Ready(_) | Poll::Pending => None,
+        // Too early: hyper cuts the connection.
+        Poll::Ready(None) => Poll::Ready(None),
+        // Its error, if it has one, it gives only later (see `cut`).
+        Poll::Ready(Some(Err(_))) | Poll::Pending => Poll::Pending,
     };
     response.body_mut().rewind(first);
     None

@@ -45,6 +45,7 @@ pub(super) const PATHS: &[&str] = &[
     "cut-at-once",
     "cut-length",
     "lying",
+    "lying-at-once",
     "early",
     "early-late",
     "close",
@@ -69,6 +70,7 @@ pub(super) struct Told {
     steps: VecDeque<Step>,
     hint: SizeHint,
     ends: bool,
+    ended: bool,
     given: usize,
     path: String,
     events: Events,
@@ -80,7 +82,12 @@ impl Body for Told {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.steps.pop_front() {
-            None => Poll::Ready(None),
+            None => {
+                if std::mem::replace(&mut self.ended, true) {
+                    self.events.lock().unwrap().push(format!("{} was asked after its end", self.path));
+                }
+                Poll::Ready(None)
+            }
             Some(Step::Give(bytes)) => {
                 self.given += bytes.len();
                 let given = bytes.len() as u64;
@@ -168,12 +175,13 @@ impl Service {
             "slow" => ([Step::Wait, Step::Give(content)].into(), exact),
             "cut" | "cut-length" => ([Step::Give(half), Step::Fail].into(), exact),
             "cut-at-once" => ([Step::Fail].into(), exact),
+            "lying-at-once" => (VecDeque::new(), exact),
             "lying" => ([Step::Give(half)].into(), exact),
             _ => (whole, exact),
         };
-        let ends = kind != "ends-late";
+        let ends = !matches!(kind, "ends-late" | "lying-at-once");
         let events = Arc::clone(&self.0);
-        let body = Told { steps, hint, ends, given: 0, path: path.to_owned(), events };
+        let body = Told { steps, hint, ends, ended: false, given: 0, path: path.to_owned(), events };
         let mut response = Response::new(body);
         *response.status_mut() = match kind {
             "204" => StatusCode::NO_CONTENT,

@@ -154,6 +154,27 @@ fn clients_that_go() {
     }
 }
 
+/// What is not whole is cut and never looks whole, however early that shows: the connection ends, what came before is there,
+/// and nothing is read after it.
+#[test]
+fn what_is_not_whole_is_cut() {
+    let check = |path: &str, given: &str| {
+        let mut stand = stand();
+        stand.say(&[get("/whole/3"), get(path), get("/never")].concat());
+        let output = stand.output();
+        assert!(output.matches("content-length: 5\r\n").count() <= 1, "{path}: {output}");
+        assert!(output.contains("\r\n\r\n012") && output.ends_with(given), "{path}: {output}");
+        assert_eq!((stand.ended, stand.entry.connection().requests()), (Some(None), 2), "{path}");
+        let length = given.trim().len();
+        assert_eq!(stand.events.lock().unwrap().last(), Some(&format!("{path} gave {length}")));
+    };
+    check("/cut", "01");
+    check("/cut-length", "01");
+    check("/cut-at-once", "\r\n\r\n");
+    check("/lying", "01");
+    check("/lying-at-once", "");
+}
+
 /// Other connections have their turn: no more requests than that are answered at one go, and none is lost.
 #[test]
 fn many_at_once() {
