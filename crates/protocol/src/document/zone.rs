@@ -23,6 +23,8 @@ pub(crate) struct Taken<'a> {
     /// The steered names' labels, that is, the sites' ids.
     pub(crate) sites: BTreeSet<&'a str>,
     nameservers: BTreeSet<String>,
+    /// Whether nameservers have a record below them that says how they are reached in private.
+    has_offers: bool,
     /// Those of `sites` that are a CNAME while all of their PoPs are down.
     aliased: BTreeSet<&'a str>,
 }
@@ -39,6 +41,7 @@ impl<'a> Taken<'a> {
                 .iter()
                 .filter_map(|value| names::domain_name(value.peek("host")?.text()?))
                 .collect(),
+            has_offers: cdn.peek("dns_tls").is_some(),
             aliased: sites
                 .iter()
                 .filter(|site| site.peek("all_down").is_some_and(|all_down| all_down.is_table()))
@@ -198,7 +201,8 @@ fn redirected(name: &str, kind: &str, has_cut: bool, taken: &Taken<'_>) -> Optio
     }
     let sites = taken.sites.iter().map(|site| format!("{site}.{}", taken.zone));
     let nameservers = taken.nameservers.iter().cloned();
-    let below = sites.chain(nameservers).find(|below| below != name && names::is_in_zone(below, name))?;
+    let offers = taken.nameservers.iter().filter(|_| taken.has_offers).map(|host| format!("_dns.{host}"));
+    let below = sites.chain(nameservers).chain(offers).find(|below| below != name && names::is_in_zone(below, name))?;
     // RFC 6672 §2.4
     Some((
         format!("{below} is below {name}, and nothing is below a DNAME: names there are looked for elsewhere"),

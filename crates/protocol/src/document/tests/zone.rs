@@ -83,6 +83,16 @@ fn redirections() {
         perigee.toml:20  zone.record[0]
             www.cdn.example is below cdn.example, and nothing is below a DNAME: names there are looked for elsewhere; give the DNAME a name of its own"#]],
     );
+    // RFC 9461: a nameserver that is reached in private has a record below it.
+    let record = [("ns1", "DNAME", "[\"other.example.\"]")];
+    check_records(&record, expect!["ok"]);
+    check_records_in(
+        &format!("{NAMESERVERS}\ndns_tls = {{ certificate = \"ns.pem\", key = \"ns.key\" }}"),
+        &record,
+        expect![[r#"
+        perigee.toml:21  zone.record[0]
+            _dns.ns1.cdn.example is below ns1.cdn.example, and nothing is below a DNAME: names there are looked for elsewhere; give the DNAME a name of its own"#]],
+    );
 }
 
 #[test]
