@@ -500,11 +500,9 @@ impl Engine {
     ) -> Answer {
         let peer = upstream.peer.to_string();
         let status = upstream.status;
-        let body = if ask.method == Method::HEAD {
-            Body::empty()
-        } else {
-            Body::upstream(upstream.body, &self.inflight, seat)
-        };
+        // RFC 9110 §8.6: these may tell the length of content that does not come.
+        let is_bare = ask.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = if is_bare { Body::empty() } else { Body::upstream(upstream.body, &self.inflight, seat) };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = upstream.headers;

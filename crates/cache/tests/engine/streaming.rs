@@ -1,11 +1,16 @@
 //! Coalescing and streaming: one fetch, first byte before the last, bounded windows, cuts that show.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
 use http::HeaderMap;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 use perigee_upstream::{FetchError, FetchErrorKind, FetchResponse, UpstreamBody};
 use tokio::sync::{Mutex, mpsc};
@@ -361,4 +366,40 @@ async fn a_client_that_stopped_reading_does_not_stop_others_for_ever() {
     assert!(read.unwrap() == whole);
     assert_eq!(world.origin.fetches(), 1);
     assert!(stuck.collect().await.is_err(), "what it missed is gone, and nothing says that it could be had again");
+}
+
+/// As over HTTP/2: no content, and the length that was told.
+struct OnlyItsLength;
+
+impl http_body::Body for OnlyItsLength {
+    type Data = Bytes;
+    type Error = FetchError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(5)
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_only_told_is_not_awaited() {
+    let world = World::edge().await;
+    for status in [http::StatusCode::NO_CONTENT, http::StatusCode::NOT_MODIFIED] {
+        world.origin.set(Box::new(move |_| {
+            let body = UpstreamBody::from_body(OnlyItsLength);
+            let response = FetchResponse::scripted(status, headers(&[("etag", "\"e\"")]), body);
+            Box::pin(async move { Ok(response) })
+        }));
+        let response = world.send("PUT", "/a", &[]).await;
+        assert_eq!(response.status(), status);
+        let body = response.into_body();
+        assert_eq!((http_body::Body::size_hint(&body).exact(), http_body::Body::is_end_stream(&body)), (Some(0), true));
+    }
 }
