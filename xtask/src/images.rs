@@ -225,6 +225,8 @@ mod tests {
         for (node, own) in [("ns1", 53), ("ns2", 54)] {
             let mode = format!("network_mode: \"service:distance-{node}\"");
             assert!(service(node).contains(&mode), "{}", service(node));
+            // Its address is the relay's, so that it cannot know by it who it is.
+            assert!(service(node).contains(&format!("PERIGEE_NAME: {node},")), "{}", service(node));
             let relay = service(&format!("distance-{node}"));
             assert!(relay.contains("- --dns\n") && relay.contains("- --to=127.0.0.1:8100\n"), "{relay}");
             let listens: Vec<&str> =
