@@ -392,7 +392,8 @@ impl Ask {
 
     /// Who asked: at a shield, whom the edge says that it asks for.
     fn network(&self) -> Network {
-        let told = self.headers.get_all(fields::X_FORWARDED_FOR).iter().next_back().filter(|_| self.peer_proof.is_some());
+        let told =
+            self.headers.get_all(fields::X_FORWARDED_FOR).iter().next_back().filter(|_| self.peer_proof.is_some());
         let last = told.and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
         Network::of(last.unwrap_or_else(|| self.client.ip()))
     }

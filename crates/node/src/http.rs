@@ -320,8 +320,7 @@ pub fn serve<S: HttpService>(
         room: room(0),
         protocols: Protocols::new(limits, door_metrics.clone()),
     };
-    let doors: Vec<_> =
-        (0..runtimes.cores.len()).map(|core| Door { room: room(core), ..common.clone() }).collect();
+    let doors: Vec<_> = (0..runtimes.cores.len()).map(|core| Door { room: room(core), ..common.clone() }).collect();
     let mut open = |listeners: Listeners, config: Option<Arc<rustls::ServerConfig>>| {
         for (core, row) in listeners.into_cores().into_iter().enumerate() {
             let (Some(handle), Some(door)) = (runtimes.cores.get(core), doors.get(core)) else {

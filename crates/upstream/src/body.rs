@@ -227,7 +227,12 @@ impl Network {
         self.metrics.body_failed(error.kind());
         let error = error.at(&self.peer);
         let trace_id = seen.as_ref().and_then(|seen| seen.trace_id()).map(tracing::field::display);
-        tracing::debug!(site = self.metrics.site(), error = &error as &dyn std::error::Error, trace_id, "body broke off");
+        tracing::debug!(
+            site = self.metrics.site(),
+            error = &error as &dyn std::error::Error,
+            trace_id,
+            "body broke off"
+        );
         error
     }
 }

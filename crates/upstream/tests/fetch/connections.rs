@@ -202,9 +202,8 @@ async fn never_more_than_connections_max() {
 async fn a_full_pool_is_an_error_of_its_own() {
     let server = ScriptedOrigin::answering(|_| Reply::hang()).await;
     let setup = Setup::of(vec![origin(&server.url())]);
-    let world = setup
-        .policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_secs(1)))
-        .build();
+    let world =
+        setup.policy(|policy| (policy.connections_max, policy.connect_timeout) = (1, Duration::from_secs(1))).build();
     let fleet = Arc::clone(&world.fleet);
     let _holding = tokio::spawn(async move { fleet.fetch(get("/")).await.map(drop) });
     server.wait_for_requests(1).await;
